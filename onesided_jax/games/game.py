@@ -1,0 +1,113 @@
+"""The shape of a game: pure functions that are clean under jit, vmap and scan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+from onesided_jax.players import ArrayTree, PrimalDual, PRNGKey
+
+__all__ = ["Game", "GameFacts", "GameInfo", "zero_sum_field"]
+
+
+class GameInfo(NamedTuple):
+    """What one evaluation of a field tells beside the field.
+
+    Attributes:
+      losses: two scalars, what the primal and the dual player minimise.
+      state: network state (BatchNorm statistics and the like) after this evaluation, or ``()``.
+    """
+
+    losses: PrimalDual
+    state: ArrayTree
+
+
+class GameFacts(NamedTuple):
+    """What is known of an analytic game; ``None`` means "does not exist" or "not known".
+
+    Attributes:
+      primal_solution: ``x*`` of the one-sided MVI, in the structure of the primal player.
+      dual_solution: ``y*`` of the (two-sided) MVI together with ``primal_solution``.
+      one_sided_mvi: whether ``<x - x*, grad_x f(x, y)> >= 0`` for all ``x, y``.
+      mvi: whether ``<z - z*, F(z)> >= 0`` for all ``z``.
+      lipschitz_xx: bound on the Hessian block ``||grad_xx f||``.
+      lipschitz_xy: bound on ``||grad_xy f||``.
+    """
+
+    primal_solution: ArrayTree | None
+    dual_solution: ArrayTree | None
+    one_sided_mvi: bool
+    mvi: bool
+    lipschitz_xx: float
+    lipschitz_xy: float
+
+
+class Game(NamedTuple):
+    """A min-max game as pure functions; build your own by giving the first three.
+
+    Attributes:
+      init: ``key -> (players, state)``.
+      sample: ``key -> batch``, one minibatch; ``()`` for a deterministic game.
+      field: ``(players, state, batch) -> (F, info)`` with the field in **descent** form: for a
+        zero-sum ``f``, ``F = (grad_x f, -grad_y f)``. The max player's sign lives here only.
+      generate: ``(players, state, key, n) -> samples[n, ...]``; GANs.
+      flip_dual: ``dual -> dual`` with the critic's sign flipped; the control of an MVI check.
+      facts: what is known of the game.
+      primal_slope: ``(players, state, direction, batch) -> (losses[B], slopes[B])``, the primal
+        player's loss of every sample and its derivative at ``x`` along ``direction`` (a tree like
+        ``players.primal``). The mean of ``slopes`` is ``<direction, F.primal>``; an MVI check
+        needs its spread over samples too. ``None``: computed from ``field``, without spread.
+
+    Example:
+      >>> import jax
+      >>> from onesided_jax import Game, GameInfo, PrimalDual
+      >>> def field(players, state, batch):  # f(x, y) = x * y
+      ...     f = players.primal * players.dual
+      ...     F = PrimalDual(players.dual, -players.primal)
+      ...     return F, GameInfo(PrimalDual(f, -f), state)
+      >>> game = Game(
+      ...     init=lambda key: (PrimalDual(*jax.random.normal(key, 2)), ()),
+      ...     sample=lambda key: (),
+      ...     field=field,
+      ... )
+    """
+
+    init: Callable[[PRNGKey], tuple[PrimalDual, ArrayTree]]
+    sample: Callable[[PRNGKey], ArrayTree]
+    field: Callable[[PrimalDual, ArrayTree, ArrayTree], tuple[PrimalDual, GameInfo]]
+    generate: Callable[..., Any] | None = None
+    flip_dual: Callable[[ArrayTree], ArrayTree] | None = None
+    facts: GameFacts | None = None
+    primal_slope: Callable[..., tuple[jax.Array, jax.Array]] | None = None
+
+
+def zero_sum_field(
+    objective: Callable[[ArrayTree, ArrayTree], jax.Array],
+) -> Callable[[PrimalDual, ArrayTree, ArrayTree], tuple[PrimalDual, GameInfo]]:
+    """The field of a deterministic zero-sum game ``f(x, y)``, both gradients in one backward pass.
+
+    Args:
+      objective: ``(x, y) -> scalar``, minimised over ``x`` and maximised over ``y``.
+
+    Returns:
+      A ``field`` for :class:`Game`: ``F = (grad_x f, -grad_y f)``, losses ``(f, -f)``.
+
+    Example:
+      >>> from onesided_jax import PrimalDual
+      >>> from onesided_jax.games import zero_sum_field
+      >>> field = zero_sum_field(lambda x, y: x * y)
+      >>> F, info = field(PrimalDual(2.0, 3.0), (), ())
+      >>> [float(part) for part in F], float(info.losses.dual)
+      ([3.0, -2.0], -6.0)
+    """
+    value_and_grad = jax.value_and_grad(objective, argnums=(0, 1))
+
+    def field(players, state, batch):
+        del batch
+        value, (grad_x, grad_y) = value_and_grad(*players)
+        F = PrimalDual(grad_x, jax.tree.map(lambda g: -g, grad_y))
+        return F, GameInfo(PrimalDual(value, -value), state)
+
+    return field

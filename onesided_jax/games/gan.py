@@ -1,0 +1,239 @@
+"""A GAN as a min-max game: the generator is the primal player, the discriminator the dual."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from onesided_jax.games.game import Game, GameInfo
+from onesided_jax.games.losses import Loss, find_loss
+from onesided_jax.players import ArrayTree, PrimalDual, PRNGKey
+
+__all__ = ["GanBatch", "gan"]
+
+# A cotangent of the discriminator smaller than this is replaced by it before the shared backward
+# pass: its quotient with the generator's stays exact, and what it adds to the discriminator's
+# gradient is far below float32 rounding.
+_COTANGENT_FLOOR = 1e-20
+
+
+class GanBatch(NamedTuple):
+    """One minibatch of a GAN game.
+
+    Attributes:
+      real: ``f[B, *sample_shape]``.
+      latent: ``f[B, latent_dim]``, standard normal.
+      mix: ``f[B]`` in ``[0, 1)``, the gradient penalty's interpolation weights, or ``()``.
+    """
+
+    real: jax.Array
+    latent: jax.Array
+    mix: Any
+
+
+def gan(
+    *,
+    generator: Any,
+    discriminator: Any,
+    loss: str | Loss,
+    data: Any,
+    batch_size: int,
+    latent_dim: int,
+    gradient_penalty: float = 10.0,
+    head: str = "head",
+) -> Game:
+    r"""A GAN game from two networks, a loss and a data set.
+
+    The field is :math:`F = (\nabla_x \ell_G, \nabla_y \ell_D)`, both to be descended. The work is
+    shared: one generator pass, and, if the discriminator treats its samples independently (it
+    has no state such as BatchNorm's) and there is no gradient penalty, one discriminator pass over
+    real and generated samples and one backward pass for both players. Otherwise each player gets
+    a backward pass of its own; real and generated samples are then normalised apart.
+
+    Args:
+      generator: a :class:`onesided_jax.networks.Network`, or anything with its two functions
+        ``init(key) -> (params, state)`` and ``apply(params, state, inputs, train=True) ->
+        (outputs, state)``; maps ``f[B, latent_dim]`` to ``f[B, *sample_shape]``.
+      discriminator: the same; maps ``f[B, *sample_shape]`` to logits ``f[B]``.
+      loss: a key of ``LOSSES`` or a :class:`Loss`.
+      data: a :class:`onesided_jax.datasets.Dataset`, or a function ``(key, n) -> f[n, ...]``.
+      batch_size: samples per minibatch, ``>= 1``.
+      latent_dim: ``>= 1``.
+      gradient_penalty: weight :math:`\lambda \ge 0`, used by ``wasserstein_gp`` only.
+      head: name of the discriminator's last affine layer in its params; negating it flips the
+        critic (``flip_dual``). Where there is no such layer the game has no ``flip_dual``.
+
+    Returns:
+      A :class:`Game` whose batches are :class:`GanBatch`, whose state is a ``PrimalDual`` of
+      network states and whose ``generate`` runs the generator in evaluation mode.
+
+    Raises:
+      ValueError: for an unknown loss, or sizes out of range.
+      TypeError: if ``data`` cannot be sampled or a network has no ``init`` and ``apply``.
+
+    Example:
+      >>> import jax
+      >>> from onesided_jax import datasets, games, networks
+      >>> generator, discriminator = networks.mlp((2,), latent_dim=8, width=16)
+      >>> game = games.gan(generator=generator, discriminator=discriminator,
+      ...                  loss="non_saturating", data=datasets.load("ring"),
+      ...                  batch_size=32, latent_dim=8)
+      >>> players, state = game.init(jax.random.key(0))
+      >>> F, info = game.field(players, state, game.sample(jax.random.key(1)))
+      >>> info.losses.primal.shape
+      ()
+
+    References:
+      Goodfellow et al., `Generative Adversarial Networks <https://arxiv.org/abs/1406.2661>`_, 2014.
+    """
+    loss = find_loss(loss)
+    draw = _sampler(data)
+    for name, network in (("generator", generator), ("discriminator", discriminator)):
+        if not (callable(getattr(network, "init", None)) and hasattr(network, "apply")):
+            raise TypeError(f"{name}: expected a Network(init, apply), got {type(network).__name__}")
+    for name, size in (("batch_size", batch_size), ("latent_dim", latent_dim)):
+        if size < 1:
+            raise ValueError(f"{name}={size!r}: expected an integer >= 1")
+    if not gradient_penalty >= 0:
+        raise ValueError(f"gradient_penalty={gradient_penalty!r}: expected a number >= 0")
+
+    def init(key):
+        generator_key, discriminator_key = jax.random.split(key)
+        generator_params, generator_state = generator.init(generator_key)
+        discriminator_params, discriminator_state = discriminator.init(discriminator_key)
+        return (
+            PrimalDual(generator_params, discriminator_params),
+            PrimalDual(generator_state, discriminator_state),
+        )
+
+    def sample(key):
+        real_key, latent_key, mix_key = jax.random.split(key, 3)
+        return GanBatch(
+            real=draw(real_key, batch_size),
+            latent=jax.random.normal(latent_key, (batch_size, latent_dim)),
+            mix=jax.random.uniform(mix_key, (batch_size,)) if loss.gradient_penalty else (),
+        )
+
+    def field(players, state, batch):
+        def generate_fake(params):
+            return generator.apply(params, state.primal, batch.latent, train=True)
+
+        fake, pull_to_generator, generator_state = jax.vjp(
+            generate_fake, players.primal, has_aux=True
+        )
+        coupled = bool(jax.tree.leaves(state.dual))
+        gradients = _separate_gradients if coupled or loss.gradient_penalty else _shared_gradients
+        losses, grad_fake, grad_dual, discriminator_state = gradients(
+            discriminator, loss, gradient_penalty, players.dual, state.dual, batch, fake
+        )
+        (grad_primal,) = pull_to_generator(grad_fake)
+        new_state = PrimalDual(generator_state, discriminator_state)
+        return PrimalDual(grad_primal, grad_dual), GameInfo(losses, new_state)
+
+    def generate(players, state, key, n):
+        latent = jax.random.normal(key, (n, latent_dim))
+        return generator.apply(players.primal, state.primal, latent, train=False)[0]
+
+    def primal_slope(players, state, direction, batch):
+        fake, dfake = jax.jvp(
+            lambda params: generator.apply(params, state.primal, batch.latent, train=True)[0],
+            (players.primal,),
+            (direction,),
+        )
+        return jax.jvp(
+            lambda x: loss.primal(discriminator.apply(players.dual, state.dual, x, train=True)[0]),
+            (fake,),
+            (dfake,),
+        )
+
+    def flip_dual(dual):
+        return {**dual, head: jax.tree.map(lambda leaf: -leaf, dual[head])}
+
+    dual_shapes = jax.eval_shape(discriminator.init, jax.random.key(0))[0]
+    has_head = isinstance(dual_shapes, dict) and head in dual_shapes
+    return Game(
+        init=init,
+        sample=sample,
+        field=field,
+        generate=generate,
+        flip_dual=flip_dual if has_head else None,
+        primal_slope=primal_slope,
+    )
+
+
+def _shared_gradients(discriminator, loss, _, params, state, batch, fake):
+    """One discriminator pass and one backward pass for both players.
+
+    Exact because rows do not interact: row ``i`` of the input gradient is linear in the cotangent
+    of logit ``i``, so the generator's is the discriminator's times the quotient of cotangents.
+    """
+    size = fake.shape[0]
+    logits, pull_to_discriminator = jax.vjp(
+        lambda params, inputs: discriminator.apply(params, state, inputs, train=True)[0],
+        params,
+        jnp.concatenate([batch.real, fake]),
+    )
+    real_logits, fake_logits = logits[:size], logits[size:]
+    real_loss, real_cotangent = _value_and_slope(loss.real, real_logits)
+    fake_loss, fake_cotangent = _value_and_slope(loss.fake, fake_logits)
+    primal_loss, primal_cotangent = _value_and_slope(loss.primal, fake_logits)
+    sign = jnp.where(fake_cotangent < 0, -1.0, 1.0).astype(fake_cotangent.dtype)
+    fake_cotangent = sign * jnp.maximum(jnp.abs(fake_cotangent), _COTANGENT_FLOOR)
+    grad_dual, grad_inputs = pull_to_discriminator(
+        jnp.concatenate([real_cotangent, fake_cotangent])
+    )
+    quotient = (primal_cotangent / fake_cotangent).reshape((size,) + (1,) * (fake.ndim - 1))
+    losses = PrimalDual(jnp.mean(primal_loss), jnp.mean(real_loss) + jnp.mean(fake_loss))
+    return losses, grad_inputs[size:] * quotient, grad_dual, state
+
+
+def _separate_gradients(discriminator, loss, weight, params, state, batch, fake):
+    """A backward pass per player: for networks that couple samples, and gradient penalties."""
+
+    def dual_loss(params):
+        real_logits, new_state = discriminator.apply(params, state, batch.real, train=True)
+        fake_logits, new_state = discriminator.apply(params, new_state, fake, train=True)
+        value = jnp.mean(loss.real(real_logits)) + jnp.mean(loss.fake(fake_logits))
+        if loss.gradient_penalty:
+            value += weight * _gradient_penalty(discriminator, params, state, batch, fake)
+        return value, new_state
+
+    def primal_loss(inputs):
+        logits, _ = discriminator.apply(params, state, inputs, train=True)
+        return jnp.mean(loss.primal(logits))
+
+    (dual_value, new_state), grad_dual = jax.value_and_grad(dual_loss, has_aux=True)(params)
+    primal_value, grad_fake = jax.value_and_grad(primal_loss)(fake)
+    return PrimalDual(primal_value, dual_value), grad_fake, grad_dual, new_state
+
+
+def _gradient_penalty(discriminator, params, state, batch, fake):
+    """``E (||grad D(mixed)|| - 1)^2`` at points between real and generated samples."""
+    mix = batch.mix.reshape((-1,) + (1,) * (fake.ndim - 1))
+    mixed = mix * batch.real + (1 - mix) * fake
+    grad = jax.grad(lambda x: jnp.sum(discriminator.apply(params, state, x, train=True)[0]))(mixed)
+    squared = jnp.sum(grad**2, axis=tuple(range(1, grad.ndim)))
+    # sqrt has no derivative at 0; a dead critic has gradient 0 there.
+    norm = jnp.where(squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1.0)), 0.0)
+    return jnp.mean((norm - 1) ** 2)
+
+
+def _value_and_slope(
+    function: Callable[[jax.Array], jax.Array], logits: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Per-sample losses and the derivative of their mean with respect to each logit."""
+    value, pull = jax.vjp(function, logits)
+    return value, pull(jnp.full_like(value, 1 / logits.shape[0]))[0]
+
+
+def _sampler(data: Any) -> Callable[[PRNGKey, int], ArrayTree]:
+    draw = getattr(data, "sample", data)
+    if not callable(draw):
+        raise TypeError(
+            f"data: expected a Dataset or a function (key, n) -> samples, got "
+            f"{type(data).__name__}; wrap an array in onesided_jax.datasets.from_array"
+        )
+    return draw

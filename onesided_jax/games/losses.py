@@ -1,0 +1,70 @@
+"""GAN losses, per sample, as functions of the discriminator's logits."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+
+__all__ = ["LOSSES", "Loss"]
+
+
+class Loss(NamedTuple):
+    """A GAN loss; every function maps logits ``[B]`` to losses ``[B]``, the game takes means.
+
+    Attributes:
+      primal: what the generator minimises, of the logits of generated samples.
+      real: the discriminator's loss on real samples.
+      fake: the discriminator's loss on generated samples.
+      gradient_penalty: whether the discriminator's loss gets the WGAN-GP term.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from onesided_jax.games import LOSSES
+      >>> loss = LOSSES["minimax"]
+      >>> bool(loss.primal(jnp.ones(1)) == -loss.fake(jnp.ones(1)))  # zero-sum
+      True
+    """
+
+    primal: Callable[[jax.Array], jax.Array]
+    real: Callable[[jax.Array], jax.Array]
+    fake: Callable[[jax.Array], jax.Array]
+    gradient_penalty: bool = False
+
+
+LOSSES: dict[str, Loss] = {
+    # f(x, y) = E log sigmoid(D(real)) + E log(1 - sigmoid(D(fake))), Goodfellow et al. 2014;
+    # E log sigmoid(D(real)) does not depend on the generator and is left out of its loss.
+    "minimax": Loss(
+        primal=lambda logits: -jax.nn.softplus(logits),
+        real=lambda logits: jax.nn.softplus(-logits),
+        fake=jax.nn.softplus,
+    ),
+    # Goodfellow et al. 2014, section 3: the generator maximises E log sigmoid(D(fake)).
+    "non_saturating": Loss(
+        primal=lambda logits: jax.nn.softplus(-logits),
+        real=lambda logits: jax.nn.softplus(-logits),
+        fake=jax.nn.softplus,
+    ),
+    # Gulrajani et al. 2017, arXiv:1704.00028.
+    "wasserstein_gp": Loss(
+        primal=lambda logits: -logits,
+        real=lambda logits: -logits,
+        fake=lambda logits: logits,
+        gradient_penalty=True,
+    ),
+}
+"""Every GAN loss by name."""
+
+
+def find_loss(loss: str | Loss) -> Loss:
+    """Looks a loss up by name; a ``Loss`` passes through."""
+    if isinstance(loss, Loss):
+        return loss
+    if loss not in LOSSES:
+        near = difflib.get_close_matches(str(loss), list(LOSSES), n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise ValueError(f"loss={loss!r}: expected a Loss or one of {sorted(LOSSES)}{hint}")
+    return LOSSES[loss]

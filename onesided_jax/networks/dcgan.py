@@ -1,0 +1,152 @@
+"""DCGAN without normalisation: the image GAN of this package's experiments."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+from flax import nnx
+
+from onesided_jax.networks._checks import positive
+from onesided_jax.networks.conv import choose_form
+from onesided_jax.networks.layers import Conv, ConvTranspose
+from onesided_jax.networks.network import Network, from_nnx
+
+__all__ = ["dcgan"]
+
+KERNEL = (4, 4)  # DCGAN's kernel, and twice its stride: every output sees equally many taps
+STRIDE = 2
+COARSEST = 7  # halving stops at this many rows or columns or fewer: 28 -> 14 -> 7, 32 -> ... -> 4
+LEAK = 0.2  # slope of the discriminator's leaky ReLU (Radford et al. 2016, section 3)
+
+
+def dcgan(
+    image_shape: tuple[int, int, int] = (28, 28, 1),
+    latent_dim: int = 64,
+    width: int = 32,
+    *,
+    conv: str = "auto",
+) -> tuple[Network, Network]:
+    """Build a DCGAN: a generator and a discriminator of images, convolutional, without BatchNorm.
+
+    H and W are halved together while both are even and the smaller exceeds 7; channels double at
+    each halving. For 28 x 28 images and width w:
+
+    - generator: dense to 7 x 7 x 2w, ReLU, transposed convolution to 14 x 14 x w, ReLU, transposed
+      convolution to 28 x 28 x C, tanh;
+    - discriminator: convolution to 14 x 14 x w, leaky ReLU, convolution to 7 x 7 x 2w, leaky ReLU,
+      dense to one logit.
+
+    All convolutions are 4 x 4, stride 2, SAME; weights start as flax's default (LeCun normal) and
+    biases at zero. Without BatchNorm the discriminator treats samples independently, so one
+    backward pass can serve both players.
+
+    Args:
+      image_shape: ``(H, W, C)``; H and W even and at least 8.
+      latent_dim: length of the generator's input, at least 1.
+      width: channels of the finest hidden level, ``w``, at least 1.
+      conv: how convolutions are computed, ``"auto"``, ``"gemm"`` or ``"native"``; see
+        `onesided_jax.networks.choose_form`.
+
+    Returns:
+      ``(generator, discriminator)``. The generator maps latents ``f32[B, latent_dim]`` to images
+      ``f32[B, H, W, C]`` in (-1, 1); the discriminator maps images to logits ``f32[B]``. Both
+      have the empty state ``()``.
+
+    Raises:
+      ValueError: no halving is possible, or an argument is out of range.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> generator, discriminator = dcgan((16, 16, 1), latent_dim=8, width=4)
+      >>> def logits(key):
+      ...     images, _ = generator.apply(*generator.init(key), jnp.ones((2, 8)))
+      ...     return discriminator.apply(*discriminator.init(key), images)[0]
+      >>> jax.jit(logits)(jax.random.key(0)).shape
+      (2,)
+
+    References:
+      Radford, Metz, Chintala, Unsupervised representation learning with deep convolutional
+      generative adversarial networks, ICLR 2016, arXiv:1511.06434.
+    """
+    sizes = _pyramid(image_shape)
+    channels = image_shape[2]
+    positive(latent_dim=latent_dim, width=width)
+    choose_form(conv)
+    generator = functools.partial(_Generator, sizes[-1], len(sizes) - 1, channels, latent_dim)
+    discriminator = functools.partial(_Discriminator, sizes[-1], len(sizes) - 1, channels)
+    return (
+        from_nnx(lambda rngs: generator(width, conv, rngs)),
+        from_nnx(lambda rngs: discriminator(width, conv, rngs)),
+    )
+
+
+def _pyramid(image_shape: tuple[int, int, int]) -> list[tuple[int, int]]:
+    """The sizes (H, W) of the levels, finest first."""
+    if len(image_shape) != 3:
+        raise ValueError(
+            f"image_shape must be (height, width, channels), as (28, 28, 1); got {image_shape!r}"
+        )
+    height, width, channels = image_shape
+    positive(height=height, width=width, channels=channels)
+    sizes = [(height, width)]
+    while min(sizes[-1]) > COARSEST and all(n % STRIDE == 0 for n in sizes[-1]):
+        sizes.append((sizes[-1][0] // STRIDE, sizes[-1][1] // STRIDE))
+    if len(sizes) == 1:
+        nearest = tuple(max(n + n % STRIDE, COARSEST + 1) for n in (height, width))
+        raise ValueError(
+            f"dcgan halves height and width at least once, so both must be even and at least "
+            f"{COARSEST + 1}; got image_shape={tuple(image_shape)!r}, "
+            f"nearest valid: {(*nearest, channels)!r}"
+        )
+    return sizes
+
+
+class _Generator(nnx.Module):
+    def __init__(
+        self,
+        coarsest: tuple[int, int],
+        levels: int,
+        channels: int,
+        latent_dim: int,
+        width: int,
+        form: str,
+        rngs: nnx.Rngs,
+    ):
+        widths = [width * 2**level for level in reversed(range(levels))]
+        self.coarsest = (*coarsest, widths[0])
+        self.dense = nnx.Linear(latent_dim, coarsest[0] * coarsest[1] * widths[0], rngs=rngs)
+        self.convs = nnx.List(
+            ConvTranspose(a, b, KERNEL, STRIDE, form=form, rngs=rngs)
+            for a, b in zip(widths, [*widths[1:], channels])
+        )
+
+    def __call__(self, latents: jax.Array) -> jax.Array:
+        x = self.dense(latents).reshape(-1, *self.coarsest)
+        for layer in self.convs:
+            x = layer(jax.nn.relu(x))
+        return jax.numpy.tanh(x)
+
+
+class _Discriminator(nnx.Module):
+    def __init__(
+        self,
+        coarsest: tuple[int, int],
+        levels: int,
+        channels: int,
+        width: int,
+        form: str,
+        rngs: nnx.Rngs,
+    ):
+        widths = [width * 2**level for level in range(levels)]
+        self.convs = nnx.List(
+            Conv(a, b, KERNEL, STRIDE, form=form, rngs=rngs)
+            for a, b in zip([channels, *widths[:-1]], widths)
+        )
+        self.dense = nnx.Linear(coarsest[0] * coarsest[1] * widths[-1], 1, rngs=rngs)
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        x = images
+        for layer in self.convs:
+            x = jax.nn.leaky_relu(layer(x), LEAK)
+        return self.dense(x.reshape(x.shape[0], -1))[:, 0]

@@ -1,0 +1,163 @@
+"""Flax nnx layers whose convolutions run as matrix products where that is faster.
+
+Parameters, initialisers, options and numbers are those of `flax.nnx.Conv` and
+`flax.nnx.ConvTranspose`, so a checkpoint of one loads into the other.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from flax import nnx
+from jax import lax
+
+from onesided_jax.networks.conv import choose_form, conv, conv_transpose
+
+__all__ = ["Conv", "ConvTranspose"]
+
+
+def _conv_general_dilated(
+    lhs: jax.Array,
+    rhs: jax.Array,
+    window_strides: Sequence[int],
+    padding: Any,
+    *,
+    form: str,
+    **options: Any,
+) -> jax.Array:
+    """`jax.lax.conv_general_dilated`; 2-d convolutions without extras go to `conv`."""
+    plain = {
+        "lhs_dilation": (1, 1),
+        "rhs_dilation": (1, 1),
+        "feature_group_count": 1,
+        "out_sharding": None,
+    }
+    extras = [k for k, v in options.items() if k in plain and v != plain[k]]
+    if lhs.ndim != 4 or extras or "preferred_element_type" in options:
+        return lax.conv_general_dilated(lhs, rhs, window_strides, padding, **options)
+    return conv(lhs, rhs, window_strides, padding, form=form, precision=options.get("precision"))
+
+
+# One function object a form: nnx compares the static fields of two modules with ==.
+_HOOKS = {
+    form: functools.partial(_conv_general_dilated, form=form) for form in ("auto", "gemm", "native")
+}
+
+
+class Conv(nnx.Conv):
+    """`flax.nnx.Conv` with a choice of how it is computed.
+
+    1-d and 3-d convolutions, dilated, grouped and explicitly sharded ones are accepted and
+    computed natively; every other option works with both forms.
+
+    Args:
+      in_features: channels of the input, ``C``.
+      out_features: channels of the output, ``F``.
+      kernel_size: ``(kh, kw)``.
+      strides: one positive integer, or one for each axis.
+      form: see `onesided_jax.networks.choose_form`.
+      rngs: where the initialisers take their keys.
+      **options: any other option of `flax.nnx.Conv`.
+
+    Returns:
+      A module that maps ``[..., H, W, C]`` to ``[..., H', W', F]``.
+
+    Raises:
+      ValueError: ``form`` is unknown.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx
+      >>> layer = Conv(3, 16, (4, 4), strides=2, rngs=nnx.Rngs(0))
+      >>> nnx.jit(layer)(jnp.ones((8, 28, 28, 3))).shape
+      (8, 14, 14, 16)
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        kernel_size: int | Sequence[int],
+        strides: int | Sequence[int] | None = 1,
+        *,
+        form: str = "auto",
+        rngs: nnx.Rngs,
+        **options: Any,
+    ):
+        choose_form(form)
+        options["conv_general_dilated"] = _HOOKS[form]
+        super().__init__(in_features, out_features, kernel_size, strides, rngs=rngs, **options)
+
+
+class ConvTranspose(nnx.ConvTranspose):
+    """`flax.nnx.ConvTranspose` with a choice of how it is computed.
+
+    1-d and 3-d convolutions, dilated, masked and circular ones and flipped kernels are accepted
+    and computed natively; every other option works with both forms.
+
+    Args:
+      in_features: channels of the input, ``C``.
+      out_features: channels of the output, ``F``.
+      kernel_size: ``(kh, kw)``.
+      strides: one positive integer, or one for each axis.
+      form: see `onesided_jax.networks.choose_form`.
+      rngs: where the initialisers take their keys.
+      **options: any other option of `flax.nnx.ConvTranspose`.
+
+    Returns:
+      A module that maps ``[..., H, W, C]`` to ``[..., H', W', F]``.
+
+    Raises:
+      ValueError: ``form`` is unknown.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx
+      >>> layer = ConvTranspose(64, 32, (4, 4), strides=2, rngs=nnx.Rngs(0))
+      >>> nnx.jit(layer)(jnp.ones((8, 7, 7, 64))).shape
+      (8, 14, 14, 32)
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        kernel_size: int | Sequence[int],
+        strides: int | Sequence[int] | None = None,
+        *,
+        form: str = "auto",
+        rngs: nnx.Rngs,
+        **options: Any,
+    ):
+        choose_form(form)
+        self.form = form
+        super().__init__(in_features, out_features, kernel_size, strides, rngs=rngs, **options)
+
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        """Map ``[..., H, W, C]`` to ``[..., H', W', F]``."""
+        extras = (
+            len(self.kernel_size) != 2
+            or self.kernel_dilation not in (None, 1, (1, 1))
+            or self.mask is not None
+            or self.transpose_kernel
+            or self.preferred_element_type is not None
+            or (isinstance(self.padding, str) and self.padding not in ("SAME", "VALID"))
+        )
+        if extras or choose_form(self.form) == "native":
+            return super().__call__(inputs)
+        bias = None if self.bias is None else self.bias[...]
+        x, kernel, bias = self.promote_dtype((inputs, self.kernel[...], bias), dtype=self.dtype)
+        y = conv_transpose(
+            x.reshape(math.prod(x.shape[:-3]), *x.shape[-3:]),
+            kernel,
+            1 if self.strides is None else self.strides,
+            self.padding,
+            form="gemm",
+            precision=self.precision,
+        )
+        y = y if bias is None else y + bias
+        return y.reshape(*x.shape[:-3], *y.shape[1:])

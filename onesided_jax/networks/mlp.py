@@ -1,0 +1,99 @@
+"""Fully connected GANs: for vectors, mixtures of Gaussians and small images."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+
+import jax
+from flax import nnx
+
+from onesided_jax.networks._checks import positive
+from onesided_jax.networks.network import Network, from_nnx
+
+__all__ = ["mlp"]
+
+LEAK = 0.2  # slope of the discriminator's leaky ReLU, as in the DCGAN
+
+
+def mlp(
+    sample_shape: tuple[int, ...],
+    latent_dim: int = 16,
+    width: int = 64,
+    depth: int = 2,
+) -> tuple[Network, Network]:
+    """Build a fully connected generator and discriminator.
+
+    The generator's hidden layers are ReLU, the discriminator's leaky ReLU (slope 0.2); weights
+    start as flax's default (LeCun normal), biases at zero. The generator ends linearly for vectors
+    (``sample_shape`` of length 1) and in tanh for images, whose pixels lie in [-1, 1].
+
+    Args:
+      sample_shape: shape of one sample, ``(d,)`` or ``(H, W, C)``.
+      latent_dim: length of the generator's input, at least 1.
+      width: units in each hidden layer, at least 1.
+      depth: hidden layers of each network; 0 makes both linear.
+
+    Returns:
+      ``(generator, discriminator)``. The generator maps latents ``f32[B, latent_dim]`` to samples
+      ``f32[B, *sample_shape]``; the discriminator maps samples to logits ``f32[B]``. Both have
+      the empty state ``()``.
+
+    Raises:
+      ValueError: an argument is out of range.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> generator, discriminator = mlp((2,), latent_dim=4, width=8)
+      >>> def logits(key):
+      ...     samples, _ = generator.apply(*generator.init(key), jnp.ones((5, 4)))
+      ...     return discriminator.apply(*discriminator.init(key), samples)[0]
+      >>> jax.jit(logits)(jax.random.key(0)).shape
+      (5,)
+    """
+    if not isinstance(sample_shape, tuple | list) or not sample_shape:
+        raise ValueError(f"sample_shape must be a tuple such as (2,); got {sample_shape!r}")
+    for size in sample_shape:
+        positive(sample_shape=size)
+    positive(latent_dim=latent_dim, width=width)
+    positive(0, depth=depth)
+    shape, features = tuple(sample_shape), math.prod(sample_shape)
+    hidden = [width] * depth
+
+    def generator(rngs: nnx.Rngs) -> nnx.Module:
+        ending = _identity if len(shape) == 1 else jax.numpy.tanh
+        return _MLP([latent_dim, *hidden, features], jax.nn.relu, ending, shape, rngs)
+
+    def discriminator(rngs: nnx.Rngs) -> nnx.Module:
+        return _MLP([features, *hidden, 1], _leaky_relu, _identity, (), rngs)
+
+    return from_nnx(generator), from_nnx(discriminator)
+
+
+def _leaky_relu(x: jax.Array) -> jax.Array:
+    return jax.nn.leaky_relu(x, LEAK)
+
+
+def _identity(x: jax.Array) -> jax.Array:
+    return x
+
+
+class _MLP(nnx.Module):
+    def __init__(
+        self,
+        sizes: list[int],
+        activation: Callable[[jax.Array], jax.Array],
+        ending: Callable[[jax.Array], jax.Array],
+        output_shape: tuple[int, ...],
+        rngs: nnx.Rngs,
+    ):
+        self.layers = nnx.List(nnx.Linear(a, b, rngs=rngs) for a, b in itertools.pairwise(sizes))
+        self.activation, self.ending, self.output_shape = activation, ending, output_shape
+
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        *hidden, last = self.layers
+        x = inputs.reshape(inputs.shape[0], -1)
+        for layer in hidden:
+            x = self.activation(layer(x))
+        return self.ending(last(x)).reshape(x.shape[0], *self.output_shape)

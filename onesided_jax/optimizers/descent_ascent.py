@@ -1,0 +1,65 @@
+"""Simultaneous descent-ascent: one optax transformation per player."""
+
+from __future__ import annotations
+
+import optax
+
+from onesided_jax.optimizers._checks import check_players
+from onesided_jax.players import PrimalDual
+
+__all__ = ["descent_ascent"]
+
+
+def descent_ascent(
+    primal: optax.GradientTransformation, dual: optax.GradientTransformation
+) -> optax.GradientTransformationExtraArgs:
+    r"""Gives each player its own optax transformation; both step at once.
+
+    For different learning rates (two time-scale update rule, TTUR), betas, clipping or whole
+    algorithms per player. It is :func:`optax.partition` over :class:`PrimalDual`; masks,
+    weight decay and schedules go inside.
+
+    .. math::
+      x_{t+1} = x_t + \mathrm{primal}(F_x(x_t, y_t)), \qquad
+      y_{t+1} = y_t + \mathrm{dual}(F_y(x_t, y_t))
+
+    with the field in descent form, :math:`F = (\nabla_x f, -\nabla_y f)`: both transformations
+    descend, never use a negative learning rate.
+
+    Args:
+      primal: transformation of the min player's part.
+      dual: transformation of the max player's part.
+
+    Returns:
+      A transformation of ``PrimalDual`` trees; extra arguments are forwarded to both.
+
+    Raises:
+      ValueError: from ``init`` or ``update``, if the tree is not a ``PrimalDual``.
+
+    Example:
+      >>> import optax
+      >>> from onesided_jax import PrimalDual, descent_ascent
+      >>> tx = descent_ascent(optax.sgd(0.1), optax.adam(0.4))
+      >>> players = PrimalDual(primal=1.0, dual=2.0)
+      >>> F = PrimalDual(primal=2.0, dual=-1.0)  # f(x, y) = x * y
+      >>> updates, _ = tx.update(F, tx.init(players), players)
+      >>> [round(float(u), 3) for u in updates]
+      [-0.2, 0.4]
+
+    References:
+      Heusel et al., `GANs Trained by a Two Time-Scale Update Rule
+      <https://arxiv.org/abs/1706.08500>`_, 2017.
+    """
+    partition = optax.partition(
+        {"primal": primal, "dual": dual}, PrimalDual("primal", "dual")
+    )
+
+    def init(params):
+        check_players("descent_ascent", params)
+        return partition.init(params)
+
+    def update(updates, state, params=None, **extra_args):
+        check_players("descent_ascent", updates)
+        return partition.update(updates, state, params, **extra_args)
+
+    return optax.GradientTransformationExtraArgs(init, update)

@@ -1,0 +1,156 @@
+"""Extragradient around any optax transformation."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from onesided_jax.optimizers._checks import (
+    check_choice,
+    check_midpoint_arguments,
+    check_not_masked,
+)
+
+__all__ = ["ExtragradientState", "extragradient"]
+
+
+class ExtragradientState(NamedTuple):
+    """State of :func:`extragradient`.
+
+    Attributes:
+      base: state of the base transformation (of the update half-step).
+      extrapolation: its own state of the extrapolation half-step, ``()`` unless
+        ``extrapolation_state="separate"``.
+      anchor: transparent mode only: the params that both half-steps start from, else ``()``.
+      phase: int32 scalar, transparent mode only: 0 before the extrapolation, 1 before the update.
+    """
+
+    base: Any
+    extrapolation: Any
+    anchor: Any
+    phase: Any
+
+
+def extragradient(
+    base: optax.GradientTransformation,
+    *,
+    extrapolation_state: Literal["carried", "discarded", "separate"] = "carried",
+    opaque_mode: bool = True,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Looks one step ahead with ``base``, then steps from where it was with the gradient found there.
+
+    Simultaneous descent-ascent spirals out of ``f(x, y) = x y``; extragradient converges. With
+    :math:`B_s` one step of ``base`` from state ``s``:
+
+    .. math::
+      \tilde z_t = z_t + B_s(F(z_t)), \qquad z_{t+1} = z_t + B_{s'}(F(\tilde z_t)).
+
+    =============== ====================================== ==================================
+    ``"carried"``   ``s'`` is the state left by the         ExtraAdam as Gidel et al. run it:
+                    extrapolation; it advances twice        Adam's moments and count move twice
+                    per iteration
+    ``"discarded"`` ``s' = s``; only the update half-step   the extrapolation only looks
+                    is remembered
+    ``"separate"``  two persistent states                   e.g. momentum per half-step
+    =============== ====================================== ==================================
+
+    A schedule inside a carried ``base`` is therefore asked twice per iteration; the aliases
+    (:func:`extra_adam`) correct for that, your own base does not.
+
+    Args:
+      base: any transformation; for two players with different settings
+        ``extragradient(descent_ascent(primal, dual))``, never the other way round.
+      extrapolation_state: which state the update half-step starts from, see the table.
+      opaque_mode: ``True``: one call of ``update`` is one iteration and needs ``grad_fn``.
+        ``False``: calls alternate between extrapolation and update, for loops that cannot pass a
+        gradient function; the visible params are the midpoints after every odd call, and the
+        state holds one copy of the params.
+
+    Returns:
+      A transformation with ``update(F, state, params, *, grad_fn, **extra)``, where
+      ``grad_fn(params, i) -> F`` is called once with the midpoint and ``i = 0`` (optax's SAM
+      convention: your closure decides whether it draws a fresh minibatch). Updates have the
+      structure and dtypes of ``params``.
+
+    Raises:
+      ValueError: for an unknown ``extrapolation_state``; from ``update`` if ``params`` or
+        ``grad_fn`` is missing, or if it stands inside ``partition`` or ``masked``.
+
+    Example:
+      >>> import jax, optax
+      >>> from onesided_jax import PrimalDual, extragradient
+      >>> field = lambda z, i: PrimalDual(z.dual, -z.primal)  # f(x, y) = x * y
+      >>> tx = extragradient(optax.sgd(0.5))
+      >>> players = PrimalDual(1.0, 1.0)
+      >>> state = tx.init(players)
+      >>> for _ in range(60):
+      ...     updates, state = tx.update(field(players, 0), state, players, grad_fn=field)
+      ...     players = optax.apply_updates(players, updates)
+      >>> bool(abs(players.primal) + abs(players.dual) < 1e-2)
+      True
+
+    References:
+      Korpelevich, The extragradient method for finding saddle points and other problems, 1976.
+      Gidel et al., `A Variational Inequality Perspective on Generative Adversarial Networks
+      <https://arxiv.org/abs/1802.10551>`_, 2019, Algorithm 4.
+    """
+    check_choice("extrapolation_state", extrapolation_state, ("carried", "discarded", "separate"))
+    base = optax.with_extra_args_support(base)
+    separate = extrapolation_state == "separate"
+
+    def init(params):
+        check_not_masked("extragradient", params)
+        transparent = not opaque_mode
+        return ExtragradientState(
+            base=base.init(params),
+            extrapolation=base.init(params) if separate else (),
+            anchor=jax.tree.map(jnp.asarray, params) if transparent else (),
+            phase=jnp.zeros((), jnp.int32) if transparent else (),
+        )
+
+    def extrapolate(updates, state, params, extra_args):
+        """First half-step: its updates, and the state that the second one starts from."""
+        looking = state.extrapolation if separate else state.base
+        updates, looked = base.update(updates, looking, params, **extra_args)
+        if extrapolation_state == "carried":
+            state = state._replace(base=looked)
+        elif separate:
+            state = state._replace(extrapolation=looked)
+        return updates, state
+
+    def commit(updates, state, params, extra_args):
+        """Second half-step, from the params that both half-steps start from."""
+        updates, base_state = base.update(updates, state.base, params, **extra_args)
+        return updates, state._replace(base=base_state)
+
+    def opaque_update(updates, state, params=None, *, grad_fn=None, **extra_args):
+        check_midpoint_arguments("extragradient", params, grad_fn)
+        check_not_masked("extragradient", params)
+        looked, state = extrapolate(updates, state, params, extra_args)
+        midpoint = optax.apply_updates(params, looked)
+        return commit(grad_fn(midpoint, 0), state, params, extra_args)
+
+    def transparent_update(updates, state, params=None, *, grad_fn=None, **extra_args):
+        del grad_fn
+        if params is None:
+            raise ValueError("extragradient needs params: call update(F, state, params)")
+        check_not_masked("extragradient", params)
+
+        def first():
+            looked, new = extrapolate(updates, state, params, extra_args)
+            anchor = jax.tree.map(lambda p, a: jnp.asarray(p, a.dtype), params, state.anchor)
+            return looked, new._replace(anchor=anchor, phase=jnp.ones_like(state.phase))
+
+        def second():
+            step, new = commit(updates, state, state.anchor, extra_args)
+            step = jax.tree.map(lambda a, p, u: (a - p) + u, state.anchor, params, step)
+            return step, new._replace(phase=jnp.zeros_like(state.phase))
+
+        return jax.lax.cond(state.phase == 0, first, second)
+
+    return optax.GradientTransformationExtraArgs(
+        init, opaque_update if opaque_mode else transparent_update
+    )

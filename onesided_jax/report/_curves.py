@@ -1,0 +1,166 @@
+"""The gradient norms of both players against the training step: the figure of the claim."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from onesided_jax.report._section import PLAYERS, Cell, Section, median, player_names
+from onesided_jax.report._style import (
+    BOLD,
+    INK,
+    MUTED,
+    PLAYER_STYLE,
+    THIN,
+    draw_legend,
+    finish,
+    heading,
+    label_axes,
+    panels,
+    step_axis,
+)
+from onesided_jax.report._text import setting
+
+__all__ = ["MAX_LINES", "gradient_norms", "log_limits", "panel_heading", "player_handles"]
+
+MAX_LINES = 24
+"""Thin lines per panel and player; the median is over all runs all the same."""
+_DECADES = 12  # a game that converges to 1e-100 must not flatten everything else
+_HEADROOM = 3.0  # factor between the data and the edge of a log axis
+
+
+class _Curve(NamedTuple):
+    """One player's gradient norms in one panel.
+
+    Attributes:
+      norms: [runs, steps] square root of U; NaN where U is below the noise floor.
+      limits: [runs, steps] upper limit where U is below the noise floor, else NaN.
+      middle: [steps] the median over runs; NaN where most runs are below the noise floor.
+      diverged: [runs] whether the run diverged.
+    """
+
+    norms: np.ndarray
+    limits: np.ndarray
+    middle: np.ndarray
+    diverged: np.ndarray
+
+
+def _curve(cell: Cell, player: str) -> _Curve:
+    runs = cell.shown.runs
+    squared, error = cell.norm_sq[player][runs], cell.norm_se[player][runs]
+    # Exactly zero in a deterministic game is convergence: the line leaves through the floor.
+    squared = np.where((squared == 0) & (error == 0), np.finfo(float).tiny, squared)
+    floor = squared < 2 * error
+    above = np.clip(squared, 0, None)
+    middle = median(squared)
+    hidden = (middle <= 0) | (floor.sum(0) > (np.isfinite(squared) & ~floor).sum(0))
+    return _Curve(
+        norms=np.sqrt(np.where(floor, np.nan, above)),
+        limits=np.sqrt(np.where(floor, above + 2 * error, np.nan)),
+        middle=np.sqrt(np.where(hidden, np.nan, middle)),
+        diverged=cell.diverged_at[runs] >= 0,
+    )
+
+
+def panel_heading(ax: Axes, cell: Cell) -> None:
+    """The optimizer, which hyperparameters are shown, and how many runs that is."""
+    short = {"primal_learning_rate": "x rate", "dual_learning_rate": "y rate"}
+    values = cell.shown.hyperparameters
+    swept = [n for n in values if len({g.hyperparameters.get(n) for g in cell.groups}) > 1]
+    names = [n for n in short if n in values] + [n for n in swept if n not in short]
+    runs, total = len(cell.shown.runs), len(cell.index)
+    count = f"{runs} run{'s' * (runs != 1)}" + (f" of {total}" if total > runs else "")
+    rates = ", ".join(f"{short.get(n, n)} {setting(values[n])}" for n in names)
+    heading(ax, cell.name, *(line for line in (rates, count) if line))
+
+
+def log_limits(values: np.ndarray, settled: np.ndarray) -> tuple[float, float]:
+    """Limits of a log axis.
+
+    Args:
+      values: everything that is drawn; anything not positive and finite is ignored.
+      settled: the values of the runs that stayed finite; a blow-up beyond them is cut off.
+
+    Returns:
+      Bottom and top.
+
+    Example:
+      >>> log_limits(np.array([1e-30, 1.0]), np.array([1.0]))
+      (1e-12, 3.0)
+    """
+    positive = values[np.isfinite(values) & (values > 0)]
+    settled = settled[np.isfinite(settled) & (settled > 0)]
+    if not positive.size:
+        return 0.1, 10.0
+    top = float(positive.max())
+    if settled.size:
+        top = min(top, 10 * float(settled.max()))
+    return max(float(positive.min()) / _HEADROOM, top * 10.0**-_DECADES), top * _HEADROOM
+
+
+def player_handles(dataset: xr.Dataset, cells: list[Cell]) -> list[Artist]:
+    """Legend entries of the two players, and of single runs where there are several."""
+    names = player_names(dataset)
+    handles: list[Artist] = [
+        Line2D([], [], color=colour, linestyle=dashes, label=names[player], **BOLD)
+        for player, (colour, dashes) in PLAYER_STYLE.items()
+    ]
+    if any(len(cell.shown.runs) > 1 for cell in cells):
+        handles.append(Line2D([], [], color=MUTED, label="thin: one run; bold: median", **THIN))
+    return handles
+
+
+def _draw(ax: Axes, steps: np.ndarray, player: str, curve: _Curve, top: float) -> None:
+    colour, dashes = PLAYER_STYLE[player]
+    lines = curve.norms[:MAX_LINES]
+    if len(curve.norms) > 1:
+        ax.plot(steps, lines.T, color=colour, linestyle=dashes, **THIN)
+    ax.plot(steps, curve.middle, color=colour, linestyle=dashes, **BOLD)
+    limits = curve.limits[:MAX_LINES].T
+    ax.plot(steps, limits, "v", color=colour, mfc="none", ms=3.5, mew=0.8)
+    for values, diverged in zip(lines, curve.diverged, strict=False):
+        finite = np.flatnonzero(np.isfinite(values))
+        if diverged and finite.size:
+            last = finite[-1]
+            height = min(float(values[last]), top)
+            ax.plot(steps[last], height, "x", color=colour, ms=5.5, mew=1.4, clip_on=False)
+
+
+def gradient_norms(section: Section, cells: list[Cell]) -> Figure | None:
+    """Both players' gradient norms against the training step, a panel per optimizer."""
+    if "gradient_norm_sq" not in section.dataset or not cells:
+        return None
+    curves = [{player: _curve(cell, player) for player in PLAYERS} for cell in cells]
+    flat = [curve for pair in curves for curve in pair.values()]
+    drawn = np.concatenate([v.ravel() for c in flat for v in (c.norms, c.limits)])
+    settled = np.concatenate([c.norms[~c.diverged].ravel() for c in flat])
+    bottom, top = log_limits(drawn, settled)
+
+    figure, axes = panels(len(cells))
+    axes[0].set_yscale("log", nonpositive="mask")
+    axes[0].set_ylim(bottom, top)
+    step_axis(axes)
+    label_axes(axes, "training step", "gradient norm √U")
+    for cell, ax, pair in zip(cells, axes, curves, strict=True):
+        panel_heading(ax, cell)
+        ax.grid(axis="y")
+        for player, curve in pair.items():
+            _draw(ax, cell.steps, player, curve, top)
+        if not any(np.isfinite([*c.norms.flat, *c.limits.flat]).any() for c in pair.values()):
+            ax.text(0.5, 0.5, "no finite values", transform=ax.transAxes, ha="center", color=MUTED)
+
+    handles = player_handles(section.dataset, cells)
+    if any(np.isfinite(c.limits).any() for c in flat):
+        name = "U < 2 se: upper limit √(U + 2 se)"
+        handles.append(Line2D([], [], color=INK, marker="v", mfc="none", ms=4, ls="", label=name))
+    if any(c.diverged.any() for c in flat):
+        name = "last point before divergence"
+        handles.append(Line2D([], [], color=INK, marker="x", ms=5.5, mew=1.4, ls="", label=name))
+    draw_legend(figure, handles)
+    return finish(figure)

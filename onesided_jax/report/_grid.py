@@ -1,0 +1,128 @@
+"""The late gradient norm of the primal player over the grid of learning rates."""
+
+from __future__ import annotations
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LogNorm, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from onesided_jax.report._section import Cell, Group, Section, median
+from onesided_jax.report._style import (
+    INK,
+    MUTED,
+    ON_CELL,
+    VOID,
+    draw_colorbar,
+    draw_legend,
+    finish,
+    heading,
+    label_axes,
+    panels,
+)
+from onesided_jax.report._text import number, setting
+
+__all__ = ["grid"]
+
+_SEQUENTIAL = "cividis"
+_MAX_WRITTEN = 36  # cells per panel in which a number still fits
+
+
+def _rates(group: Group) -> tuple[float, float]:
+    values = group.hyperparameters
+    return (
+        float(f"{values.get('primal_learning_rate', np.nan):.6g}"),
+        float(f"{values.get('dual_learning_rate', np.nan):.6g}"),
+    )
+
+
+def _comparable(cell: Cell) -> dict[tuple[float, float], Group]:
+    """The groups that differ from the shown one in nothing but the two learning rates."""
+
+    def rest(group: Group) -> dict[str, str]:
+        return {
+            k: f"{v:.6g}"
+            for k, v in group.hyperparameters.items()
+            if k not in ("primal_learning_rate", "dual_learning_rate")
+        }
+
+    return {_rates(g): g for g in cell.groups if rest(g) == rest(cell.shown)}
+
+
+def grid(section: Section, cells: list[Cell]) -> Figure | None:
+    """Late primal gradient norm over the two learning rates, a panel per optimizer."""
+    if "gradient_norm_sq" not in section.dataset:
+        return None
+    tables = [(cell, groups) for cell in cells if len(groups := _comparable(cell)) > 1]
+    if not tables:
+        return None
+    squared = [median(c.late["primal"][g.runs]) for c, gs in tables for g in gs.values()]
+    positive = np.sqrt([float(v) for v in squared if v > 0])
+    low, high = (positive.min(), positive.max()) if positive.size else (0.1, 1.0)
+    if low == high:
+        low, high = low / 2, high * 2
+    colours = ScalarMappable(LogNorm(max(low, high * 1e-12), high), mpl.colormaps[_SEQUENTIAL])
+    most = max(len({rates[1] for rates in groups}) for _, groups in tables)
+    figure, axes = panels(len(tables), height=min(1.3 + 0.5 * most, 5.0), share_y=False)
+    for ax, (cell, groups) in zip(axes, tables, strict=True):
+        _table(ax, cell, groups, colours)
+    label_axes(axes, "primal learning rate", "dual learning rate")
+    draw_colorbar(figure, axes, colours, "late primal gradient norm", extend="neither")
+    if any((cell.diverged_at >= 0).any() for cell, _ in tables):
+        name = "× 2/5: two of five runs diverged; the number is the median of the others"
+        cross = Line2D([], [], color=INK, marker="x", ms=5, ls="", label=name)
+        draw_legend(figure, [Patch(facecolor=VOID, label="every run diverged"), cross])
+    return finish(figure)
+
+
+def _table(
+    ax: Axes, cell: Cell, groups: dict[tuple[float, float], Group], colours: ScalarMappable
+) -> None:
+    heading(ax, cell.name, f"{len(cell.index)} runs")
+    x = sorted({rates[0] for rates in groups})
+    y = sorted({rates[1] for rates in groups})
+    picture = np.full((len(y), len(x), 3), to_rgb(VOID))
+    write = len(x) * len(y) <= _MAX_WRITTEN
+    for rates, group in groups.items():
+        column, row = x.index(rates[0]), y.index(rates[1])
+        value = float(median(cell.late["primal"][group.runs]))
+        lost = int((cell.diverged_at[group.runs] >= 0).sum())
+        total = len(group.runs)
+        words = []
+        if np.isfinite(value):
+            root = np.sqrt(value) if value > 0 else colours.norm.vmin
+            picture[row, column] = colours.to_rgba(root)[:3]
+            words.append(number(root) if value > 0 else "< noise")
+        if lost:
+            words.append(f"× {lost}/{total}")
+        dark = picture[row, column] @ (0.299, 0.587, 0.114) < 0.5
+        text = "\n".join(words) if write else "×" * bool(lost)
+        ax.text(
+            column,
+            row,
+            text,
+            ha="center",
+            va="center",
+            fontsize=7.5,
+            color="#ffffff" if dark else ON_CELL,
+        )
+        if group is cell.shown:
+            ax.plot(
+                column + np.array([-0.46, 0.46, 0.46, -0.46, -0.46]),
+                row + np.array([-0.44, -0.44, 0.44, 0.44, -0.44]),
+                color="#ffffff" if dark else ON_CELL,
+                linewidth=1.3,
+            )
+    ax.imshow(picture, origin="lower", aspect="auto", interpolation="nearest")
+    ax.set_xticks(range(len(x)), [setting(v) for v in x])
+    ax.set_yticks(range(len(y)), [setting(v) for v in y])
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    ax.set_xlim(-0.5, len(x) - 0.5)
+    ax.set_ylim(-0.5, len(y) - 0.5)
+    if len(x) > 5:
+        ax.tick_params(axis="x", rotation=45, labelcolor=MUTED)

@@ -1,0 +1,110 @@
+"""What the runs produced: generated samples, and trajectories of small games."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from onesided_jax.report._section import Cell, Section, panel_columns, run_panels
+from onesided_jax.report._style import (
+    PRIMAL,
+    draw_legend,
+    finish,
+    heading,
+    label_axes,
+    panels,
+    step_axis,
+)
+
+__all__ = ["paths", "points", "samples"]
+
+_MAX_IMAGES = 64
+_MAX_POINTS = 4000
+_MAX_PATHS = 8
+
+
+def _mosaic(images: np.ndarray) -> np.ndarray:
+    """[n, height, width, channel] tiled into one picture, with a pixel between the images.
+
+    Example:
+      >>> _mosaic(np.zeros((4, 5, 5, 1), np.uint8)).shape
+      (11, 11, 3)
+    """
+    count, height, width, channels = images.shape
+    columns = int(np.ceil(np.sqrt(count)))
+    rows = -(-count // columns)
+    out = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1, 3), 255, np.uint8)
+    for i, image in enumerate(images):
+        y, x = (i // columns) * (height + 1), (i % columns) * (width + 1)
+        out[y : y + height, x : x + width] = image if channels == 3 else image[..., :1]
+    return out
+
+
+def samples(section: Section, cells: list[Cell]) -> Figure | None:
+    """Images that the generators drew."""
+    if "samples" not in section.dataset or not cells:
+        return None
+    array = section.dataset["samples"].transpose(
+        "optimizer", "sample_run", "sample", "height", "width", "channel"
+    )
+    shown = run_panels(section, cells, "sample_run")
+    columns = panel_columns(cells, shown)
+    figure, axes = panels(len(shown), height=3.3 if len(cells) != 4 else 2.75, columns=columns)
+    for ax, panel in zip(axes, shown, strict=True):
+        heading(ax, panel.optimizer, panel.title)
+        images = array.sel(optimizer=panel.optimizer).isel(sample_run=panel.position).values
+        picture = _mosaic(np.asarray(images[:_MAX_IMAGES], dtype=np.uint8))
+        ax.imshow(picture, interpolation="nearest")
+        ax.set_axis_off()
+    return finish(figure)
+
+
+def points(section: Section, cells: list[Cell]) -> Figure | None:
+    """Points that the generators drew, for data in the plane."""
+    if "points" not in section.dataset or not cells:
+        return None
+    array = section.dataset["points"].transpose("optimizer", "sample_run", "sample", "coordinate")
+    shown = run_panels(section, cells, "sample_run")
+    columns = panel_columns(cells, shown)
+    figure, axes = panels(len(shown), height=3.0, columns=columns)
+    for ax, panel in zip(axes, shown, strict=True):
+        heading(ax, panel.optimizer, panel.title)
+        cloud = array.sel(optimizer=panel.optimizer).isel(sample_run=panel.position).values
+        x, y = cloud[:_MAX_POINTS, 0], cloud[:_MAX_POINTS, 1]
+        ax.plot(x, y, ".", color=PRIMAL, ms=2.5, mew=0, alpha=0.5, rasterized=True)
+        ax.set_aspect("equal", adjustable="datalim")
+    label_axes(axes, "first coordinate", "second coordinate")
+    return finish(figure)
+
+
+def paths(section: Section, cells: list[Cell]) -> Figure | None:
+    """The primal player's trajectory: its first two coordinates, or a single one over time."""
+    ds = section.dataset
+    if "path" not in ds or not cells:
+        return None
+    plane = ds.sizes["primal_coordinate"] > 1
+    array = ds["path"].transpose("optimizer", "path_run", "step", "primal_coordinate")
+    figure, axes = panels(len(cells), height=2.9 if plane else 2.4)
+    for cell, ax in zip(cells, axes, strict=True):
+        heading(ax, cell.name)
+        ax.grid(axis="both" if plane else "y")
+        for line in array.sel(optimizer=cell.name).values[:_MAX_PATHS].astype(float):
+            finite = np.isfinite(line[:, :2]).all(axis=1)
+            if not finite.any():
+                continue
+            x = line[finite, 0] if plane else ds["step"].values[finite]
+            y = line[finite, 1] if plane else line[finite, 0]
+            ax.plot(x, y, color=PRIMAL, linewidth=0.9, alpha=0.6)
+            ax.plot(x[0], y[0], "o", color=PRIMAL, mfc="none", ms=4.5, mew=1)
+            ax.plot(x[-1], y[-1], "o", color=PRIMAL, ms=4.5)
+    if not plane:
+        step_axis(axes)
+    label_axes(axes, "x₁" if plane else "training step", "x₂" if plane else "x")
+    handles: list[Artist] = [
+        Line2D([], [], color=PRIMAL, marker="o", mfc="none", ls="", ms=5, label="start"),
+        Line2D([], [], color=PRIMAL, marker="o", ls="", ms=5, label="last checkpoint"),
+    ]
+    draw_legend(figure, handles)
+    return finish(figure)

@@ -1,0 +1,254 @@
+"""The input of the report, and the few numbers that both the figures and the tables need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+__all__ = [
+    "LATE",
+    "PLAYERS",
+    "WIDE",
+    "Cell",
+    "Group",
+    "Panel",
+    "Section",
+    "cells",
+    "median",
+    "panel_columns",
+    "player_names",
+    "run_panels",
+]
+
+PLAYERS = ("primal", "dual")
+LATE = 0.8
+"""A late gradient norm is a median over the checkpoints from this share of training on."""
+WIDE = 4
+"""With more optimizers than this, figures that show single runs show one run each."""
+_MAX_RUNS = 3  # of each optimizer in such figures; the dataset holds the others
+_SAME_RATE = 1e-4  # float32 and float64 copies of one hyperparameter differ by 6e-8
+
+
+class Section(NamedTuple):
+    """The results of one run directory.
+
+    Attributes:
+      title: heading of the section.
+      dataset: the analysis; any variable may hold NaN padding, and every variable is optional.
+      verdicts: one dict per claim and optimizer (and hyperparameters), with the keys ``claim``,
+        ``optimizer``, ``holds`` (True, False or "inconclusive"), ``value``, ``ci_low``,
+        ``ci_high``, ``runs``, ``hyperparameters``, ``reason``, ``details``.
+      manifest: where the runs came from: ``recipe``, ``versions``, ``platform``, ``command``, ...
+    """
+
+    title: str
+    dataset: xr.Dataset
+    verdicts: list[dict[str, Any]]
+    manifest: dict[str, Any]
+
+
+class Group(NamedTuple):
+    """Runs that differ in nothing but the seed.
+
+    Attributes:
+      hyperparameters: name -> value, without those the optimizer does not have.
+      runs: positions of the runs within their :class:`Cell`.
+    """
+
+    hyperparameters: dict[str, float]
+    runs: list[int]
+
+
+class Cell(NamedTuple):
+    """One optimizer's runs as plain arrays, cut off where a run diverged.
+
+    Attributes:
+      name: the optimizer's label.
+      index: [runs] position of each run along the dataset's ``run`` axis; padding is left out.
+      steps: [steps] the checkpoints.
+      norm_sq: player -> [runs, steps] estimates of the squared gradient norm.
+      norm_se: player -> [runs, steps] their standard errors (0 where nothing is random).
+      late: player -> [runs] median of ``norm_sq`` over the last fifth of training.
+      diverged_at: [runs] step, or -1.
+      seeds: [runs] seeds; NaN if unknown.
+      hyperparameters: one dict per run.
+      groups: the runs by hyperparameters.
+      shown: the group that the curves show.
+      why: how that group was chosen, in words; empty if there is only one.
+    """
+
+    name: str
+    index: np.ndarray
+    steps: np.ndarray
+    norm_sq: dict[str, np.ndarray]
+    norm_se: dict[str, np.ndarray]
+    late: dict[str, np.ndarray]
+    diverged_at: np.ndarray
+    seeds: np.ndarray
+    hyperparameters: list[dict[str, float]]
+    groups: list[Group]
+    shown: Group
+    why: str
+
+
+def median(values: np.ndarray, axis: int = 0) -> np.ndarray:
+    """Median of the finite entries; NaN, without a warning, where there are none.
+
+    Example:
+      >>> median(np.array([[1.0, np.nan], [3.0, np.nan], [np.nan, np.nan]]))
+      array([ 2., nan])
+    """
+    masked = np.ma.masked_invalid(np.asarray(values, dtype=float))
+    if masked.shape[axis] == 0:
+        return np.full(np.delete(masked.shape, axis), np.nan)
+    return np.ma.filled(np.ma.median(masked, axis=axis), np.nan)
+
+
+def player_names(dataset: xr.Dataset) -> dict[str, str]:
+    """What the two players are called: a game with samples is a GAN."""
+    if "samples" in dataset or "points" in dataset:
+        return {"primal": "primal player (generator)", "dual": "dual player (discriminator)"}
+    return {"primal": "primal player", "dual": "dual player"}
+
+
+def _groups(hyperparameters: list[dict[str, float]]) -> list[Group]:
+    found: dict[tuple[tuple[str, str], ...], Group] = {}
+    for run, values in enumerate(hyperparameters):
+        key = tuple((k, f"{v:.6g}") for k, v in values.items())
+        found.setdefault(key, Group(values, [])).runs.append(run)
+    return list(found.values())
+
+
+def _matches(group: Group, wanted: Mapping[str, Any]) -> bool:
+    return all(
+        np.isclose(group.hyperparameters[name.removeprefix("hp_")], value, rtol=_SAME_RATE, atol=0)
+        for name, value in wanted.items()
+        if name.removeprefix("hp_") in group.hyperparameters and isinstance(value, int | float)
+    )
+
+
+def _choose(
+    name: str,
+    groups: list[Group],
+    verdicts: list[dict[str, Any]],
+    late: np.ndarray,
+    diverged: np.ndarray,
+) -> tuple[Group, str]:
+    if len(groups) == 1:
+        return groups[0], ""
+    for verdict in verdicts:
+        wanted = verdict.get("hyperparameters") or {}
+        if verdict["optimizer"] == name and wanted:
+            matching = [g for g in groups if _matches(g, wanted)]
+            if len(matching) == 1:
+                return matching[0], "the setting of the verdict"
+
+    def badness(group: Group) -> tuple[float, float]:
+        value = float(median(late[group.runs]))
+        return float(diverged[group.runs].mean()), np.inf if np.isnan(value) else value
+
+    return (
+        min(groups, key=badness),
+        "the setting with the fewest divergences, then the smallest late primal gradient norm",
+    )
+
+
+def _array(dataset: xr.Dataset, name: str, optimizer: str, shape: tuple[int, ...]) -> np.ndarray:
+    if name not in dataset:
+        return np.full(shape, np.nan)
+    order = ("run", "step", "player")[: len(shape)]
+    return dataset[name].sel(optimizer=optimizer).transpose(*order).values.astype(float)
+
+
+def _cell(section: Section, optimizer: str) -> Cell:
+    ds = section.dataset
+    runs, steps = (
+        ds.sizes.get("run", 0),
+        np.asarray(ds["step"].values) if "step" in ds else np.zeros(0),
+    )
+    players = [str(p) for p in ds["player"].values] if "player" in ds.coords else list(PLAYERS)
+    norm_sq = _array(ds, "gradient_norm_sq", optimizer, (runs, len(steps), len(players)))
+    norm_se = _array(ds, "gradient_norm_sq_se", optimizer, norm_sq.shape)
+    diverged_at = _array(ds, "diverged_at", optimizer, (runs,))
+    diverged_at = np.where(np.isnan(diverged_at), -1, diverged_at).astype(int)
+    seeds = _array(ds, "seed", optimizer, (runs,))
+
+    measured = np.isfinite(norm_sq).any((1, 2)) if "gradient_norm_sq" in ds else np.isfinite(seeds)
+    index = np.flatnonzero(measured | (diverged_at >= 0))
+    norm_sq, norm_se = norm_sq[index], np.nan_to_num(norm_se[index])
+    diverged_at, seeds = diverged_at[index], seeds[index]
+    gone = (diverged_at[:, None] >= 0) & (steps[None] >= diverged_at[:, None])
+    norm_sq = np.where(gone[..., None], np.nan, norm_sq)
+
+    by_player = {p: norm_sq[..., players.index(p)] for p in PLAYERS}
+    window = steps >= LATE * steps.max(initial=0)
+    late = {p: median(values[:, window], axis=1) for p, values in by_player.items()}
+    late = {p: np.where(diverged_at >= 0, np.nan, values) for p, values in late.items()}
+    names = [str(n) for n in ds.data_vars if str(n).startswith("hp_")]
+    columns = {n.removeprefix("hp_"): _array(ds, n, optimizer, (runs,))[index] for n in names}
+    hyperparameters = [
+        {n: float(v[i]) for n, v in columns.items() if np.isfinite(v[i])} for i in range(len(index))
+    ]
+    groups = _groups(hyperparameters) or [Group({}, [])]
+    shown, why = _choose(optimizer, groups, section.verdicts, late["primal"], diverged_at >= 0)
+    return Cell(
+        name=optimizer,
+        index=index,
+        steps=steps,
+        norm_sq=by_player,
+        norm_se={p: norm_se[..., players.index(p)] for p in PLAYERS},
+        late=late,
+        diverged_at=diverged_at,
+        seeds=seeds,
+        hyperparameters=hyperparameters,
+        groups=groups,
+        shown=shown,
+        why=why,
+    )
+
+
+def cells(section: Section) -> list[Cell]:
+    """The section's optimizers, in the dataset's order."""
+    if "optimizer" not in section.dataset.coords:
+        return []
+    return [_cell(section, str(name)) for name in section.dataset["optimizer"].values]
+
+
+class Panel(NamedTuple):
+    """One matrix or set of pictures.
+
+    Attributes:
+      optimizer: the optimizer's label.
+      position: of the run along its dimension (``mvi_run``, ``sample_run``).
+      title: which run that is, in words.
+    """
+
+    optimizer: str
+    position: int
+    title: str
+
+
+def run_panels(section: Section, cells: list[Cell], dimension: str) -> list[Panel]:
+    """Which single runs get a panel: a few of each optimizer, or one of each of many."""
+    ds = section.dataset
+    count = min(ds.sizes[dimension], 1 if len(cells) > WIDE else _MAX_RUNS)
+    runs = ds[dimension].values if dimension in ds.coords else np.arange(ds.sizes[dimension])
+    out = []
+    for position, run in enumerate(runs[:count].astype(int)):
+        for cell in cells:
+            seeds = cell.seeds[cell.index == run]
+            if len(cell.index) and not len(seeds):
+                continue  # padding: this optimizer has fewer runs
+            known = len(seeds) and np.isfinite(seeds[0])
+            seed = f", seed {int(seeds[0])}" if known else ""
+            out.append(Panel(cell.name, position, f"run {run}{seed}"))
+    return out
+
+
+def panel_columns(cells: list[Cell], shown: list[Panel]) -> int | None:
+    """A column per optimizer where that gives a full rectangle; else as it comes."""
+    regular = len(cells) <= WIDE and len(shown) % max(len(cells), 1) == 0
+    return len(cells) if regular else None

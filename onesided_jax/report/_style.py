@@ -1,0 +1,264 @@
+"""The look of the figures: colours, type, panels, legends; and how a figure becomes bytes.
+
+Everything is drawn on ``matplotlib.figure.Figure`` objects, without pyplot and without touching
+the caller's rcParams. The page recolours the inline SVG for a dark background by its colours, so
+whatever shall follow the page's theme must use exactly the tokens of :data:`THEMED`.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from onesided_jax.report._text import compact, literal
+
+__all__ = [
+    "BOLD",
+    "DUAL",
+    "INK",
+    "MUTED",
+    "NEGATIVE",
+    "ON_CELL",
+    "PLAYER_STYLE",
+    "POSITIVE",
+    "PRIMAL",
+    "RULE",
+    "THIN",
+    "VOID",
+    "draw_colorbar",
+    "draw_legend",
+    "finish",
+    "heading",
+    "inline_svg",
+    "label_axes",
+    "panels",
+    "save",
+    "step_axis",
+    "style",
+]
+
+INK, MUTED, RULE = "#24292f", "#57606a", "#d8dee4"
+PRIMAL, DUAL = "#0072b2", "#d55e00"  # Okabe and Ito's blue and vermillion
+NEGATIVE, POSITIVE = "#762a83", "#1b7837"  # the ends of PRGn: clear of both players' colours
+VOID = "#b7bdc4"  # a cell of a heat map with nothing in it
+ON_CELL = "#24292e"  # ink on a cell: no theme token, since the cell keeps its colour too
+THEMED = {
+    INK: "--ink",
+    MUTED: "--muted",
+    RULE: "--rule",
+    PRIMAL: "--primal",
+    DUAL: "--dual",
+    NEGATIVE: "--negative",
+    POSITIVE: "--positive",
+}
+THIN: dict[str, Any] = {"linewidth": 0.7, "alpha": 0.45}
+BOLD: dict[str, Any] = {"linewidth": 1.9}
+PLAYER_STYLE: dict[str, tuple[str, Any]] = {"primal": (PRIMAL, "-"), "dual": (DUAL, (0, (4, 1.6)))}
+
+_WIDTHS = {1: 5.6, 2: 8.4}  # inches of a figure with so many columns; more: _FULL
+_FULL = 10.4
+_RC = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same everywhere
+    "font.size": 8.5,
+    "axes.titlesize": 9.5,
+    "axes.labelsize": 8.5,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.facecolor": "none",
+    "axes.grid": False,
+    "grid.color": RULE,
+    "grid.linewidth": 0.6,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "lines.solid_capstyle": "round",
+    "lines.dash_capstyle": "butt",
+    "svg.fonttype": "path",
+    "svg.hashsalt": "onesided-jax",
+    "pdf.fonttype": 42,
+    "savefig.dpi": 200,
+    "figure.constrained_layout.h_pad": 0.06,
+    "figure.constrained_layout.w_pad": 0.05,
+}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """The report's rcParams over matplotlib's defaults; the caller's come back afterwards."""
+    with mpl.rc_context(), warnings.catch_warnings():
+        # Names are the user's: a character that DejaVu lacks is drawn as a box, not reported.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        mpl.rcdefaults()
+        mpl.rcParams.update(_RC)
+        yield
+
+
+def panels(
+    count: int, *, height: float = 2.5, columns: int | None = None, share_y: bool = True
+) -> tuple[Figure, list[Axes]]:
+    """A figure of ``count`` panels in reading order, on shared axes.
+
+    Args:
+      count: number of panels, >= 1.
+      height: of one row of panels, inches.
+      columns: panels per row; by default the number that leaves the fewest holes.
+      share_y: whether all panels have one y axis.
+
+    Returns:
+      The figure and its ``count`` axes.
+
+    Example:
+      >>> figure, axes = panels(5)
+      >>> len(axes), figure.get_figwidth()
+      (5, 10.4)
+    """
+    if columns is None:
+        columns = count if count <= 4 else min((3, 4), key=lambda c: (-count % c, -c))
+    rows = -(-count // columns)
+    width = _WIDTHS.get(columns, _FULL)
+    figure = Figure(figsize=(width, rows * height + 0.5), layout="constrained")
+    grid = figure.subplots(rows, columns, sharex=True, sharey=share_y, squeeze=False)
+    axes = list(grid.flat)
+    for position, ax in enumerate(axes[:count]):
+        if position + columns >= count:  # nothing below it: keep the tick labels
+            ax.tick_params(labelbottom=True)
+    for ax in axes[count:]:
+        ax.remove()
+    return figure, axes[:count]
+
+
+def heading(ax: Axes, title: str, *lines: str, width: int = 40) -> None:
+    """A bold title, and smaller lines under it, above the axes at the left."""
+    ax.set_title(literal(title, width), loc="left", fontweight="bold", pad=5 + 11 * len(lines))
+    for position, line in enumerate(reversed(lines)):
+        ax.annotate(
+            literal(line, 64),
+            (0, 1),
+            xytext=(0, 5 + 11 * position),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            fontsize=8,
+            color=MUTED,
+        )
+
+
+def label_axes(axes: Sequence[Axes], x: str, y: str) -> None:
+    """Axis labels once per row and column of panels."""
+    columns = sum(_is_in(ax, "is_first_row") for ax in axes)
+    for position, ax in enumerate(axes):
+        if position + columns >= len(axes):
+            ax.set_xlabel(x)
+        if _is_in(ax, "is_first_col"):
+            ax.set_ylabel(y)
+
+
+def _is_in(ax: Axes, question: str) -> bool:
+    place = ax.get_subplotspec()
+    return place is None or bool(getattr(place, question)())
+
+
+def step_axis(axes: Sequence[Axes]) -> None:
+    """Linear axes of training steps: few ticks, written 5k, 10k."""
+    for ax in axes:
+        ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        ax.xaxis.set_major_formatter(lambda value, _: compact(value))
+
+
+def draw_legend(figure: Figure, handles: Sequence[Artist]) -> None:
+    """One legend for all panels, under them and never over the data."""
+    columns = min(len(handles), 5 if figure.get_figwidth() == _FULL else 2)
+    figure.legend(
+        handles=list(handles),
+        loc="outside lower left",
+        ncols=columns,
+        handlelength=2.4,
+        columnspacing=1.6,
+        borderpad=0.2,
+    )
+
+
+def draw_colorbar(
+    figure: Figure, axes: list[Axes], colours: ScalarMappable, label: str, *, extend: str
+) -> None:
+    bar = figure.colorbar(
+        colours, ax=axes, label=label, extend=extend, shrink=0.85, aspect=28, pad=0.015
+    )
+    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.ax.tick_params(length=2)
+    if bar.solids is not None:
+        bar.solids.set_rasterized(True)
+
+
+def finish(figure: Figure) -> Figure:
+    """Lay the figure out once, so that drawing it again gives the same bytes."""
+    with np.errstate(all="ignore"):
+        figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write the figure in the format of the path's suffix; no dates, fonts as outlines."""
+    nothing = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+    with style():
+        figure.savefig(path, metadata=nothing[path.suffix])
+
+
+_STRIP = re.compile(
+    r"<\?xml.*?\?>|<!DOCTYPE.*?>|<!--.*?-->|<metadata>.*?</metadata>"
+    r"|<defs>\s*<style[^>]*>.*?</style>\s*</defs>|\sxmlns(:\w+)?=\"[^\"]*\"",
+    re.DOTALL,
+)
+
+
+def inline_svg(figure: Figure, prefix: str, description: str) -> str:
+    """The figure as an ``<svg>`` element to stand inside an HTML page.
+
+    Identifiers are prefixed, since all figures of a page share one name space; theme colours
+    become CSS variables; sizes become relative.
+
+    Args:
+      figure: a finished figure.
+      prefix: unique on the page; letters, digits, hyphens.
+      description: what a screen reader says; plain words without markup.
+
+    Returns:
+      The element's text.
+    """
+    buffer = io.StringIO()
+    with style():
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    text = _STRIP.sub("", buffer.getvalue()).strip()
+    text = text.replace("xlink:href=", "href=")
+    text = re.sub(r'(\sid="|href="#|url\(#)', rf"\g<1>{prefix}-", text)
+    for colour, variable in THEMED.items():
+        text = text.replace(colour, f"var({variable})")
+    width = figure.get_figwidth()
+    return re.sub(
+        r'<svg\b[^>]*?(viewBox="[^"]*")[^>]*>',
+        rf'<svg \1 role="img" aria-label="{description}" style="width:{width * 100:.0f}px">',
+        text,
+        count=1,
+    )

@@ -1,0 +1,157 @@
+"""How the report writes numbers, steps, names and durations; one place, so that they all agree."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = [
+    "NOTHING",
+    "compact",
+    "duration",
+    "integer",
+    "interval",
+    "label",
+    "literal",
+    "number",
+    "setting",
+    "settings",
+]
+
+NOTHING = "–"
+"""What stands where there is no number."""
+
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
+
+
+def _digits(value: float, digits: int) -> str:
+    if value == 0:
+        return "0"
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+    power = int(exponent)
+    if -4 <= power < 5:
+        text = f"{value:,.{max(digits - 1 - power, 0)}f}"
+        return text.rstrip("0").rstrip(".") if "." in text else text
+    mantissa = mantissa.rstrip("0").rstrip(".")
+    ten = f"10{str(power).translate(_SUPERSCRIPTS)}"
+    if mantissa in ("1", "-1"):
+        return mantissa.replace("1", ten)
+    return f"{mantissa} × {ten}"
+
+
+def number(value: Any) -> str:
+    """A measured number with three significant digits.
+
+    Example:
+      >>> [number(v) for v in (0.123456, 1234.5, 2.5e-7, -1e9, float("nan"), None)]
+      ['0.123', '1,234', '2.5 × 10⁻⁷', '-10⁹', '–', '–']
+    """
+    if value is None or math.isnan(value):
+        return NOTHING
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
+    return _digits(float(value), 3)
+
+
+def setting(value: Any) -> str:
+    """A hyperparameter: six digits, since 0.9999 must not become 1; text as it is.
+
+    Example:
+      >>> [setting(v) for v in (0.9999, 2e-4, 1e-8, float("nan"), "carried", True)]
+      ['0.9999', '0.0002', '10⁻⁸', '–', 'carried', 'True']
+    """
+    if isinstance(value, str | bool):
+        return str(value)
+    if value is None or math.isnan(value):
+        return NOTHING
+    return _digits(float(value), 6) if math.isfinite(value) else number(value)
+
+
+def settings(hyperparameters: Mapping[str, Any], separator: str = ", ") -> str:
+    """Hyperparameters in words, without those the optimizer does not have.
+
+    Example:
+      >>> settings({"primal_learning_rate": 1e-3, "b1": 0.5, "power": float("nan")})
+      'primal learning rate 0.001, b1 0.5'
+    """
+    shown = {k: setting(v) for k, v in hyperparameters.items()}
+    return separator.join(f"{label(k)} {v}" for k, v in shown.items() if v != NOTHING)
+
+
+def integer(value: Any) -> str:
+    """A count or a step, with thousands separated.
+
+    Example:
+      >>> integer(20000), integer(float("nan"))
+      ('20,000', '–')
+    """
+    return NOTHING if value is None or math.isnan(value) else f"{int(value):,}"
+
+
+def compact(value: float) -> str:
+    """A step as a tick label.
+
+    Example:
+      >>> [compact(v) for v in (0, 950, 1500, 20000, 3_000_000)]
+      ['0', '950', '1.5k', '20k', '3M']
+    """
+    for size, suffix in ((1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{suffix}"
+    return f"{value:.3g}"
+
+
+def interval(value: Any, low: Any = None, high: Any = None) -> str:
+    """A value with its confidence interval, if there is one.
+
+    Example:
+      >>> interval(0.2134, 0.1, 0.3), interval(0.5)
+      ('0.213 [0.1, 0.3]', '0.5')
+    """
+    ends = number(low), number(high)
+    return (
+        number(value) if ends == (NOTHING, NOTHING) else f"{number(value)} [{ends[0]}, {ends[1]}]"
+    )
+
+
+def duration(seconds: Any) -> str:
+    """A wall-clock time.
+
+    Example:
+      >>> [duration(s) for s in (3.21, 75, 4000, None)]
+      ['3.21 s', '1 min 15 s', '1 h 7 min', '–']
+    """
+    if seconds is None or math.isnan(seconds):
+        return NOTHING
+    if seconds < 60:
+        return f"{number(seconds)} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60:,} h {minutes % 60} min"
+
+
+def label(name: str) -> str:
+    """An identifier in words.
+
+    Example:
+      >>> label("hp_primal_learning_rate"), label("off_diagonal")
+      ('primal learning rate', 'off diagonal')
+    """
+    return name.removeprefix("hp_").replace("_", " ")
+
+
+def literal(text: Any, width: int = 44) -> str:
+    r"""Foreign text made safe for matplotlib: no mathematics, no line breaks, no endless line.
+
+    Example:
+      >>> literal("cost $x$ \n twice"), literal("abcdef", width=4)
+      ('cost \\$x\\$   twice', 'abc…')
+    """
+    clean = _CONTROL.sub(" ", str(text))
+    if len(clean) > width:
+        clean = clean[: width - 1] + "…"
+    return clean.replace("$", r"\$")

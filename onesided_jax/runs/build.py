@@ -1,0 +1,80 @@
+"""From the names in a recipe to a game."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from onesided_jax import datasets, games, networks
+from onesided_jax.games import Game
+from onesided_jax.runs._words import nearest
+from onesided_jax.runs.recipe import GameSpec
+
+__all__ = ["build_game"]
+
+
+def build_game(spec: GameSpec) -> Game:
+    """Builds the game that a recipe names: data loaded, networks made.
+
+    Args:
+      spec: name and options.
+
+    Returns:
+      The game.
+
+    Raises:
+      ValueError: for an unknown name, option, data set or loss; FileNotFoundError: for a missing
+        data file.
+
+    Example:
+      >>> from onesided_jax import GameSpec
+      >>> from onesided_jax.runs import build_game
+      >>> build_game(GameSpec("carousel", {"omega": 4.0})).facts.one_sided_mvi
+      True
+    """
+    if spec.name == "gan":
+        known = list(inspect.signature(_build_gan).parameters)
+        for option in spec.options:
+            if option not in known:
+                raise ValueError(
+                    f"{option!r} is no option of the GAN game: expected one of "
+                    f"{known}{nearest(option, known)}"
+                )
+        return _build_gan(**spec.options)
+    if spec.name not in games.GAMES:
+        choices = ["gan", *sorted(games.GAMES)]
+        raise ValueError(f"game={spec.name!r}: expected one of {choices}{nearest(spec.name, choices)}")
+    return games.make_game(spec.name, **spec.options)
+
+
+def _build_gan(
+    *,
+    dataset: str = "mnist5k",
+    network: str = "dcgan",
+    loss: str = "non_saturating",
+    batch_size: int = 64,
+    latent_dim: int = 64,
+    width: int = 32,
+    depth: int = 2,
+    gradient_penalty: float = 10.0,
+    conv: str = "auto",
+) -> Game:
+    makers: dict[str, Any] = {
+        "dcgan": lambda shape: networks.dcgan(shape, latent_dim, width, conv=conv),
+        "mlp": lambda shape: networks.mlp(shape, latent_dim=latent_dim, width=width, depth=depth),
+    }
+    if network not in makers:
+        raise ValueError(
+            f"network={network!r}: expected one of {sorted(makers)}{nearest(network, makers)}"
+        )
+    data = datasets.load(dataset)
+    generator, discriminator = makers[network](data.shape)
+    return games.gan(
+        generator=generator,
+        discriminator=discriminator,
+        loss=loss,
+        data=data,
+        batch_size=batch_size,
+        latent_dim=latent_dim,
+        gradient_penalty=gradient_penalty,
+    )

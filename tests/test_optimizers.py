@@ -1,0 +1,608 @@
+"""Every optimizer against the NumPy reference, and against what optax promises its users."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import reference
+from jax import lax
+
+import onesided_jax as osj
+from onesided_jax import PrimalDual
+
+EXACT_RTOL = 1e-12  # float64: jit contracts to FMA and pow differs from NumPy's, 3e-16 a step
+TWO_EVALUATIONS = {"extra_adam", "amsgrad_eg", "amsgrad_xeg", "amsgrad_eg_drd"}
+ALL = sorted(osj.OPTIMIZERS)
+NAMES = pytest.mark.parametrize("name", ALL)
+
+# A value for every float hyperparameter, none of them the default.
+HYPERPARAMETERS = {
+    "adam": {"b1": 0.5, "b2": 0.9, "eps": 1e-3},
+    "amsgrad": {"b1": 0.5, "b2": 0.9, "eps": 1e-3},
+    "extra_adam": {"b1": 0.5, "b2": 0.9, "eps": 1e-3},
+    "amsgrad_eg": {"b2": 0.9, "eps": 0.1, "dual_eps": 0.02, "initial_accumulator": 0.3},
+    "amsgrad_xeg": {"b2": 0.9, "eps": 0.1, "dual_eps": 0.02, "initial_accumulator": 0.3},
+    "amsgrad_eg_drd": {"b2": 0.9, "eps": 0.1, "dual_eps": 0.02, "power": 0.75},
+}
+
+
+@pytest.fixture
+def x64():
+    with jax.enable_x64(True):
+        yield
+
+
+# ---- games: f in JAX (differentiated here), its gradients by hand in the reference ----
+
+
+def carousel(x, y, c=1.25, omega=3.0, mu=0.5, radius=2.0):
+    s = x @ x
+    cos, sin = jnp.cos(y[0]), jnp.sin(y[0])
+    w = jnp.where(s <= 1, 2 - s, 1 / jnp.where(s <= 1, 1, s))
+    x_Sx = cos * (x[0] ** 2 - x[1] ** 2) + 2 * sin * x[0] * x[1]
+    outside = s > radius**2
+    excess = jnp.where(outside, jnp.sqrt(jnp.where(outside, s, 1)) - radius, 0)
+    return w * (c * s + x_Sx) + omega * y[0] + mu / 2 * excess**2
+
+
+def moving_target(x, y, omega=2.0):
+    gap = x - jnp.array([jnp.cos(y[0]), jnp.sin(y[0])])
+    return gap @ gap / 2 + omega * y[0]
+
+
+A = reference.bilinear_matrix()
+ONES = np.ones(4)
+GAMES = {  # f, its gradients (gx, gy), a start
+    "O1": (carousel, reference.carousel(), PrimalDual(np.array([1.6, 0.6]), np.array([0.4]))),
+    "G1": (lambda x, y: x @ A @ y, reference.bilinear(A), PrimalDual(ONES, -0.5 * ONES)),
+    "N2": (
+        moving_target,
+        reference.moving_target(),
+        PrimalDual(np.array([0.8, -1.1]), np.array([0.4])),
+    ),
+}
+
+
+def field_of(f):
+    def field(players):
+        gx, gy = jax.grad(f, argnums=(0, 1))(*players)
+        return PrimalDual(gx, -gy)
+
+    return field
+
+
+def step(tx, field, params, state, **extra_args):
+    """One iteration of the loop that every user writes."""
+    updates, state = tx.update(
+        field(params), state, params, grad_fn=lambda p, i: field(p), **extra_args
+    )
+    return optax.apply_updates(params, updates), state
+
+
+def trajectory(tx, game, steps):
+    """The players after each step, on a leading axis."""
+    f, _, start = GAMES[game]
+    start = jax.tree.map(jnp.asarray, start)
+
+    def body(carry, _):
+        carry = step(tx, field_of(f), *carry)
+        return carry, carry[0]
+
+    return lax.scan(body, (start, tx.init(start)), length=steps)[1]
+
+
+def assert_close(actual, expected, rtol=EXACT_RTOL):
+    """Elementwise, but a coordinate that crosses zero is judged at the scale of its player."""
+    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * np.abs(b).max())
+
+
+# ---- 1. the update rules ----
+
+
+def alias(name, **hyperparameters):
+    return partial(osj.OPTIMIZERS[name], **hyperparameters), partial(
+        getattr(reference, name), **hyperparameters
+    )
+
+
+def wrapped(extrapolation_state, convention="adam", **moments):
+    """``extragradient`` around a plain optimizer, whose schedules count what its state counts."""
+    base = osj.adam if convention == "adam" else partial(osj.amsgrad, convention=convention)
+    clock = "state" if extrapolation_state == "carried" else "iteration"
+    return (
+        lambda *rates: osj.extragradient(
+            base(*rates, **moments), extrapolation_state=extrapolation_state
+        ),
+        partial(
+            reference.extragradient,
+            extrapolation_state=extrapolation_state,
+            clock=clock,
+            convention=convention,
+            **moments,
+        ),
+    )
+
+
+def two_players(wrapper=lambda base: base, **reference_options):
+    """Adam against AMSGrad, each with its own moments: TTUR and everything that goes with it."""
+    return (
+        lambda lr_x, lr_y: wrapper(
+            osj.descent_ascent(
+                optax.adam(lr_x, b1=0.0, b2=0.99, eps=1e-4),
+                optax.amsgrad(lr_y, b1=0.6, b2=0.9, eps=1e-2),
+            )
+        ),
+        partial(
+            reference.extragradient if reference_options else reference.simultaneous,
+            b1=(0.0, 0.6),
+            b2=(0.99, 0.9),
+            eps=(1e-4, 1e-2),
+            convention=("adam", "optax"),
+            **reference_options,
+        ),
+    )
+
+
+CONSTANT = (0.02, 0.05)
+SCHEDULED = (lambda k: 0.02 / (1 + 0.1 * k), lambda k: 0.05 / (1 + 0.03 * k))
+RULES = {
+    **{f"{name}, defaults": alias(name) for name in HYPERPARAMETERS},
+    **{f"{name}, {kw}": alias(name, **kw) for name, kw in HYPERPARAMETERS.items()},
+    "amsgrad, classic": alias("amsgrad", convention="classic"),
+    "amsgrad_eg, classic": alias("amsgrad_eg", convention="classic"),
+    "amsgrad_eg, classic from delta^2": alias(
+        "amsgrad_eg", convention="classic", eps=0.5, initial_accumulator=0.25
+    ),
+    "amsgrad_eg, x-only": alias("amsgrad_eg", dual_extrapolation=False),
+    "amsgrad_xeg, classic": alias("amsgrad_xeg", convention="classic"),
+    "amsgrad_eg_drd, extrapolation only": alias("amsgrad_eg_drd", decay="extrapolation"),
+    "amsgrad_eg_drd, x-only, classic": alias(
+        "amsgrad_eg_drd", dual_extrapolation=False, convention="classic", power=1.0
+    ),
+    **{
+        f"extragradient(adam), {state}": wrapped(state)
+        for state in ("carried", "discarded", "separate")
+    },
+    "extragradient(amsgrad), carried": wrapped("carried", "classic", b1=0.5),
+    "extragradient(amsgrad), separate": wrapped("separate", "optax", b1=0.5),
+    "descent_ascent": two_players(),
+    "extragradient(descent_ascent)": two_players(
+        partial(osj.extragradient, extrapolation_state="discarded"),
+        extrapolation_state="discarded",
+    ),
+}
+
+
+def rates_for(name, primal, dual, number):
+    """``amsgrad_eg_drd`` makes its own schedule of the dual's rate: it takes a number only."""
+    return primal, number if name.startswith("amsgrad_eg_drd") else dual
+
+
+def assert_follows_reference(rule, rates, game, steps):
+    make, expected = RULES[rule]
+    _, gradients, start = GAMES[game]
+    actual = jax.jit(partial(trajectory, make(*rates), game, steps))()
+    path = expected(*gradients, *start, steps, *rates)
+    assert_close(actual, PrimalDual(*map(np.stack, zip(*path))))
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("game", GAMES)
+@pytest.mark.parametrize("rule", RULES)
+def test_trajectory_equals_the_reference(rule, game):
+    assert_follows_reference(rule, CONSTANT, game, steps=200)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("rule", [r for r in RULES if "defaults" in r or "extragradient" in r])
+def test_schedules_follow_the_documented_clock(rule):
+    scheduled = rates_for(rule, *SCHEDULED, number=0.05)
+    assert_follows_reference(rule, scheduled, "N2", steps=60)
+
+
+def test_the_reference_tables_cover_the_registry():
+    assert set(HYPERPARAMETERS) <= set(osj.OPTIMIZERS)
+    assert set(HYPERPARAMETERS) >= TWO_EVALUATIONS
+    assert all(osj.OPTIMIZERS[name] is getattr(osj, name) for name in osj.OPTIMIZERS)
+
+
+@pytest.mark.usefixtures("x64")
+def test_extragradient_of_sgd_is_the_textbook_method():
+    # On F = Jz, extragradient is z - a J (z - a J z): a linear map, known in closed form.
+    a, steps = 0.3, 200
+    J = np.block([[np.zeros((4, 4)), A], [-A.T, np.zeros((4, 4))]])
+    z = np.concatenate(GAMES["G1"][2])
+    expected = []
+    for _ in range(steps):
+        z = z - a * J @ (z - a * J @ z)
+        expected.append(z)
+    actual = jax.jit(partial(trajectory, osj.extragradient(optax.sgd(a)), "G1", steps))()
+    np.testing.assert_allclose(np.hstack(actual), expected, rtol=EXACT_RTOL, atol=EXACT_RTOL)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("extrapolation_state", ["carried", "discarded", "separate"])
+def test_transparent_mode_takes_the_same_iterations_in_two_calls_each(extrapolation_state):
+    make = partial(osj.extragradient, osj.adam(0.02, 0.05), extrapolation_state=extrapolation_state)
+    expected = jax.jit(partial(trajectory, make(), "O1", 50))()
+    transparent = jax.jit(partial(trajectory, make(opaque_mode=False), "O1", 100))()
+    after_each_update = jax.tree.map(lambda a: a[1::2], transparent)
+    assert_close(after_each_update, expected)
+
+
+@pytest.mark.parametrize("count", [0, 1, 8])
+def test_dual_rate_decay_counts_from_one(count):
+    np.testing.assert_allclose(osj.dual_rate_decay(2.0)(count), 2.0 / np.sqrt(count + 1))
+    schedule = osj.dual_rate_decay(jnp.float32(2.0), power=jnp.float32(0.25))
+    traced = jax.jit(schedule)(jnp.int32(count))
+    np.testing.assert_allclose(traced, 2.0 * (count + 1) ** -0.25, rtol=1e-6)
+
+
+# ---- 2. the midpoint ----
+
+
+@NAMES
+def test_grad_fn_is_called_once_or_never(name):
+    params = PrimalDual(jnp.array([1.0, 2.0]), jnp.array([3.0]))
+    field = field_of(carousel)
+    calls = []
+
+    def grad_fn(players, i):
+        calls.append((players, i))
+        return field(players)
+
+    tx = osj.OPTIMIZERS[name](0.1, 0.2)
+    tx.update(field(params), tx.init(params), params, grad_fn=grad_fn)
+    if name not in TWO_EVALUATIONS:
+        assert not calls
+        return
+    ((midpoint, i),) = calls
+    assert i == 0
+    assert isinstance(midpoint, PrimalDual)
+    assert not np.array_equal(midpoint.primal, params.primal)
+    assert np.array_equal(midpoint.dual, params.dual) == (name == "amsgrad_xeg")
+
+
+# ---- 3. what jit, vmap and scan need ----
+
+TREE = PrimalDual(
+    primal={"kernel": np.linspace(-1, 1, 6).reshape(2, 3), "bias": np.array([0.1, 0.2, -0.3])},
+    dual=[np.array([[0.5], [-0.25]]), np.array(0.75)],
+)
+
+
+def tree_field(players):
+    """A field with no particular meaning on ``TREE``: smooth, and coupling the players."""
+    pull = sum(jnp.sum(leaf) for leaf in jax.tree.leaves(players.dual))
+    push = sum(jnp.sum(leaf) for leaf in jax.tree.leaves(players.primal))
+    return PrimalDual(
+        jax.tree.map(lambda a: jnp.sin(a) + pull, players.primal),
+        jax.tree.map(lambda a: a - push, players.dual),
+    )
+
+
+def tree_of(dtype):
+    return jax.tree.map(lambda a: jnp.asarray(a, dtype), TREE)
+
+
+RATES = {
+    "float": lambda: 0.05,
+    "array": lambda: jnp.float32(0.05),
+    "schedule": lambda: optax.cosine_decay_schedule(0.05, 10),
+}
+MORE = {
+    "extra_adam, transparent": partial(osj.extra_adam, opaque_mode=False),
+    "extragradient, separate": lambda *rates: osj.extragradient(
+        osj.amsgrad(*rates), extrapolation_state="separate"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", [*ALL, *MORE])
+@pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize(
+    ("dtype", "x64_mode"),
+    [("bfloat16", False), ("float32", False), ("float32", True), ("float64", True)],
+)
+def test_dtypes_are_preserved_and_the_state_is_a_scan_carry(name, rate, dtype, x64_mode):
+    with jax.enable_x64(x64_mode):
+        value = RATES[rate]()
+        tx = (osj.OPTIMIZERS | MORE)[name](*rates_for(name, value, value, number=0.05))
+        params = tree_of(dtype)
+        state = tx.init(params)
+        updates, new_state = jax.eval_shape(
+            lambda p, s: tx.update(tree_field(p), s, p, grad_fn=lambda p, i: tree_field(p)),
+            params,
+            state,
+        )
+        assert dtypes_of(updates) == dtypes_of(params)
+        assert abstract(new_state) == abstract(state)
+        assert all(leaf.dtype in (dtype, np.int32) for leaf in jax.tree.leaves(new_state))
+
+
+def abstract(tree):
+    """Structure, shapes, dtypes and weak types: what must not change from step to step."""
+    return jax.tree.map(lambda a: (a.shape, str(a.dtype), a.weak_type), tree)
+
+
+def dtypes_of(tree):
+    return jax.tree.map(lambda a: (a.shape, str(a.dtype)), tree)
+
+
+@NAMES
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+@pytest.mark.parametrize("b2", [0.99, 0.999])
+def test_low_precision_follows_float64(name, dtype, b2):
+    # 0.999 rounds to 1 in bfloat16: 1 - b2 has to be taken before the cast.
+    def change(dtype):
+        tx, params = osj.OPTIMIZERS[name](0.05, 0.05, b2=b2, eps=1e-3), tree_of(dtype)
+        end, state = params, tx.init(params)
+        for _ in range(3):
+            end, state = jax.jit(partial(step, tx, tree_field))(end, state)
+        return jax.tree.map(lambda a, b: np.asarray(b, "float64") - np.asarray(a), params, end)
+
+    with jax.enable_x64(True):
+        expected = change("float64")
+    longest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(expected))
+    for a, b in zip(*map(jax.tree.leaves, (change(dtype), expected)), strict=True):
+        np.testing.assert_allclose(a, b, atol=0.1 * longest if dtype == "bfloat16" else 1e-5)
+
+
+@NAMES
+@pytest.mark.usefixtures("x64")
+def test_jit_changes_nothing(name):
+    tx = osj.OPTIMIZERS[name](0.02, 0.05)
+    f, _, start = GAMES["O1"]
+    eager = jax.tree.map(jnp.asarray, start), tx.init(jax.tree.map(jnp.asarray, start))
+    jitted, compiled = eager, jax.jit(partial(step, tx, field_of(f)))
+    for _ in range(5):
+        eager, jitted = step(tx, field_of(f), *eager), compiled(*jitted)
+    assert_close(jitted, eager)
+
+
+@NAMES
+@pytest.mark.usefixtures("x64")
+def test_traced_hyperparameters_floats_and_schedules_agree(name):
+    make = osj.OPTIMIZERS[name]
+    rates = [(0.01, 0.05), (0.03, 0.02)]
+    run = lambda *rates, **kw: trajectory(make(*rates, **kw), "O1", 40)  # noqa: E731
+    kw = HYPERPARAMETERS[name]
+    vmapped = jax.jit(lambda rates, kw: jax.vmap(lambda lr_x, lr_y: run(lr_x, lr_y, **kw))(*rates))(
+        jnp.array(rates).T, jax.tree.map(jnp.asarray, kw)
+    )
+    assert len(np.unique(vmapped.dual[:, -1])) == len(rates)
+    for i, (primal, dual) in enumerate(rates):
+        floats = jax.jit(partial(run, primal, dual, **kw))()
+        assert_close(jax.tree.map(lambda a, i=i: a[i], vmapped), floats)
+    constant = map(optax.constant_schedule, (primal, dual))
+    schedules = jax.jit(partial(run, *rates_for(name, *constant, number=dual), **kw))()
+    assert_close(schedules, floats)
+
+
+@pytest.mark.parametrize("name", [*ALL, *MORE])
+def test_the_second_call_does_not_recompile(name):
+    decayed = osj.dual_rate_decay(0.05)
+    tx = (osj.OPTIMIZERS | MORE)[name](*rates_for(name, decayed, decayed, number=0.05))
+    traces = []
+
+    @jax.jit
+    def traced_step(params, state):
+        traces.append(None)
+        return step(tx, tree_field, params, state)
+
+    carry = (tree_of("float32"), tx.init(tree_of("float32")))
+    for _ in range(3):
+        carry = traced_step(*carry)
+    assert len(traces) == 1
+
+
+# ---- 4. company: optax's own wrappers and loops ----
+
+
+def one_step(tx, **extra_args):
+    params = tree_of("float32")
+    return step(tx, tree_field, params, tx.init(params), **extra_args)
+
+
+@NAMES
+def test_unknown_extra_args_are_accepted_and_ignored(name):
+    tx = osj.OPTIMIZERS[name](0.02, 0.05)
+    expected, _ = one_step(tx)
+    actual, _ = one_step(tx, value=jnp.float32(1.0), something_else="x")
+    assert_close(actual, expected, rtol=0)
+
+
+def test_extra_args_reach_the_base_of_extragradient():
+    def update(updates, state, params=None, *, scale, **extra_args):
+        return jax.tree.map(lambda g: -scale * g, updates), state
+
+    base = optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
+    actual, _ = one_step(osj.extragradient(base), scale=0.25)
+    expected, _ = one_step(osj.extragradient(optax.sgd(0.25)))
+    assert_close(actual, expected, rtol=1e-6)
+
+
+@NAMES
+def test_chain_passes_grad_fn_through(name):
+    tx = osj.OPTIMIZERS[name](0.02, 0.05)
+    whole, _ = one_step(tx)
+    half, _ = one_step(optax.chain(optax.identity(), tx, optax.scale(0.5)))
+    expected = jax.tree.map(lambda a, b: (a + b) / 2, tree_of("float32"), whole)
+    assert_close(half, expected, rtol=1e-6)
+
+
+@NAMES
+def test_inject_hyperparams_gives_the_same_step(name):
+    make = osj.OPTIMIZERS[name]
+    rates = (optax.linear_schedule(0.02, 0.0, 10), 0.05)
+    expected, _ = one_step(make(*rates))
+    actual, state = one_step(optax.inject_hyperparams(make)(*rates))
+    assert_close(actual, expected, rtol=1e-6)
+    assert {"primal_learning_rate", "dual_learning_rate"} <= set(state.hyperparams)
+
+
+@NAMES
+def test_apply_if_finite_skips_a_bad_step(name):
+    tx = optax.apply_if_finite(osj.OPTIMIZERS[name](0.02, 0.05), max_consecutive_errors=3)
+    params = tree_of("float32")
+    bad = jax.tree.map(lambda a: jnp.full_like(a, jnp.nan), params)
+    updates, state = tx.update(bad, tx.init(params), params, grad_fn=lambda p, i: tree_field(p))
+    assert_close(updates, jax.tree.map(jnp.zeros_like, params), rtol=0)
+    actual, _ = step(tx, tree_field, params, state)
+    assert_close(actual, one_step(osj.OPTIMIZERS[name](0.02, 0.05))[0], rtol=1e-6)
+
+
+# ---- 5. mistakes ----
+
+
+def message_of(error, call, *args, **kwargs):
+    with pytest.raises(error) as caught:
+        call(*args, **kwargs)
+    return str(caught.value)
+
+
+EXTRAGRADIENTS = {
+    **{name: partial(osj.OPTIMIZERS[name], 0.1, 0.1) for name in sorted(TWO_EVALUATIONS)},
+    "extragradient": lambda: osj.extragradient(osj.adam(0.1, 0.1)),
+}
+
+
+@pytest.mark.parametrize("name", EXTRAGRADIENTS)
+@pytest.mark.parametrize("missing", ["grad_fn", "params"])
+def test_missing_arguments_are_named(name, missing):
+    tx, params = EXTRAGRADIENTS[name](), tree_of("float32")
+    given = {"params": params, "grad_fn": lambda p, i: tree_field(p)}
+    del given[missing]
+    message = message_of(ValueError, tx.update, tree_field(params), tx.init(params), **given)
+    assert missing in message
+    (other,) = given
+    assert f"{other} is missing" not in message
+
+
+@NAMES
+@pytest.mark.parametrize(
+    "players", [np.ones(3), (np.ones(3), np.ones(2)), {"a": 1.0, "b": 1.0, "c": 1.0}], ids=type
+)
+def test_players_that_are_no_pair_are_refused(name, players):
+    tx = osj.OPTIMIZERS[name](0.1, 0.1)
+    message = message_of((TypeError, ValueError), tx.init, players)
+    assert "PrimalDual" in message
+    assert type(players).__name__ in message
+
+
+@pytest.mark.parametrize("name", EXTRAGRADIENTS)
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda tx: osj.descent_ascent(tx, optax.adam(0.1)),
+        lambda tx: osj.descent_ascent(optax.adam(0.1), tx),
+        lambda tx: optax.masked(tx, PrimalDual(primal=True, dual=False)),
+    ],
+    ids=["primal", "dual", "masked"],
+)
+def test_extragradient_inside_a_partition_shows_the_right_spelling(name, wrong):
+    message = message_of(ValueError, one_step, wrong(EXTRAGRADIENTS[name]()))
+    if name.startswith("amsgrad"):  # takes rates, and has no base to put a partition into
+        assert "amsgrad_eg(primal_learning_rate, dual_learning_rate" in message
+        assert "(descent_ascent(" not in message
+    else:
+        assert "extragradient(descent_ascent(primal, dual))" in message
+
+
+@NAMES
+@pytest.mark.parametrize("bad", [-0.125, float("nan"), np.float32(-0.125)], ids=str)
+@pytest.mark.parametrize("player", ["primal", "dual"])
+def test_bad_learning_rates_are_named(name, bad, player):
+    rates = {"primal_learning_rate": 0.1, "dual_learning_rate": 0.1}
+    rates[f"{player}_learning_rate"] = bad
+    message = message_of(ValueError, osj.OPTIMIZERS[name], **rates)
+    assert str(bad) in message
+    assert f"{player}_learning_rate" in message
+
+
+@NAMES
+@pytest.mark.parametrize(("option", "bad"), [("b2", 1.0), ("b2", -0.5), ("eps", -1e-3)])
+def test_hyperparameters_out_of_range_are_named(name, option, bad):
+    message = message_of(ValueError, osj.OPTIMIZERS[name], 0.1, 0.1, **{option: bad})
+    assert f"{option}={bad}" in message
+
+
+def test_dual_rate_decay_of_a_schedule_is_refused():
+    message = message_of(ValueError, osj.amsgrad_eg_drd, 0.1, osj.dual_rate_decay(0.1))
+    assert "dual_learning_rate" in message
+    assert "schedule" in message
+
+
+@pytest.mark.parametrize(
+    ("make", "option", "choices"),
+    [
+        (lambda **kw: osj.extragradient(optax.sgd(0.1), **kw), "extrapolation_state",
+         ("carried", "discarded", "separate")),
+        (partial(osj.amsgrad, 0.1, 0.1), "convention", ("classic", "optax")),
+        (partial(osj.amsgrad_eg, 0.1, 0.1), "convention", ("classic", "optax")),
+        (partial(osj.amsgrad_xeg, 0.1, 0.1), "convention", ("classic", "optax")),
+        (partial(osj.amsgrad_eg_drd, 0.1, 0.1), "convention", ("classic", "optax")),
+        (partial(osj.amsgrad_eg_drd, 0.1, 0.1), "decay", ("both", "extrapolation")),
+    ],
+)  # fmt: skip
+def test_unknown_choices_are_named_with_the_known_ones(make, option, choices):
+    message = message_of(ValueError, make, **{option: "sometimes"})
+    assert all(word in message for word in (option, "sometimes", *choices))
+
+
+# ---- 6. the claim: theory.md 4.2, the carousel tells the methods apart ----
+
+
+def plain(dual_learning_rate):
+    return osj.descent_ascent(
+        optax.amsgrad(0.02, b1=0.0, b2=0.99, eps=0.5, **CLASSIC_OPTAX),
+        optax.amsgrad(dual_learning_rate, b1=0.0, b2=0.99, eps=1e-3, **CLASSIC_OPTAX),
+    )
+
+
+CLASSIC_OPTAX = {"bias_correction_mu": False, "bias_correction_nu": False}
+SHARED = {"b2": 0.99, "eps": 0.5, "dual_eps": 1e-3, "convention": "classic"}
+CAROUSEL = {  # optimizer, does the primal gradient vanish?
+    "plain": (lambda: plain(2.0), False),
+    "plain, decay": (lambda: plain(osj.dual_rate_decay(2.0, 0.5)), False),
+    "EG": (lambda: osj.amsgrad_eg(0.02, 2.0, **SHARED), False),
+    "XEG": (lambda: osj.amsgrad_xeg(0.02, 2.0, **SHARED), True),
+    "EG, decay 1/4": (lambda: osj.amsgrad_eg_drd(0.02, 2.0, power=0.25, **SHARED), True),
+    "EG, decay": (lambda: osj.amsgrad_eg_drd(0.02, 2.0, **SHARED), True),
+    "EG, decay, optax convention": (
+        lambda: osj.amsgrad_eg_drd(0.02, 2.0, **SHARED | {"convention": "optax"}), True
+    ),
+    "EG, decayed extrapolation": (
+        lambda: osj.amsgrad_eg_drd(0.02, 2.0, decay="extrapolation", **SHARED), True
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("method", CAROUSEL)
+def test_carousel_separates_the_methods(method):
+    make, converges = CAROUSEL[method]
+    steps, tail = 20_000, 2_000
+    angle = jnp.linspace(0.0, 5.0, 6)
+    starts = PrimalDual(
+        1.7 * jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=1),
+        jnp.linspace(0.0, 3.0, 6)[:, None],
+    )
+    tx, field = make(), field_of(carousel)
+
+    def tail_mean(start):
+        def body(carry, t):
+            params, state, total = carry
+            g = field(params).primal
+            total += jnp.where(t >= steps - tail, g @ g, 0.0)
+            return (*step(tx, field, params, state), total), None
+
+        return lax.scan(body, (start, tx.init(start), 0.0), jnp.arange(steps))[0][2] / tail
+
+    tails = jax.jit(jax.vmap(tail_mean))(starts)
+    assert (tails < 1e-10).all() if converges else (tails > 0.1).all(), tails
