@@ -204,11 +204,9 @@ def t_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
     count = values.size
     if count == 0:
         return Interval(np.nan, np.nan, np.nan)
-    mean = _constant_mean(values) if np.isfinite(values).all() else values.mean()
-    if count == 1:
-        return Interval(float(mean), np.nan, np.nan)
-    with np.errstate(all="ignore"):  # an infinite value has no limits: NaN
-        half = _half_width(mean, values, level)
+    with np.errstate(all="ignore"):  # an infinite value leaves no mean and no limits
+        mean = _constant_mean(values)
+        half = _half_width(mean, values, level) if count > 1 else np.nan
     return Interval(float(mean), float(mean - half), float(mean + half))
 
 

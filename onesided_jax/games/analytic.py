@@ -18,9 +18,7 @@ from onesided_jax.players import PrimalDual
 __all__ = ["GAMES", "bilinear", "carousel", "make_game", "moving_target", "stick_slip"]
 
 
-def carousel(
-    *, c: float = 1.25, omega: float = 3.0, mu: float = 0.5, radius: float = 2.0
-) -> Game:
+def carousel(*, c: float = 1.25, omega: float = 3.0, mu: float = 0.5, radius: float = 2.0) -> Game:
     r"""O1: the one-sided game that separates algorithms; the dual turns for ever.
 
     .. math::
@@ -73,9 +71,7 @@ def carousel(
     def start(key):
         angle, phase = jax.random.uniform(key, (2,))
         angle = 2 * math.pi * angle
-        return PrimalDual(
-            1.7 * jnp.array([jnp.cos(angle), jnp.sin(angle)]), 3.0 * phase[None]
-        )
+        return PrimalDual(1.7 * jnp.array([jnp.cos(angle), jnp.sin(angle)]), 3.0 * phase[None])
 
     return _deterministic(
         objective,

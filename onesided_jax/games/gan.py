@@ -78,9 +78,14 @@ def gan(
       >>> import jax
       >>> from onesided_jax import datasets, games, networks
       >>> generator, discriminator = networks.mlp((2,), latent_dim=8, width=16)
-      >>> game = games.gan(generator=generator, discriminator=discriminator,
-      ...                  loss="non_saturating", data=datasets.load("ring"),
-      ...                  batch_size=32, latent_dim=8)
+      >>> game = games.gan(
+      ...     generator=generator,
+      ...     discriminator=discriminator,
+      ...     loss="non_saturating",
+      ...     data=datasets.load("ring"),
+      ...     batch_size=32,
+      ...     latent_dim=8,
+      ... )
       >>> players, state = game.init(jax.random.key(0))
       >>> F, info = game.field(players, state, game.sample(jax.random.key(1)))
       >>> info.losses.primal.shape
@@ -93,7 +98,9 @@ def gan(
     draw = _sampler(data)
     for name, network in (("generator", generator), ("discriminator", discriminator)):
         if not (callable(getattr(network, "init", None)) and hasattr(network, "apply")):
-            raise TypeError(f"{name}: expected a Network(init, apply), got {type(network).__name__}")
+            raise TypeError(
+                f"{name}: expected a Network(init, apply), got {type(network).__name__}"
+            )
     for name, size in (("batch_size", batch_size), ("latent_dim", latent_dim)):
         if size < 1:
             raise ValueError(f"{name}={size!r}: expected an integer >= 1")

@@ -7,10 +7,9 @@ import functools
 import jax
 from flax import nnx
 
-from onesided_jax.networks._checks import positive
 from onesided_jax.networks.conv import choose_form
 from onesided_jax.networks.layers import Conv, ConvTranspose
-from onesided_jax.networks.network import Network, from_nnx
+from onesided_jax.networks.network import Network, check_integers, from_nnx
 
 __all__ = ["dcgan"]
 
@@ -71,7 +70,7 @@ def dcgan(
     """
     sizes = _pyramid(image_shape)
     channels = image_shape[2]
-    positive(latent_dim=latent_dim, width=width)
+    check_integers(latent_dim=latent_dim, width=width)
     choose_form(conv)
     generator = functools.partial(_Generator, sizes[-1], len(sizes) - 1, channels, latent_dim)
     discriminator = functools.partial(_Discriminator, sizes[-1], len(sizes) - 1, channels)
@@ -88,7 +87,7 @@ def _pyramid(image_shape: tuple[int, int, int]) -> list[tuple[int, int]]:
             f"image_shape must be (height, width, channels), as (28, 28, 1); got {image_shape!r}"
         )
     height, width, channels = image_shape
-    positive(height=height, width=width, channels=channels)
+    check_integers(height=height, width=width, channels=channels)
     sizes = [(height, width)]
     while min(sizes[-1]) > COARSEST and all(n % STRIDE == 0 for n in sizes[-1]):
         sizes.append((sizes[-1][0] // STRIDE, sizes[-1][1] // STRIDE))

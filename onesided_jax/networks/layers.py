@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
@@ -46,6 +47,15 @@ def _conv_general_dilated(
 _HOOKS = {
     form: functools.partial(_conv_general_dilated, form=form) for form in ("auto", "gemm", "native")
 }
+
+
+def _kernel_init(key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32) -> jax.Array:
+    """Flax's default, LeCun normal, drawn as a matrix [kh kw C, F].
+
+    The numbers are those of the 4-d draw, bit for bit, but XLA:CPU compiles it in 0.7 s, not 2.5.
+    """
+    matrix = (math.prod(shape[:-1]), shape[-1])
+    return jax.nn.initializers.lecun_normal()(key, matrix, dtype).reshape(shape)
 
 
 class Conv(nnx.Conv):
@@ -90,6 +100,7 @@ class Conv(nnx.Conv):
     ):
         choose_form(form)
         options["conv_general_dilated"] = _HOOKS[form]
+        options.setdefault("kernel_init", _kernel_init)
         super().__init__(in_features, out_features, kernel_size, strides, rngs=rngs, **options)
 
 
@@ -135,6 +146,7 @@ class ConvTranspose(nnx.ConvTranspose):
     ):
         choose_form(form)
         self.form = form
+        options.setdefault("kernel_init", _kernel_init)
         super().__init__(in_features, out_features, kernel_size, strides, rngs=rngs, **options)
 
     def __call__(self, inputs: jax.Array) -> jax.Array:

@@ -9,8 +9,7 @@ from collections.abc import Callable
 import jax
 from flax import nnx
 
-from onesided_jax.networks._checks import positive
-from onesided_jax.networks.network import Network, from_nnx
+from onesided_jax.networks.network import Network, check_integers, from_nnx
 
 __all__ = ["mlp"]
 
@@ -55,9 +54,9 @@ def mlp(
     if not isinstance(sample_shape, tuple | list) or not sample_shape:
         raise ValueError(f"sample_shape must be a tuple such as (2,); got {sample_shape!r}")
     for size in sample_shape:
-        positive(sample_shape=size)
-    positive(latent_dim=latent_dim, width=width)
-    positive(0, depth=depth)
+        check_integers(sample_shape=size)
+    check_integers(latent_dim=latent_dim, width=width)
+    check_integers(0, depth=depth)
     shape, features = tuple(sample_shape), math.prod(sample_shape)
     hidden = [width] * depth
 

@@ -152,9 +152,7 @@ def amsgrad_eg(
             return PrimalDual(*map(_preconditioned_step, field, scale, rates))
 
         primal_rate = _rate_at(primal_learning_rate, count)
-        looked = steps(
-            updates, (primal_rate, _rate_at(dual_extrapolation_learning_rate, count))
-        )
+        looked = steps(updates, (primal_rate, _rate_at(dual_extrapolation_learning_rate, count)))
         midpoint = PrimalDual(
             primal=optax.apply_updates(params.primal, looked.primal),
             dual=optax.apply_updates(params.dual, looked.dual)

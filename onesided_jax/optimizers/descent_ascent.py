@@ -50,9 +50,7 @@ def descent_ascent(
       Heusel et al., `GANs Trained by a Two Time-Scale Update Rule
       <https://arxiv.org/abs/1706.08500>`_, 2017.
     """
-    partition = optax.partition(
-        {"primal": primal, "dual": dual}, PrimalDual("primal", "dual")
-    )
+    partition = optax.partition({"primal": primal, "dual": dual}, PrimalDual("primal", "dual"))
 
     def init(params):
         check_players("descent_ascent", params)

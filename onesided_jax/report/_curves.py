@@ -74,7 +74,7 @@ def panel_heading(ax: Axes, cell: Cell) -> None:
     values = cell.shown.hyperparameters
     swept = [n for n in values if len({g.hyperparameters.get(n) for g in cell.groups}) > 1]
     names = [n for n in short if n in values] + [n for n in swept if n not in short]
-    runs, total = len(cell.shown.runs), len(cell.index)
+    runs, total = len(cell.shown.runs), len(cell.where)
     count = f"{runs} run{'s' * (runs != 1)}" + (f" of {total}" if total > runs else "")
     rates = ", ".join(f"{short.get(n, n)} {setting(values[n])}" for n in names)
     heading(ax, cell.name, *(line for line in (rates, count) if line))

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from onesided_jax.report import _curves, _grid, _mvi, _pictures, _series
 from onesided_jax.report._section import Cell, Section, cells
-from onesided_jax.report._style import save, style
+from onesided_jax.report._style import pdf_bytes, style, svg_bytes
 
 __all__ = ["FIGURES", "figures", "save_figures", "slug"]
 
@@ -69,9 +69,9 @@ def save_figures(figs: Mapping[str, Figure], folder: Path | str) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for name, figure in figs.items():
-        for suffix in (".svg", ".pdf"):
+        for suffix, draw in ((".svg", svg_bytes), (".pdf", pdf_bytes)):
             path = folder / f"{slug(name)}{suffix}"
-            save(figure, path)
+            path.write_bytes(draw(figure))
             written.append(path)
     return written
 

@@ -24,7 +24,7 @@ from onesided_jax.report._style import (
     label_axes,
     panels,
 )
-from onesided_jax.report._text import number, setting
+from onesided_jax.report._text import norm, setting
 
 __all__ = ["grid"]
 
@@ -82,10 +82,11 @@ def grid(section: Section, cells: list[Cell]) -> Figure | None:
 def _table(
     ax: Axes, cell: Cell, groups: dict[tuple[float, float], Group], colours: ScalarMappable
 ) -> None:
-    heading(ax, cell.name, f"{len(cell.index)} runs")
+    heading(ax, cell.name, f"{len(cell.where)} runs")
     x = sorted({rates[0] for rates in groups})
     y = sorted({rates[1] for rates in groups})
     picture = np.full((len(y), len(x), 3), to_rgb(VOID))
+    floor = float(colours.get_clim()[0] or 0)
     write = len(x) * len(y) <= _MAX_WRITTEN
     for rates, group in groups.items():
         column, row = x.index(rates[0]), y.index(rates[1])
@@ -94,9 +95,9 @@ def _table(
         total = len(group.runs)
         words = []
         if np.isfinite(value):
-            root = np.sqrt(value) if value > 0 else colours.norm.vmin
+            root = np.sqrt(np.clip(value, floor**2, None))
             picture[row, column] = colours.to_rgba(root)[:3]
-            words.append(number(root) if value > 0 else "< noise")
+            words.append(norm(value))
         if lost:
             words.append(f"× {lost}/{total}")
         dark = picture[row, column] @ (0.299, 0.587, 0.114) < 0.5

@@ -74,7 +74,7 @@ def points(section: Section, cells: list[Cell]) -> Figure | None:
         cloud = array.sel(optimizer=panel.optimizer).isel(sample_run=panel.position).values
         x, y = cloud[:_MAX_POINTS, 0], cloud[:_MAX_POINTS, 1]
         ax.plot(x, y, ".", color=PRIMAL, ms=2.5, mew=0, alpha=0.5, rasterized=True)
-        ax.set_aspect("equal", adjustable="datalim")
+        ax.set_aspect("equal", adjustable="box")
     label_axes(axes, "first coordinate", "second coordinate")
     return finish(figure)
 

@@ -67,7 +67,7 @@ class Cell(NamedTuple):
 
     Attributes:
       name: the optimizer's label.
-      index: [runs] position of each run along the dataset's ``run`` axis; padding is left out.
+      where: [runs] position of each run along the dataset's ``run`` axis; padding is left out.
       steps: [steps] the checkpoints.
       norm_sq: player -> [runs, steps] estimates of the squared gradient norm.
       norm_se: player -> [runs, steps] their standard errors (0 where nothing is random).
@@ -81,7 +81,7 @@ class Cell(NamedTuple):
     """
 
     name: str
-    index: np.ndarray
+    where: np.ndarray
     steps: np.ndarray
     norm_sq: dict[str, np.ndarray]
     norm_se: dict[str, np.ndarray]
@@ -177,9 +177,9 @@ def _cell(section: Section, optimizer: str) -> Cell:
     seeds = _array(ds, "seed", optimizer, (runs,))
 
     measured = np.isfinite(norm_sq).any((1, 2)) if "gradient_norm_sq" in ds else np.isfinite(seeds)
-    index = np.flatnonzero(measured | (diverged_at >= 0))
-    norm_sq, norm_se = norm_sq[index], np.nan_to_num(norm_se[index])
-    diverged_at, seeds = diverged_at[index], seeds[index]
+    where = np.flatnonzero(measured | (diverged_at >= 0))
+    norm_sq, norm_se = norm_sq[where], np.nan_to_num(norm_se[where])
+    diverged_at, seeds = diverged_at[where], seeds[where]
     gone = (diverged_at[:, None] >= 0) & (steps[None] >= diverged_at[:, None])
     norm_sq = np.where(gone[..., None], np.nan, norm_sq)
 
@@ -188,15 +188,15 @@ def _cell(section: Section, optimizer: str) -> Cell:
     late = {p: median(values[:, window], axis=1) for p, values in by_player.items()}
     late = {p: np.where(diverged_at >= 0, np.nan, values) for p, values in late.items()}
     names = [str(n) for n in ds.data_vars if str(n).startswith("hp_")]
-    columns = {n.removeprefix("hp_"): _array(ds, n, optimizer, (runs,))[index] for n in names}
+    columns = {n.removeprefix("hp_"): _array(ds, n, optimizer, (runs,))[where] for n in names}
     hyperparameters = [
-        {n: float(v[i]) for n, v in columns.items() if np.isfinite(v[i])} for i in range(len(index))
+        {n: float(v[i]) for n, v in columns.items() if np.isfinite(v[i])} for i in range(len(where))
     ]
     groups = _groups(hyperparameters) or [Group({}, [])]
     shown, why = _choose(optimizer, groups, section.verdicts, late["primal"], diverged_at >= 0)
     return Cell(
         name=optimizer,
-        index=index,
+        where=where,
         steps=steps,
         norm_sq=by_player,
         norm_se={p: norm_se[..., players.index(p)] for p in PLAYERS},
@@ -239,8 +239,8 @@ def run_panels(section: Section, cells: list[Cell], dimension: str) -> list[Pane
     out = []
     for position, run in enumerate(runs[:count].astype(int)):
         for cell in cells:
-            seeds = cell.seeds[cell.index == run]
-            if len(cell.index) and not len(seeds):
+            seeds = cell.seeds[cell.where == run]
+            if len(cell.where) and not len(seeds):
                 continue  # padding: this optimizer has fewer runs
             known = len(seeds) and np.isfinite(seeds[0])
             seed = f", seed {int(seeds[0])}" if known else ""

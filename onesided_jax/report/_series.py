@@ -50,7 +50,7 @@ def _series(
     for cell, ax in zip(cells, axes, strict=True):
         panel_heading(ax, cell)
         ax.grid(axis="y")
-        runs = cell.index[cell.shown.runs]
+        runs = cell.where[cell.shown.runs]
         diverged_at = cell.diverged_at[cell.shown.runs]
         gone = (diverged_at[:, None] >= 0) & (records[None] >= diverged_at[:, None])
         for player in PLAYERS:

@@ -15,6 +15,7 @@ __all__ = [
     "interval",
     "label",
     "literal",
+    "norm",
     "number",
     "setting",
     "settings",
@@ -54,6 +55,18 @@ def number(value: Any) -> str:
     if math.isinf(value):
         return "∞" if value > 0 else "-∞"
     return _digits(float(value), 3)
+
+
+def norm(squared: Any) -> str:
+    """The norm for an estimate of its square, which noise can make negative.
+
+    Example:
+      >>> [norm(v) for v in (4.0, -0.1, float("nan"))]
+      ['2', 'below noise', '–']
+    """
+    if squared is not None and squared < 0:
+        return "below noise"
+    return number(None if squared is None else math.sqrt(squared))
 
 
 def setting(value: Any) -> str:
@@ -122,7 +135,7 @@ def duration(seconds: Any) -> str:
 
     Example:
       >>> [duration(s) for s in (3.21, 75, 4000, None)]
-      ['3.21 s', '1 min 15 s', '1 h 7 min', '–']
+      ['3.21 s', '1 min 15 s', '1 h 6 min', '–']
     """
     if seconds is None or math.isnan(seconds):
         return NOTHING

@@ -1,6 +1,6 @@
 """Recipes and run directories; the only room that touches Orbax."""
 
-from onesided_jax.runs.build import build_game
+from onesided_jax.runs.build import build_game, precision
 from onesided_jax.runs.checkpoints import (
     CheckpointStore,
     DamagedCheckpointError,
@@ -43,6 +43,7 @@ __all__ = [
     "latest_valid",
     "open_run",
     "pack",
+    "precision",
     "read_metrics",
     "record_width",
     "unpack",

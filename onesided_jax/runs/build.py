@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+from collections.abc import Iterator
 from typing import Any
+
+import jax
 
 from onesided_jax import datasets, games, networks
 from onesided_jax.games import Game
 from onesided_jax.runs._words import nearest
-from onesided_jax.runs.recipe import GameSpec
+from onesided_jax.runs.recipe import GameSpec, Recipe
 
-__all__ = ["build_game"]
+__all__ = ["build_game", "precision"]
 
 
 def build_game(spec: GameSpec) -> Game:
@@ -43,7 +47,9 @@ def build_game(spec: GameSpec) -> Game:
         return _build_gan(**spec.options)
     if spec.name not in games.GAMES:
         choices = ["gan", *sorted(games.GAMES)]
-        raise ValueError(f"game={spec.name!r}: expected one of {choices}{nearest(spec.name, choices)}")
+        raise ValueError(
+            f"game={spec.name!r}: expected one of {choices}{nearest(spec.name, choices)}"
+        )
     return games.make_game(spec.name, **spec.options)
 
 
@@ -78,3 +84,13 @@ def _build_gan(
         latent_dim=latent_dim,
         gradient_penalty=gradient_penalty,
     )
+
+
+@contextlib.contextmanager
+def precision(recipe: Recipe | None) -> Iterator[None]:
+    """Switches JAX to a recipe's precision for a block; outside it, or without one, nothing changes."""
+    if recipe is None:
+        yield
+        return
+    with jax.enable_x64(recipe.precision == "float64"):
+        yield

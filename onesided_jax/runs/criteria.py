@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 __all__ = ["Criteria"]
 
-_FRACTIONS = (
+_BETWEEN_0_AND_1 = (
+    "mvi_negative_supported",
+    "mvi_negative_refuted",
+    "mvi_positive_supported",
+    "level",
+    "held_out_fraction",
+)
+_SHARES = ("ratio_of_ratios_share", "mvi_valid_share")
+_POSITIVE = (
     "primal_ratio_supported",
     "primal_ratio_refuted",
     "dual_ratio_supported",
     "dual_ratio_refuted",
-    "ratio_of_ratios_share",
-    "mvi_negative_supported",
-    "mvi_negative_refuted",
-    "mvi_positive_supported",
-    "alpha",
-    "level",
-    "held_out_fraction",
+    "ratio_of_ratios",
+    "truncation_factor",
 )
 _WINDOWS = ("early_window", "late_window", "slope_window")
 _INTEGERS = {  # name: smallest value that leaves the statistic defined
@@ -28,7 +32,6 @@ _INTEGERS = {  # name: smallest value that leaves the statistic defined
     "random_targets": 1,
     "fresh_duals": 1,
     "mvi_rows": 2,
-    "mvi_min_valid_rows": 1,
     "microbatches": 3,
     "mvi_samples": 2,
 }
@@ -70,7 +73,7 @@ class Criteria:
       random_targets: random points that stand in for ``x*`` in the null control of P5.
       fresh_duals: freshly initialised dual players in the other null control.
       mvi_rows: least number of rows, and of columns, of the cross matrix.
-      mvi_min_valid_rows: least number of rows of a seed that must survive the truncation.
+      mvi_valid_share: least share of the rows of every seed that must survive the truncation.
       held_out_fraction: ``x*`` is the end of the run, and entries are tested only up to this
         fraction of it, so that ``x*`` comes from a held-out continuation.
       microbatches: minibatch gradients per U-statistic.
@@ -115,7 +118,7 @@ class Criteria:
     random_targets: int = 20
     fresh_duals: int = 20
     mvi_rows: int = 20
-    mvi_min_valid_rows: int = 10
+    mvi_valid_share: float = 0.5
     held_out_fraction: float = 1 / 1.5
     microbatches: int = 32
     mvi_samples: int = 256
@@ -124,12 +127,14 @@ class Criteria:
     def __post_init__(self) -> None:
         for name in _WINDOWS:
             self._check_window(name)
-        for name in _FRACTIONS:
-            self._check(name, 0.0, 1.0, "a number strictly between 0 and 1")
-        self._check("ratio_of_ratios", 0.0, math.inf, "a finite number above 0")
-        self._check("truncation_factor", 0.0, math.inf, "a finite number above 0")
-        if self.dual_slope_supported != 0:
-            self._check("dual_slope_supported", -math.inf, 0.0, "a finite number, at most 0")
+        for name in _BETWEEN_0_AND_1:
+            self._check(name, lambda v: 0 < v < 1, "a number strictly between 0 and 1")
+        for name in _SHARES:
+            self._check(name, lambda v: 0 < v <= 1, "a share above 0 and at most 1")
+        for name in _POSITIVE:
+            self._check(name, lambda v: 0 < v < math.inf, "a finite number above 0")
+        self._check("alpha", lambda v: 0 < v < 0.5, "a number strictly between 0 and 0.5")
+        self._check("dual_slope_supported", lambda v: -math.inf < v <= 0, "finite and at most 0")
         for name, least in _INTEGERS.items():
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
@@ -144,8 +149,6 @@ class Criteria:
         ):
             if not getattr(self, below) <= getattr(self, above):
                 self._fail(below, f"at most {above} = {getattr(self, above)}")
-        if self.mvi_min_valid_rows > self.mvi_rows:
-            self._fail("mvi_min_valid_rows", f"at most mvi_rows = {self.mvi_rows}")
 
     def _check_window(self, name: str) -> None:
         expectation = "two fractions (begin, end) with 0 < begin < end <= 1"
@@ -156,9 +159,9 @@ class Criteria:
             self._fail(name, expectation)
         object.__setattr__(self, name, (float(value[0]), float(value[1])))
 
-    def _check(self, name: str, above: float, below: float, expectation: str) -> None:
+    def _check(self, name: str, valid: Callable[[float], bool], expectation: str) -> None:
         value = getattr(self, name)
-        if not _is_number(value) or not above < value < below:
+        if not _is_number(value) or not valid(value):
             self._fail(name, expectation)
 
     def _fail(self, name: str, expectation: str) -> None:

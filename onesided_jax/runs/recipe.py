@@ -83,8 +83,12 @@ class Recipe:
       >>> recipe = Recipe(
       ...     name="try",
       ...     game=GameSpec("carousel"),
-      ...     optimizers=(OptimizerSpec("amsgrad_xeg", axes={"primal_learning_rate": (0.01, 0.02),
-      ...                                                    "dual_learning_rate": (2.0,)}),),
+      ...     optimizers=(
+      ...         OptimizerSpec(
+      ...             "amsgrad_xeg",
+      ...             axes={"primal_learning_rate": (0.01, 0.02), "dual_learning_rate": (2.0,)},
+      ...         ),
+      ...     ),
       ...     seeds=(0, 1, 2),
       ...     steps=100,
       ...     checkpoint_every=50,
@@ -220,9 +224,7 @@ def cells(recipe: Recipe) -> list[Cell]:
     result = []
     for spec in recipe.optimizers:
         seeds, hyperparameters = grid(seeds=recipe.seeds, **spec.axes)
-        result.append(
-            Cell(_label(spec), spec, seeds, hyperparameters, _optimizer_maker(spec))
-        )
+        result.append(Cell(_label(spec), spec, seeds, hyperparameters, _optimizer_maker(spec)))
     return result
 
 
@@ -240,9 +242,7 @@ def _check_recipe(recipe: Recipe) -> None:
     _check_count("checkpoint_every", recipe.checkpoint_every)
     _check_count("record_every", recipe.record_every)
     _check_divides("steps", recipe.steps, "checkpoint_every", recipe.checkpoint_every)
-    _check_divides(
-        "checkpoint_every", recipe.checkpoint_every, "record_every", recipe.record_every
-    )
+    _check_divides("checkpoint_every", recipe.checkpoint_every, "record_every", recipe.record_every)
     if recipe.precision not in PRECISIONS:
         raise ValueError(f"precision={recipe.precision!r}: expected one of {list(PRECISIONS)}")
     seeds = recipe.seeds
@@ -258,7 +258,9 @@ def _check_recipe(recipe: Recipe) -> None:
                 f"optimizer label {label!r}: expected letters, digits, '_', '-' and '.'"
             )
         if labels.count(label) > 1:
-            raise ValueError(f"optimizer label {label!r} occurs twice: give each a label of its own")
+            raise ValueError(
+                f"optimizer label {label!r} occurs twice: give each a label of its own"
+            )
         _check_optimizer(spec)
 
 

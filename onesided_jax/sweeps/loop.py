@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -152,10 +151,16 @@ def sweep(
 
     Example:
       >>> from onesided_jax import adam, games, grid, sweep
-      >>> seeds, hyperparameters = grid(seeds=3, primal_learning_rate=(0.01, 0.1),
-      ...                               dual_learning_rate=0.1)
-      >>> result = sweep(games.carousel(), lambda h: adam(**h), seeds=seeds,
-      ...                hyperparameters=hyperparameters, steps=20)
+      >>> seeds, hyperparameters = grid(
+      ...     seeds=3, primal_learning_rate=(0.01, 0.1), dual_learning_rate=0.1
+      ... )
+      >>> result = sweep(
+      ...     games.carousel(),
+      ...     lambda h: adam(**h),
+      ...     seeds=seeds,
+      ...     hyperparameters=hyperparameters,
+      ...     steps=20,
+      ... )
       >>> result.metrics["loss_primal"].shape, result.players.primal.shape
       ((6, 20), (6, 2))
     """
@@ -374,7 +379,9 @@ def _check_runs(
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     seeds = np.atleast_1d(np.asarray(seeds))
     if seeds.ndim != 1 or seeds.size == 0 or not np.issubdtype(seeds.dtype, np.integer):
-        raise ValueError(f"seeds: expected int[R] with R >= 1, got {seeds.dtype}{list(seeds.shape)}")
+        raise ValueError(
+            f"seeds: expected int[R] with R >= 1, got {seeds.dtype}{list(seeds.shape)}"
+        )
     if seeds.min() < 0 or seeds.max() >= 2**32:
         raise ValueError("seeds: expected integers in [0, 2**32)")
     columns = {name: np.asarray(values, float) for name, values in hyperparameters.items()}

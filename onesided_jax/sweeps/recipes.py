@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-
-import jax
 
 from onesided_jax.runs import (
     Recipe,
@@ -16,11 +13,12 @@ from onesided_jax.runs import (
     cells,
     create_or_open,
     open_run,
+    precision,
     record_width,
 )
 from onesided_jax.sweeps.loop import Progress, plan_of, run_cell
 
-__all__ = ["precision", "resume", "run"]
+__all__ = ["resume", "run"]
 
 
 def run(
@@ -52,8 +50,14 @@ def run(
       >>> import tempfile
       >>> from onesided_jax import GameSpec, OptimizerSpec, Recipe, run
       >>> rates = {"primal_learning_rate": (0.02,), "dual_learning_rate": (0.2, 2.0)}
-      >>> recipe = Recipe(name="try", game=GameSpec("carousel"), seeds=(0, 1), steps=20,
-      ...                 checkpoint_every=10, optimizers=(OptimizerSpec("adam", axes=rates),))
+      >>> recipe = Recipe(
+      ...     name="try",
+      ...     game=GameSpec("carousel"),
+      ...     seeds=(0, 1),
+      ...     steps=20,
+      ...     checkpoint_every=10,
+      ...     optimizers=(OptimizerSpec("adam", axes=rates),),
+      ... )
       >>> with tempfile.TemporaryDirectory() as folder:
       ...     finished = run(recipe, folder)
       ...     finished.store("adam").steps()
@@ -128,10 +132,3 @@ def resume(
             "call the same sweep(..., out=...) again to continue it"
         )
     return run(opened.recipe, out, on_chunk=on_chunk, on_damage=on_damage)
-
-
-@contextlib.contextmanager
-def precision(recipe: Recipe) -> Iterator[None]:
-    """Switches JAX to the recipe's precision for a block; outside it nothing changes."""
-    with jax.enable_x64(recipe.precision == "float64"):
-        yield

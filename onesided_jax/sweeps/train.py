@@ -87,9 +87,7 @@ def make_train(
         opt_state = transformation(hyperparameters).init(players)
         return TrainState(players, state, opt_state, run_key, jnp.zeros((), jnp.int32))
 
-    def step(
-        train: TrainState, hyperparameters: Mapping[str, Any]
-    ) -> tuple[TrainState, StepInfo]:
+    def step(train: TrainState, hyperparameters: Mapping[str, Any]) -> tuple[TrainState, StepInfo]:
         step_key = jax.random.fold_in(train.key, train.step)
 
         def evaluate(players, evaluation):

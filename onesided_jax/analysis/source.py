@@ -1,0 +1,161 @@
+"""What analysis reads: the runs of every cell, from a run directory or from a sweep in memory."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from onesided_jax.games import Game
+from onesided_jax.players import ArrayTree, PrimalDual
+from onesided_jax.runs import Criteria, DamagedCheckpointError, Run, unpack
+
+__all__ = ["Snapshot", "Source", "from_result", "from_run"]
+
+_CACHE_BYTES = 2**31  # snapshots kept in memory; beyond it they are read again
+
+
+class Snapshot(NamedTuple):
+    """All runs of a cell at one checkpoint; leaves have a leading run axis."""
+
+    players: PrimalDual
+    state: ArrayTree
+
+
+class Source(NamedTuple):
+    """One cell's runs.
+
+    Attributes:
+      label: name of the cell.
+      seeds: ``int[R]``.
+      hyperparameters: name to ``float[R]``.
+      steps: checkpoint steps that can be read.
+      total_steps: steps of a whole run.
+      snapshot: ``step -> Snapshot``.
+      metrics: name to ``float[R, records]``.
+      record_every: steps between records.
+      diverged_at: ``int[R]``, -1 for never.
+      constant_rates: ``bool[R]``, whether the dual's rate stays constant along the run.
+      damaged: one sentence for every checkpoint that had to be skipped.
+    """
+
+    label: str
+    seeds: np.ndarray
+    hyperparameters: dict[str, np.ndarray]
+    steps: list[int]
+    total_steps: int
+    snapshot: Callable[[int], Snapshot]
+    metrics: dict[str, np.ndarray]
+    record_every: int
+    diverged_at: np.ndarray
+    constant_rates: np.ndarray
+    damaged: list[str]
+
+
+def from_run(run: Run, cell: str, game: Game) -> Source:
+    """A cell of a run directory; damaged checkpoints are skipped and named.
+
+    Raises:
+      ValueError: if not even one checkpoint can be read.
+    """
+    plan, store = run.manifest["plan"], run.store(cell)
+    seeds, every = run.seeds(cell), plan["checkpoint_every"]
+    like = _snapshot_like(game, len(seeds))
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(like))
+
+    @functools.lru_cache(maxsize=2 + int(_CACHE_BYTES / size))
+    def load(step: int) -> dict[str, Any]:
+        stored = store.read(step)
+        kept = {name: stored.get(name, {}) for name in ("metrics", "diverged_at")}
+        return {**kept, "snapshot": Snapshot(**unpack(stored, like))}
+
+    segments: dict[int, dict[str, np.ndarray]] = {}
+    damaged, diverged_at = [], np.full(len(seeds), -1)
+    for step in store.steps():
+        try:
+            stored = load(step)
+        except DamagedCheckpointError as error:
+            damaged.append(f"{error}; skipped")
+        else:
+            segments[step], diverged_at = stored["metrics"], np.asarray(stored["diverged_at"])
+    if not segments:
+        raise ValueError(
+            f"{str(run.path)!r}: cell {cell!r} has no readable checkpoint; "
+            f"train it with `onesided resume {run.path}`"
+        )
+    steps = list(segments)
+    missing = np.full((len(seeds), every // plan["record_every"]), np.nan)
+    names = list(segments[steps[-1]])
+    return Source(
+        label=cell,
+        seeds=seeds,
+        hyperparameters=run.hyperparameters(cell),
+        steps=steps,
+        total_steps=plan["steps"],
+        snapshot=lambda step: load(step)["snapshot"],
+        metrics={
+            name: np.concatenate(
+                [
+                    segments.get(s, {}).get(name, missing)
+                    for s in range(every, steps[-1] + 1, every)
+                ],
+                axis=1,
+            )
+            for name in names
+        },
+        record_every=plan["record_every"],
+        diverged_at=diverged_at,
+        constant_rates=_constant_rates(run, cell),
+        damaged=damaged,
+    )
+
+
+def from_result(result: Any, *, label: str = "sweep") -> Source:
+    """A ``SweepResult`` in memory. Whether its rates are constant is the caller's word."""
+    steps = list(result.checkpoints)
+    runs = len(result.seeds)
+
+    def snapshot(step: int) -> Snapshot:
+        checkpoint = result.checkpoints[step]
+        return Snapshot(checkpoint.players, checkpoint.state)
+
+    records = next(iter(result.metrics.values())).shape[1]
+    return Source(
+        label=label,
+        seeds=np.asarray(result.seeds),
+        hyperparameters=dict(result.hyperparameters),
+        steps=steps,
+        total_steps=steps[-1],
+        snapshot=snapshot,
+        metrics=dict(result.metrics),
+        record_every=steps[-1] // records,
+        diverged_at=np.asarray(result.diverged_at),
+        constant_rates=np.ones(runs, bool),
+        damaged=[],
+    )
+
+
+def criteria_of(run: Run) -> Criteria:
+    """The criteria fixed in the run's recipe, or the defaults."""
+    return run.recipe.criteria if run.recipe is not None else Criteria()
+
+
+def _snapshot_like(game: Game, runs: int) -> Mapping[str, Any]:
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), runs))
+    players, state = jax.eval_shape(jax.vmap(game.init), keys)
+    return {"players": players, "state": state}
+
+
+def _constant_rates(run: Run, cell: str) -> np.ndarray:
+    """False where dual rate decay slows the dual's own steps down (its power is above 0)."""
+    constant = np.ones(len(run.seeds(cell)), bool)
+    recipe = run.recipe
+    if recipe is None:
+        return constant
+    spec = next(s for s in recipe.optimizers if (s.label or s.name) == cell)
+    if spec.name != "amsgrad_eg_drd" or spec.options.get("decay", "both") != "both":
+        return constant
+    return run.hyperparameters(cell).get("power", np.full(len(constant), 0.5)) == 0

@@ -1,0 +1,450 @@
+"""The analysis stage: from checkpoints to a dataset, tables and verdicts."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import xarray as xr
+
+from onesided_jax.analysis.estimators import SquaredNorm, cross_regions
+from onesided_jax.analysis.measure import Probe, make_probe
+from onesided_jax.analysis.minty import MintyTest, minty_test, test_steps
+from onesided_jax.analysis.source import Source, criteria_of, from_result, from_run
+from onesided_jax.analysis.verdict import (
+    SignFractions,
+    Verdict,
+    one_sided_convergence,
+    one_sided_mvi,
+    sign_fractions,
+)
+from onesided_jax.games import Game
+from onesided_jax.players import PrimalDual
+from onesided_jax.runs import Criteria, Run, build_game, open_run, precision
+
+__all__ = ["Analysis", "analyze", "load_analysis"]
+
+REGIONS = ("diagonal", "near", "newer_dual", "older_dual", "off_diagonal")
+CONTROLS = ("random x*", "fresh dual", "flipped dual")
+_SAMPLES, _SAMPLE_RUNS = 64, 4
+_FILES = ("analysis.nc", "verdict.json", "runs.csv", "gradient_norms.csv")
+
+
+class Analysis(NamedTuple):
+    """What the analysis stage finds.
+
+    Attributes:
+      dataset: everything measured, with named dimensions.
+      verdicts: one per claim, optimizer and setting of its hyperparameters.
+      notes: what was skipped and why (damaged checkpoints, too few of them).
+    """
+
+    dataset: xr.Dataset
+    verdicts: list[Verdict]
+    notes: list[str]
+
+
+def analyze(
+    run_or_result: Any,
+    game: Game | None = None,
+    *,
+    criteria: Criteria | None = None,
+    on_progress: Callable[[str, int, int], None] | None = None,
+) -> Analysis:
+    """Answers the two questions of the paper for every optimizer and setting of a run.
+
+    Did the primal player's gradient norm converge while the dual's stayed high (one-sided
+    convergence), and does the one-sided MVI hold along the trajectory? Norms are U-statistics on
+    evaluation minibatches, the MVI is tested by the cross-evaluation matrix with its controls.
+
+    Args:
+      run_or_result: a run directory (path or ``Run``), whose game is rebuilt from its recipe, or a
+        ``SweepResult``. In a run directory ``analysis.nc``, ``verdict.json``, ``runs.csv`` and
+        ``gradient_norms.csv`` are written.
+      game: the game; needed where there is no recipe to rebuild it from.
+      criteria: thresholds and sample sizes; ``None`` takes those fixed in the recipe before the run.
+      on_progress: called with a label, and how many of how many parts are done.
+
+    Returns:
+      An :class:`Analysis`.
+
+    Raises:
+      ValueError: if the game is needed and missing, or there is nothing to read.
+
+    Example:
+      >>> from onesided_jax import adam, analyze, games, grid, sweep
+      >>> game = games.carousel()
+      >>> seeds, hyperparameters = grid(seeds=2, primal_learning_rate=0.02, dual_learning_rate=0.2)
+      >>> result = sweep(
+      ...     game,
+      ...     lambda h: adam(**h),
+      ...     seeds=seeds,
+      ...     hyperparameters=hyperparameters,
+      ...     steps=60,
+      ...     checkpoint_every=2,
+      ... )
+      >>> found = analyze(result, game)
+      >>> [(v.claim, v.holds) for v in found.verdicts]  # two seeds are too few to say
+      [('one_sided_convergence', 'inconclusive'), ('one_sided_mvi', 'inconclusive')]
+    """
+    if isinstance(run_or_result, (str, os.PathLike)):
+        run_or_result = open_run(Path(run_or_result))
+    if not isinstance(run_or_result, Run):
+        if game is None:
+            raise ValueError("analyze(result, game): a SweepResult needs its game")
+        sources = [from_result(run_or_result)]
+        return _analyze(sources, game, criteria or Criteria(), {}, on_progress)
+    run = run_or_result
+    recipe = run.recipe
+    if recipe is None and game is None:
+        raise ValueError(
+            f"{str(run.path)!r} has no recipe to rebuild the game from: call analyze(run, game)"
+        )
+    with precision(recipe):
+        if game is None:
+            assert recipe is not None
+            game = build_game(recipe.game)
+        sources = [from_run(run, cell, game) for cell in run.cells]
+        attributes = (
+            {}
+            if recipe is None
+            else {
+                "recipe_name": recipe.name,
+                "game": recipe.game.name,
+                "game_description": recipe.description,
+                "batch_size": int(recipe.game.options.get("batch_size", 64))
+                if recipe.game.name == "gan"
+                else 0,
+            }
+        )
+        analysis = _analyze(sources, game, criteria or criteria_of(run), attributes, on_progress)
+    _write(run, analysis)
+    return analysis
+
+
+def load_analysis(run: Run) -> tuple[xr.Dataset, list[dict[str, Any]]]:
+    """Reads back what :func:`analyze` wrote: the dataset, and the verdicts as dicts.
+
+    Raises:
+      ValueError: if the run has not been analysed, with the command that does it.
+    """
+    if not all((run.path / name).is_file() for name in ("analysis.nc", "verdict.json")):
+        raise ValueError(
+            f"{str(run.path)!r} has not been analysed: run `onesided analyze {run.path}`"
+        )
+    with xr.open_dataset(run.path / "analysis.nc", engine="h5netcdf") as dataset:
+        return dataset.load(), json.loads((run.path / "verdict.json").read_text())
+
+
+def _analyze(
+    sources: list[Source],
+    game: Game,
+    criteria: Criteria,
+    attributes: dict[str, Any],
+    on_progress: Callable[[str, int, int], None] | None,
+) -> Analysis:
+    probe = make_probe(game, microbatches=criteria.microbatches, samples=criteria.mvi_samples)
+    datasets, verdicts, notes = [], [], []
+    for source in sources:
+        notes += source.damaged
+
+        def tell(part: str, done: int, parts: int, label: str = source.label):
+            if on_progress is not None:
+                on_progress(f"{label}: {part}", done, parts)
+
+        norms = _norms(source, probe, tell)
+        tests, tested = _minty_tests(source, game, probe, criteria, tell)
+        if not tests:
+            notes.append(f"{source.label}: no one-sided MVI test (too few checkpoints or runs)")
+        for rows in _groups(source):
+            verdicts += _judge(source, rows, norms, tests, tested, game, probe, criteria)
+        dataset = _dataset(source, norms, tests, tested, game, probe)
+        datasets.append(dataset.expand_dims(optimizer=[source.label]))
+    combined = xr.concat(
+        datasets,
+        dim="optimizer",
+        join="outer",
+        data_vars="all",
+        coords="minimal",
+        compat="override",
+    )
+    combined.attrs = {
+        **attributes,
+        "steps": sources[0].total_steps,
+        "microbatches": 0 if probe.exact else criteria.microbatches,
+        "x_star": "known" if _known_target(game) is not None else "held-out continuation",
+    }
+    return Analysis(combined, verdicts, notes)
+
+
+def _norms(source: Source, probe: Probe, tell: Callable[..., None]) -> PrimalDual:
+    """Squared norms of both players at every checkpoint, each ``SquaredNorm[R, S]``."""
+    found = []
+    for i, step in enumerate(source.steps):
+        tell("gradient norms", i, len(source.steps))
+        found.append(probe.norms(*source.snapshot(step)))
+    tell("gradient norms", len(source.steps), len(source.steps))
+    return PrimalDual(
+        *(
+            SquaredNorm(*(np.stack(field, axis=-1) for field in zip(*player, strict=True)))
+            for player in zip(*found, strict=True)
+        )
+    )
+
+
+def _known_target(game: Game) -> Any:
+    return None if game.facts is None else game.facts.primal_solution
+
+
+def _minty_tests(
+    source: Source, game: Game, probe: Probe, criteria: Criteria, tell: Callable[..., None]
+) -> tuple[dict[int, MintyTest], list[int]]:
+    """A test of every run that did not diverge, by run index, and the tested steps."""
+    tested = test_steps(source.steps, source.total_steps, criteria)
+    alive = [run for run in range(len(source.seeds)) if source.diverged_at[run] < 0]
+    if len(tested) < 3 or source.steps[-1] <= tested[-1] or source.steps[0] != 0:
+        return {}, tested
+    snapshots = [source.snapshot(step) for step in tested]
+    first, last = source.snapshot(0), source.snapshot(source.steps[-1])
+    tail_steps = [s for s in source.steps if s >= 0.9 * source.total_steps]
+    tail = [source.snapshot(step).players.primal for step in tail_steps]
+    known = _known_target(game)
+    tests = {}
+    for i, run in enumerate(alive):
+        tell("one-sided MVI", i, len(alive))
+        pick = _picker(run)
+        target, second = known, None
+        if known is None:
+            target = pick(last.players.primal)
+            second = jax.tree.map(
+                lambda *leaves: np.mean(leaves, axis=0), *(pick(primal) for primal in tail)
+            )
+        tests[run] = minty_test(
+            game,
+            probe,
+            criteria,
+            steps=tested,
+            players=jax.tree.map(
+                lambda *leaves: np.stack(leaves), *(pick(s.players) for s in snapshots)
+            ),
+            state=pick(last.state),
+            first=pick(first.players.primal),
+            target=target,
+            second_target=second,
+            run_seed=int(source.seeds[run]),
+        )
+    tell("one-sided MVI", len(alive), len(alive))
+    return tests, tested
+
+
+def _picker(run: int) -> Callable[[Any], Any]:
+    return lambda tree: jax.tree.map(lambda leaf: np.asarray(leaf)[run], tree)
+
+
+def _groups(source: Source) -> Iterator[np.ndarray]:
+    """Indices of the runs that differ in the seed only."""
+    names = list(source.hyperparameters)
+    keys = list(zip(*(source.hyperparameters[n] for n in names), strict=True)) or [
+        () for _ in source.seeds
+    ]
+    for key in dict.fromkeys(keys):
+        yield np.array([i for i, other in enumerate(keys) if other == key])
+
+
+def _judge(
+    source: Source,
+    rows: np.ndarray,
+    norms: PrimalDual,
+    tests: dict[int, MintyTest],
+    tested: list[int],
+    game: Game,
+    probe: Probe,
+    criteria: Criteria,
+) -> Iterator[Verdict]:
+    setting = {name: float(values[rows[0]]) for name, values in source.hyperparameters.items()}
+    diverged = source.diverged_at[rows] >= 0
+    yield one_sided_convergence(
+        optimizer=source.label,
+        hyperparameters=setting,
+        steps=source.steps,
+        total_steps=source.total_steps,
+        primal=SquaredNorm(*(field[rows] for field in norms.primal)),
+        dual=SquaredNorm(*(field[rows] for field in norms.dual)),
+        diverged=diverged,
+        criteria=criteria,
+        constant_rates=bool(source.constant_rates[rows].all()),
+        exact=probe.exact,
+        quality_gate=None,
+    )
+    mine = [tests[run] for run in rows if run in tests]
+    if not mine:
+        return
+    fresh = [test.fresh_dual for test in mine if test.fresh_dual is not None]
+    flips = [t.flipped_dual for t in mine if t.flipped_dual is not None and t.flip_exact]
+    yield one_sided_mvi(
+        optimizer=source.label,
+        hyperparameters=setting,
+        signs=np.stack([test.sign for test in mine]),
+        valid=np.stack([test.valid for test in mine]),
+        target="known x*" if _known_target(game) is not None else "held-out continuation",
+        criteria=criteria,
+        null=_stacked([test.null for test in mine]) if _known_target(game) is None else None,
+        fresh_dual=_stacked(fresh) if fresh else None,
+        flipped_dual=_stacked(flips) if len(flips) == len(mine) else None,
+        off_diagonal=cross_regions(tested, tested)["off_diagonal"],
+    )
+
+
+def _stacked(fractions: list[SignFractions]) -> SignFractions:
+    return SignFractions(*(np.stack(field) for field in zip(*fractions, strict=True)))
+
+
+def _dataset(
+    source: Source,
+    norms: PrimalDual,
+    tests: dict[int, MintyTest],
+    tested: list[int],
+    game: Game,
+    probe: Probe,
+) -> xr.Dataset:
+    players = ["primal", "dual"]
+    run = np.arange(len(source.seeds))
+    variables: dict[str, Any] = {
+        "seed": ("run", source.seeds.astype(float)),
+        "diverged_at": ("run", source.diverged_at.astype(float)),
+        "constant_rates": ("run", source.constant_rates.astype(float)),
+        **{f"hp_{name}": ("run", values) for name, values in source.hyperparameters.items()},
+    }
+    for name, field in (("", "value"), ("_se", "standard_error"), ("_noise", "noise_trace")):
+        stacked = np.stack([getattr(player, field) for player in norms], axis=-1)
+        variables[f"gradient_norm_sq{name}"] = (("run", "step", "player"), stacked)
+    if source.metrics:
+        for name, key in (("loss", "loss"), ("minibatch_gradient_norm", "gradient_norm")):
+            stacked = np.stack([source.metrics[f"{key}_{player}"] for player in players], axis=-1)
+            variables[name] = (("run", "record", "player"), stacked.astype(float))
+    coordinates: dict[str, Any] = {"run": run, "step": source.steps, "player": players}
+    if source.metrics:
+        records = next(iter(source.metrics.values())).shape[1]
+        coordinates["record"] = source.record_every * np.arange(1, records + 1)
+    dataset = xr.Dataset(variables, coordinates)
+    if tests:
+        dataset = dataset.merge(_minty_dataset(tests, tested))
+    return dataset.merge(_pictures(source, game, probe))
+
+
+def _minty_dataset(tests: dict[int, MintyTest], tested: list[int]) -> xr.Dataset:
+    matrices = ("mvi_run", "row", "column")
+    regions = cross_regions(tested, tested)
+    every = list(tests.values())
+
+    def stack(name: str) -> np.ndarray:
+        return np.stack([np.asarray(getattr(test, name), float) for test in every])
+
+    fractions = [
+        [sign_fractions(t.sign, t.valid & regions[region]) for region in REGIONS] for t in every
+    ]
+    return xr.Dataset(
+        {
+            "mvi_inner": (matrices, stack("inner")),
+            "mvi_t": (matrices, stack("t")),
+            "mvi_cosine": (matrices, stack("cosine")),
+            "mvi_sign": (matrices, stack("sign")),
+            "mvi_valid": (matrices, stack("valid")),
+            "mvi_fraction_negative": (
+                ("mvi_run", "region"),
+                np.array([[float(f.negative) for f in row] for row in fractions]),
+            ),
+            "mvi_fraction_positive": (
+                ("mvi_run", "region"),
+                np.array([[float(f.positive) for f in row] for row in fractions]),
+            ),
+            "mvi_control": (
+                ("mvi_run", "control"),
+                np.array(
+                    [
+                        [
+                            np.nan if f is None else float(np.mean(f.negative))
+                            for f in (test.null, test.fresh_dual, test.flipped_dual)
+                        ]
+                        for test in every
+                    ]
+                ),
+            ),
+            "mvi_flip_exact": ("mvi_run", np.array([float(t.flip_exact) for t in every])),
+            "necessary": (("mvi_run", "column"), stack("necessary")),
+            "dominance": ("mvi_run", np.array([test.dominance for test in every])),
+        },
+        {
+            "mvi_run": list(tests),
+            "row_step": ("row", tested),
+            "column_step": ("column", tested),
+            "region": list(REGIONS),
+            "control": list(CONTROLS),
+        },
+    )
+
+
+def _pictures(source: Source, game: Game, probe: Probe) -> xr.Dataset:
+    """Samples of a GAN's generators, or the primal paths of a small analytic game."""
+    last = source.snapshot(source.steps[-1])
+    if game.generate is not None:
+        alive = [r for r in range(len(source.seeds)) if source.diverged_at[r] < 0][:_SAMPLE_RUNS]
+        if not alive:
+            return xr.Dataset()
+        draw = jax.jit(lambda p, s: game.generate(p, s, jax.random.key(0), _SAMPLES))  # pyright: ignore[reportOptionalCall]
+        samples = np.stack(
+            [np.asarray(draw(_picker(r)(last.players), _picker(r)(last.state))) for r in alive]
+        )
+        coordinates = {"sample_run": alive}
+        if samples.ndim == 5:
+            pixels = np.clip((samples + 1) * 127.5, 0, 255).round().astype(np.uint8)
+            dims = ("sample_run", "sample", "height", "width", "channel")
+            return xr.Dataset({"samples": (dims, pixels)}, coordinates)
+        if samples.ndim == 3 and samples.shape[-1] == 2:
+            dims = ("sample_run", "sample", "coordinate")
+            return xr.Dataset({"points": (dims, samples)}, coordinates)
+        return xr.Dataset()
+    primal = last.players.primal
+    if isinstance(primal, np.ndarray) and primal.ndim == 2 and primal.shape[1] <= 2:
+        path = np.stack(
+            [np.asarray(source.snapshot(s).players.primal) for s in source.steps], axis=1
+        )
+        dims = ("path_run", "step", "primal_coordinate")
+        coordinates = {"path_run": np.arange(len(path)), "step": source.steps}
+        return xr.Dataset({"path": (dims, path)}, coordinates)
+    return xr.Dataset()
+
+
+def _write(run: Run, analysis: Analysis) -> None:
+    """Writes all files into a folder of their own first, then moves each into place."""
+    with tempfile.TemporaryDirectory(dir=run.path, prefix=".analysis.") as folder:
+        new = Path(folder)
+        analysis.dataset.to_netcdf(new / "analysis.nc", engine="h5netcdf")
+        verdicts = [verdict.to_json() for verdict in analysis.verdicts]
+        (new / "verdict.json").write_text(json.dumps(verdicts, indent=2, allow_nan=False) + "\n")
+        _tidy_norms(analysis.dataset).to_csv(new / "gradient_norms.csv", index=False)
+        _run_table(analysis.dataset).to_csv(new / "runs.csv", index=False)
+        for name in _FILES:
+            shutil.move(new / name, run.path / name)
+
+
+def _tidy_norms(dataset: xr.Dataset) -> Any:
+    names = ["gradient_norm_sq", "gradient_norm_sq_se"]
+    return dataset[names].to_dataframe().reset_index().dropna(subset=names[:1])
+
+
+def _run_table(dataset: xr.Dataset) -> Any:
+    names = [n for n in dataset if n in ("seed", "diverged_at") or str(n).startswith("hp_")]
+    table = dataset[names]
+    for player in ("primal", "dual"):
+        table[f"final_gradient_norm_sq_{player}"] = (
+            dataset["gradient_norm_sq"].sel(player=player, drop=True).isel(step=-1, drop=True)
+        )
+    return table.to_dataframe().reset_index().dropna(subset=["seed"])

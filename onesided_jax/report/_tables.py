@@ -1,0 +1,216 @@
+"""What the page says in words and tables, as plain structures for the template."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from onesided_jax.report._section import PLAYERS, Cell, Section, median
+from onesided_jax.report._text import (
+    NOTHING,
+    duration,
+    integer,
+    interval,
+    label,
+    norm,
+    number,
+    setting,
+    settings,
+)
+
+__all__ = [
+    "Badge",
+    "badge",
+    "claims",
+    "counts",
+    "facts",
+    "origin",
+    "run_table",
+    "summary_table",
+    "text_of",
+]
+
+CLAIMS = {
+    "one_sided_convergence": "One-sided convergence",
+    "one_sided_mvi": "One-sided MVI along the training trajectory",
+}
+MAX_VERDICTS = 12
+"""Rows of one claim before the others are folded away."""
+MAX_RUNS = 120
+"""Rows of the table of runs."""
+
+
+class Badge(NamedTuple):
+    """A verdict's word, its sign for those who see no colour, and its CSS class."""
+
+    word: str
+    sign: str
+    kind: str
+
+
+def badge(holds: Any) -> Badge:
+    """The badge of a verdict.
+
+    Args:
+      holds: True, False or "inconclusive".
+
+    Raises:
+      ValueError: for anything else; a verdict is never guessed.
+
+    Example:
+      >>> badge("inconclusive").word, badge(np.True_).sign
+      ('Inconclusive', '✓')
+    """
+    if isinstance(holds, bool | np.bool_):
+        return Badge("Holds", "✓", "holds") if holds else Badge("Does not hold", "✗", "fails")
+    if isinstance(holds, str) and holds == "inconclusive":
+        return Badge("Inconclusive", "?", "open")
+    raise ValueError(f"a verdict's 'holds' is {holds!r}; expected True, False or 'inconclusive'")
+
+
+def text_of(value: Any) -> str:
+    """Any value of a manifest or of a verdict's details, for a reader.
+
+    Example:
+      >>> text_of(0.123456), text_of({"a": [1, 2.0]}), text_of(None)
+      ('0.123', '{"a": [1, 2.0]}', '–')
+    """
+    if value is None:
+        return NOTHING
+    if isinstance(value, str | bool | np.bool_):
+        return str(value)
+    if isinstance(value, int | np.integer):
+        return str(int(value))
+    if isinstance(value, float | np.floating):
+        return number(float(value))
+    return json.dumps(value, default=str, ensure_ascii=False)
+
+
+def claims(section: Section) -> list[dict[str, Any]]:
+    """The verdicts by claim, each claim's rows ready to print."""
+    order = list(CLAIMS) + [v["claim"] for v in section.verdicts]
+    out = []
+    for claim in dict.fromkeys(order):
+        rows = [_verdict_row(v) for v in section.verdicts if v["claim"] == claim]
+        if rows:
+            name = CLAIMS.get(claim) or label(str(claim)).capitalize()
+            out.append({"name": name, "rows": rows[:MAX_VERDICTS], "more": rows[MAX_VERDICTS:]})
+    return out
+
+
+def _verdict_row(verdict: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "optimizer": str(verdict["optimizer"]),
+        "settings": settings(verdict.get("hyperparameters") or {}),
+        "badge": badge(verdict["holds"]),
+        "value": interval(verdict.get("value"), verdict.get("ci_low"), verdict.get("ci_high")),
+        "measure": verdict.get("measure") or "",
+        "runs": integer(verdict.get("runs")),
+        "reason": str(verdict.get("reason") or ""),
+        "details": {label(str(k)): text_of(v) for k, v in (verdict.get("details") or {}).items()},
+    }
+
+
+def facts(section: Section) -> dict[str, str]:
+    """The line of facts under a section's title."""
+    attrs = section.dataset.attrs
+    shown = {
+        "Game": attrs.get("game"),
+        "Recipe": attrs.get("recipe_name"),
+        "Steps": integer(attrs["steps"]) if "steps" in attrs else None,
+        "Batch size": attrs.get("batch_size"),
+        "Microbatches per estimate": attrs.get("microbatches"),
+        "Reference point x*": attrs.get("x_star"),
+    }
+    return {k: text_of(v) for k, v in shown.items() if v is not None}
+
+
+def counts(cells: list[Cell]) -> str:
+    """How many runs there are, and how many of them diverged.
+
+    Example:
+      >>> counts([])
+      '0 runs of 0 optimizers; none diverged'
+    """
+    runs = sum(len(c.where) for c in cells)
+    lost = sum(int((c.diverged_at >= 0).sum()) for c in cells)
+    return (
+        f"{runs:,} run{'s' * (runs != 1)} of {len(cells)} optimizer{'s' * (len(cells) != 1)}; "
+        f"{f'{lost:,}' if lost else 'none'} diverged"
+    )
+
+
+def _spread(squared: np.ndarray) -> dict[str, str]:
+    finite = squared[np.isfinite(squared)]
+    if finite.size < 2:
+        return {"middle": norm(float(median(squared))) if squared.size else NOTHING, "range": ""}
+    return {
+        "middle": norm(float(median(finite))),
+        "range": f"{norm(finite.min())} to {norm(finite.max())}",
+    }
+
+
+def summary_table(cells: list[Cell]) -> list[dict[str, Any]]:
+    """A row per optimizer: the shown setting's late gradient norms, and the divergences."""
+    rows = []
+    for cell in cells:
+        runs = cell.shown.runs
+        lost = cell.diverged_at >= 0
+        rows.append(
+            {
+                "optimizer": cell.name,
+                "settings": settings(cell.shown.hyperparameters),
+                "runs": len(runs),
+                "lost": int(lost[runs].sum()),
+                "all_runs": len(cell.where),
+                "all_lost": int(lost.sum()),
+                "why": cell.why,
+                **{player: _spread(cell.late[player][runs]) for player in PLAYERS},
+            }
+        )
+    return rows
+
+
+def run_table(cells: list[Cell]) -> dict[str, Any]:
+    """Every run's seed, hyperparameters, late norms and fate, up to :data:`MAX_RUNS` rows."""
+    names = list(dict.fromkeys(n for c in cells for h in c.hyperparameters for n in h))
+    each = max(MAX_RUNS // max(len(cells), 1), 1)
+    rows = []
+    for cell in cells:
+        for run in range(min(len(cell.where), each)):
+            values = cell.hyperparameters[run]
+            seed, diverged_at = cell.seeds[run], int(cell.diverged_at[run])
+            rows.append(
+                {
+                    "optimizer": cell.name,
+                    "seed": NOTHING if np.isnan(seed) else str(int(seed)),
+                    "values": [setting(values.get(n)) for n in names],
+                    "diverged": integer(diverged_at) if diverged_at >= 0 else "",
+                    **{player: norm(float(cell.late[player][run])) for player in PLAYERS},
+                }
+            )
+    total = sum(len(c.where) for c in cells)
+    return {"names": [label(n) for n in names], "rows": rows, "total": total, "each": each}
+
+
+def origin(section: Section) -> dict[str, Any]:
+    """How to reproduce the section's runs."""
+    manifest = section.manifest
+    shown = {
+        "Run directory": manifest.get("directory"),
+        "Created": manifest.get("created"),
+        "Training time": duration(manifest["seconds"]) if "seconds" in manifest else None,
+        "Runs per compiled program": manifest.get("width"),
+        **{label(str(k)).capitalize(): v for k, v in (manifest.get("platform") or {}).items()},
+    }
+    return {
+        "command": str(manifest.get("command") or ""),
+        "facts": {k: text_of(v) for k, v in shown.items() if v is not None},
+        "versions": {str(k): str(v) for k, v in (manifest.get("versions") or {}).items()},
+        "recipe": json.dumps(
+            manifest.get("recipe") or {}, indent=2, default=str, ensure_ascii=False
+        ),
+    }

