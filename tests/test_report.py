@@ -438,7 +438,7 @@ def test_grid_marks_diverged_cells(drawn):
 
 
 def test_long_tables_are_cut_with_a_note(page):
-    assert "120 of 180 runs: the first 30 of each optimizer" in words(page)
+    assert "120 of 180 runs, at most 30 of each optimizer" in words(page)
 
 
 def test_setting_of_the_verdict_is_the_one_shown(drawn, sections):
@@ -532,7 +532,8 @@ def test_hostile_strings_stay_text():
     ],
 )
 def test_missing_variables_are_fine(sections, keep):
-    section = sections[1]._replace(dataset=sections[1].dataset[keep], manifest={})
+    ds = sections[1].dataset.isel(optimizer=slice(2))[keep]
+    section = sections[1]._replace(dataset=ds, manifest={})
     page = render([section], title="some")
     assert "Holds" in page
     assert ("<svg" in page) == any("norm" in k or "mvi" in k or "path" in k for k in keep)

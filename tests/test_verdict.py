@@ -83,22 +83,41 @@ def test_table_of_claims(name):
     assert verdict.ci_low <= verdict.value <= verdict.ci_high
 
 
-def test_an_interval_that_straddles_a_threshold_judges_nothing():
-    straddles = around(-1.3, 1.2)  # the mean is below every threshold
-    verdict = convergence(straddles, around(0.0))
-    assert verdict.details["P1"]["primal_ratio"].mean < 0.5 < verdict.ci_high
-    assert verdict.details["P1"]["holds"] == verdict.holds == "inconclusive"
-    assert convergence(around(-1.3), around(-1.0, 1.5)).details["P2"]["holds"] == "inconclusive"
-    assert convergence(around(-1.3), around(-1.3, 0.5)).details["P3"]["holds"] == "inconclusive"
+STRADDLES = {  # claim, exponents (primal, dual), the statistic whose mean alone would judge
+    "P1 support": ("P1", around(-1.3, 1.2), around(0.0), lambda p: p["primal_ratio"].mean < 0.5),
+    "P1 refute": ("P1", around(0.0, 0.5), around(0.0), lambda p: p["primal_ratio"].mean > 0.8),
+    "P2 support": ("P2", around(-1.3), around(-0.5, 0.9), lambda p: p["dual_ratio"].mean > 0.5),
+    "P2 slope": ("P2", around(-1.3), around(-0.1, 0.3), lambda p: p["dual_slope"].mean > -0.2),
+    "P2 refute": ("P2", around(-1.3), around(-2.3, 1), lambda p: p["dual_ratio"].mean < 0.2),
+    "P3 support": (
+        "P3",
+        np.array([-1.3, -1.3, -1.3, -1.3, 3.0]),
+        np.zeros(5),
+        lambda p: p["slope_difference"].mean > 0 and p["ratio_of_ratios_share"] == 0.8,
+    ),
+    "P3 refute": ("P3", around(0.0), around(-0.5, 1), lambda p: p["slope_difference"].mean < 0),
+}
 
 
-def test_a_falling_norm_with_a_rising_slope_does_not_support_p1():
-    value = np.where(STEPS < 320, 1.0, np.where(STEPS < 560, 1e-6, 0.1))
-    verdict = convergence(
-        SquaredNorm(*[np.tile(v, (5, 1)) for v in (value, value / 9, value, value)]), around(0)
-    )
+@pytest.mark.parametrize("name", STRADDLES)
+def test_an_interval_that_straddles_a_threshold_judges_nothing(name):
+    claim, primal, dual, mean_would_judge = STRADDLES[name]
+    slope = -0.2 if name == "P2 slope" else -5.0  # else the slope must not be what decides
+    criteria = Criteria(dual_slope_supported=slope)
+    part = convergence(primal, dual, criteria=criteria).details[claim]
+    assert mean_would_judge(part)
+    assert part["holds"] == "inconclusive"
+
+
+@pytest.mark.parametrize("rising", [5, 2])
+def test_a_falling_ratio_without_a_falling_slope_does_not_support_p1(rising):
+    dip = np.where(np.arange(5) < rising, 1e-6, 0.1)[:, None]
+    value = np.where(STEPS < 320, 1.0, np.where(STEPS < 560, dip, 0.1))
+    verdict = convergence(SquaredNorm(value, value / 9, value, value), around(0))
+    slope = verdict.details["P1"]["primal_slope"]
     assert verdict.ci_high < 0.5
-    assert verdict.details["P1"]["primal_slope"].low > 0
+    assert slope.high > 0
+    assert (slope.mean > 0) == (rising == 5)
     assert verdict.details["P1"]["holds"] == "inconclusive"
 
 
@@ -300,7 +319,9 @@ def mvi(negative, positive, *, seeds=5, size=20, spread=0.0, **changes):
         (0.02, 0.45, 0.0, "inconclusive"),  # too few positive
         (0.1, 0.9, 0.0, "inconclusive"),  # between the thresholds
         (0.05, 0.9, 0.05, "inconclusive"),  # straddles
-        (0.19, 0.7, 0.1, "inconclusive"),
+        (0.04, 0.9, 0.04, "inconclusive"),
+        (0.02, 0.505, 0.02, "inconclusive"),
+        (0.25, 0.7, 0.1, "inconclusive"),
         (0.3, 0.7, 0.05, False),
         (0.9, 0.05, 0.05, False),
         (0.0, 0.0, 0.0, "inconclusive"),  # nothing significant
@@ -312,6 +333,14 @@ def test_table_of_p5(negative, positive, spread, holds):
     assert verdict.value == pytest.approx(negative, abs=2e-3)
     assert 0 <= verdict.ci_low <= verdict.value <= verdict.ci_high <= 1
     assert verdict.details["P5"]["positive"].mean == pytest.approx(positive, abs=2e-3)
+
+
+def test_the_interval_of_a_fraction_stays_a_fraction():
+    signs = np.ones((5, 20, 20), int)
+    signs[0, :, ::2] = -1
+    verdict = mvi(0, 0, signs=signs)
+    assert (verdict.ci_low, verdict.details["P5"]["positive"].high) == (0, 1)
+    assert verdict.value == pytest.approx(0.1, abs=0.01)
 
 
 @pytest.mark.parametrize(("negative", "positive"), [(0.0, 1.0), (0.9, 0.1)])

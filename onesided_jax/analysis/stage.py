@@ -29,7 +29,7 @@ from onesided_jax.games import Game
 from onesided_jax.players import PrimalDual
 from onesided_jax.runs import Criteria, Run, build_game, open_run, precision
 
-__all__ = ["Analysis", "analyze", "load_analysis"]
+__all__ = ["Analysis", "analyze", "generate", "load_analysis"]
 
 REGIONS = ("diagonal", "near", "newer_dual", "older_dual", "off_diagonal")
 CONTROLS = ("random x*", "fresh dual", "flipped dual")
@@ -420,6 +420,42 @@ def _pictures(source: Source, game: Game, probe: Probe) -> xr.Dataset:
         coordinates = {"path_run": np.arange(len(path)), "step": source.steps}
         return xr.Dataset({"path": (dims, path)}, coordinates)
     return xr.Dataset()
+
+
+def generate(run: Run, *, count: int, seed: int = 0) -> Iterator[tuple[str, int, int, np.ndarray]]:
+    """Samples of every generator at its newest readable checkpoint.
+
+    Args:
+      run: a GAN run with a recipe.
+      count: samples per generator.
+      seed: seed of the latents, the same for all generators.
+
+    Yields:
+      ``(cell, run index, step, samples[count, ...])``.
+
+    Raises:
+      ValueError: if the run has no recipe or its game generates nothing.
+    """
+    recipe = run.recipe
+    if recipe is None:
+        raise ValueError(f"{str(run.path)!r} has no recipe to rebuild the game from")
+    with precision(recipe):
+        game = build_game(recipe.game)
+        draw = game.generate
+        if draw is None:
+            raise ValueError(f"game={recipe.game.name!r} generates no samples; expected a GAN run")
+        sample = jax.jit(lambda p, s: draw(p, s, jax.random.key(seed), count))
+        for cell in run.cells:
+            source = from_run(run, cell, game)
+            last = source.snapshot(source.steps[-1])
+            for index in range(len(source.seeds)):
+                pick = _picker(index)
+                yield (
+                    cell,
+                    index,
+                    source.steps[-1],
+                    np.asarray(sample(pick(last.players), pick(last.state))),
+                )
 
 
 def _write(run: Run, analysis: Analysis) -> None:

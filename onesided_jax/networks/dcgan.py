@@ -61,7 +61,7 @@ def dcgan(
       >>> def logits(key):
       ...     images, _ = generator.apply(*generator.init(key), jnp.ones((2, 8)))
       ...     return discriminator.apply(*discriminator.init(key), images)[0]
-      >>> jax.jit(logits)(jax.random.key(0)).shape
+      >>> jax.eval_shape(logits, jax.random.key(0)).shape
       (2,)
 
     References:

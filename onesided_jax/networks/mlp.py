@@ -48,7 +48,7 @@ def mlp(
       >>> def logits(key):
       ...     samples, _ = generator.apply(*generator.init(key), jnp.ones((5, 4)))
       ...     return discriminator.apply(*discriminator.init(key), samples)[0]
-      >>> jax.jit(logits)(jax.random.key(0)).shape
+      >>> jax.eval_shape(logits, jax.random.key(0)).shape
       (5,)
     """
     if not isinstance(sample_shape, tuple | list) or not sample_shape:

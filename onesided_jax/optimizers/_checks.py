@@ -16,9 +16,12 @@ from onesided_jax.players import PrimalDual
 _NESTING = """\
 {name} received params with optax.MaskedNode leaves: it stands inside optax.partition, \
 optax.masked or descent_ascent, where it sees one player only, but its midpoint needs both. \
-Put it outside:
-    {name}(descent_ascent(primal, dual))        # right
-    descent_ascent({name}(primal), {name}(dual))  # wrong"""
+Put it outside: {right}"""
+_RIGHT = {
+    "extragradient": "extragradient(descent_ascent(primal, dual))",
+    "amsgrad_eg": "amsgrad_eg(primal_learning_rate, dual_learning_rate)",
+    "descent_ascent": "descent_ascent(primal, dual), with masks inside the players' transformations",
+}
 
 
 def check_number(name: str, value: Any, *, low: float = 0.0, high: float = math.inf) -> None:
@@ -40,7 +43,9 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
 def check_players(name: str, tree: Any) -> None:
     """Raises ``ValueError`` unless ``tree`` is a whole :class:`PrimalDual`."""
     if tree is None:
-        raise ValueError(f"{name} needs params: call update(F, state, params, ...)")
+        raise ValueError(
+            f"{name} needs params: pass the players to init, and to update(F, state, params, ...)"
+        )
     if not isinstance(tree, PrimalDual):
         raise ValueError(
             f"{name} expected the players as PrimalDual(primal, dual), got {type(tree).__name__}"
@@ -52,7 +57,7 @@ def check_not_masked(name: str, tree: Any) -> None:
     """Raises ``ValueError`` with the right nesting if ``tree`` has been masked by a partition."""
     leaves = jax.tree.leaves(tree, is_leaf=lambda leaf: isinstance(leaf, optax.MaskedNode))
     if any(isinstance(leaf, optax.MaskedNode) for leaf in leaves):
-        raise ValueError(_NESTING.format(name=name))
+        raise ValueError(_NESTING.format(name=name, right=_RIGHT[name]))
 
 
 def check_midpoint_arguments(name: str, params: Any, grad_fn: Any) -> None:

@@ -138,8 +138,8 @@ def amsgrad_eg(
         correction = 1 - b2**next_count if convention == "optax" else 1
 
         def second_moment(g, v):
-            decay = jnp.asarray(b2, v.dtype)
-            return (1 - decay) * (g * g) + decay * v
+            # 1 - b2 before the cast: bfloat16 rounds 0.999 to 1.
+            return jnp.asarray(1 - b2, v.dtype) * (g * g) + jnp.asarray(b2, v.dtype) * v
 
         def running_max(v_max, v):
             return jnp.maximum(v_max, v / jnp.asarray(correction, v.dtype))

@@ -42,5 +42,8 @@ def dual_rate_decay(init_value: Any, power: Any = 0.5) -> optax.Schedule:
     """
     check_number("init_value", init_value)
     check_number("power", power)
-    dtype = jnp.result_type(float)
-    return lambda count: init_value * (jnp.asarray(count, dtype) + 1) ** -power
+
+    def schedule(count):
+        return init_value * (jnp.asarray(count, jnp.result_type(float)) + 1) ** -power
+
+    return schedule

@@ -22,6 +22,7 @@ from onesided_jax.report._style import (
     finish,
     heading,
     label_axes,
+    log_axis,
     panels,
     step_axis,
 )
@@ -143,8 +144,7 @@ def gradient_norms(section: Section, cells: list[Cell]) -> Figure | None:
     bottom, top = log_limits(drawn, settled)
 
     figure, axes = panels(len(cells))
-    axes[0].set_yscale("log", nonpositive="mask")
-    axes[0].set_ylim(bottom, top)
+    log_axis(axes[0], bottom, top)
     step_axis(axes)
     label_axes(axes, "training step", "gradient norm √U")
     for cell, ax, pair in zip(cells, axes, curves, strict=True):

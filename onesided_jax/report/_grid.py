@@ -29,6 +29,7 @@ from onesided_jax.report._text import norm, setting
 __all__ = ["grid"]
 
 _SEQUENTIAL = "cividis"
+_SHORTEST = 1e-12  # the colours of a game that converges to 1e-100 must not all be the same
 _MAX_WRITTEN = 36  # cells per panel in which a number still fits
 
 
@@ -65,15 +66,17 @@ def grid(section: Section, cells: list[Cell]) -> Figure | None:
     low, high = (positive.min(), positive.max()) if positive.size else (0.1, 1.0)
     if low == high:
         low, high = low / 2, high * 2
-    colours = ScalarMappable(LogNorm(max(low, high * 1e-12), high), mpl.colormaps[_SEQUENTIAL])
+    floor = max(low, high * _SHORTEST)
+    colours = ScalarMappable(LogNorm(floor, high), mpl.colormaps[_SEQUENTIAL])
+    ends = "min" if floor > low or any(v <= 0 for v in squared) else "neither"
     most = max(len({rates[1] for rates in groups}) for _, groups in tables)
     figure, axes = panels(len(tables), height=min(1.3 + 0.5 * most, 5.0), share_y=False)
     for ax, (cell, groups) in zip(axes, tables, strict=True):
         _table(ax, cell, groups, colours)
     label_axes(axes, "primal learning rate", "dual learning rate")
-    draw_colorbar(figure, axes, colours, "late primal gradient norm", extend="neither")
+    draw_colorbar(figure, axes, colours, "late primal gradient norm", extend=ends)
     if any((cell.diverged_at >= 0).any() for cell, _ in tables):
-        name = "× 2/5: two of five runs diverged; the number is the median of the others"
+        name = "2/5: two of five runs diverged; the number is the median of the others"
         cross = Line2D([], [], color=INK, marker="x", ms=5, ls="", label=name)
         draw_legend(figure, [Patch(facecolor=VOID, label="every run diverged"), cross])
     return finish(figure)
@@ -97,7 +100,7 @@ def _table(
         if np.isfinite(value):
             root = np.sqrt(np.clip(value, floor**2, None))
             picture[row, column] = colours.to_rgba(root)[:3]
-            words.append(norm(value))
+            words.append(norm(value, digits=2).replace(" × ", "×"))
         if lost:
             words.append(f"× {lost}/{total}")
         dark = picture[row, column] @ (0.299, 0.587, 0.114) < 0.5

@@ -76,7 +76,7 @@ def mvi(section: Section, cells: list[Cell]) -> Figure | None:
     colours = ScalarMappable(Normalize(-(reach or 1.0), reach or 1.0), mpl.colormaps[_DIVERGING])
     rows, columns = _steps(ds, "row"), _steps(ds, "column")
     columns_shown = panel_columns(cells, [panel for panel, *_ in shown])
-    figure, axes = panels(len(shown), height=2.95, columns=columns_shown)
+    figure, axes = panels(len(shown), square=1.5, columns=columns_shown)
     for ax, (panel, cosine, measured, unsure) in zip(axes, shown, strict=True):
         heading(ax, panel.optimizer, panel.title)
         picture = np.array(colours.to_rgba(np.where(measured, cosine, 0)))[..., :3]

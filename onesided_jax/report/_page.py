@@ -39,13 +39,13 @@ CAPTIONS = {
     "gradient_norms": "Gradient norms √U at the checkpoints, on a logarithmic axis. U is the "
     "unbiased estimate of the squared norm on fresh data. A line is interrupted where U cannot be "
     "told from zero, and ends where its run diverged.",
-    "mvi": "Cosine of the angle between x_s − x* and the primal gradient at (x_s, y_t), on fresh "
+    "mvi": "Cosine of the angle between xₛ − x* and the primal gradient at (xₛ, yₜ), on fresh "
     "data. The one-sided MVI asks for no negative entry. Entries on the thin diagonal pair players "
     "of the same checkpoint; below and right of it, the dual player is the newer one.",
     "mvi_controls": "Fractions of matrix entries with a significant sign, by region; below the "
     "line, the fraction significantly negative for the controls. “Near” is within two checkpoints "
     "of the diagonal.",
-    "necessary": "N[t] = ‖∇ₓf(x*, y_t)‖ / ‖∇ₓf(x_t, y_t)‖. If the one-sided MVI held for every x "
+    "necessary": "N[t] = ‖∇ₓf(x*, yₜ)‖ / ‖∇ₓf(xₜ, yₜ)‖. If the one-sided MVI held for every x "
     "near x*, N would be close to 0 at every t. At the dotted line the gradient at x* is as large "
     "as on the trajectory.",
     "grid": "Primal gradient norm late in training (square root of the median of U over the last "

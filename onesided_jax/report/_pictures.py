@@ -23,6 +23,7 @@ __all__ = ["paths", "points", "samples"]
 _MAX_IMAGES = 64
 _MAX_POINTS = 4000
 _MAX_PATHS = 8
+_ELONGATED = 3  # trajectories longer than this in one direction are not drawn to scale
 
 
 def _mosaic(images: np.ndarray) -> np.ndarray:
@@ -51,7 +52,7 @@ def samples(section: Section, cells: list[Cell]) -> Figure | None:
     )
     shown = run_panels(section, cells, "sample_run")
     columns = panel_columns(cells, shown)
-    figure, axes = panels(len(shown), height=3.3 if len(cells) != 4 else 2.75, columns=columns)
+    figure, axes = panels(len(shown), square=0.2, below=0, columns=columns)
     for ax, panel in zip(axes, shown, strict=True):
         heading(ax, panel.optimizer, panel.title)
         images = array.sel(optimizer=panel.optimizer).isel(sample_run=panel.position).values
@@ -68,7 +69,7 @@ def points(section: Section, cells: list[Cell]) -> Figure | None:
     array = section.dataset["points"].transpose("optimizer", "sample_run", "sample", "coordinate")
     shown = run_panels(section, cells, "sample_run")
     columns = panel_columns(cells, shown)
-    figure, axes = panels(len(shown), height=3.0, columns=columns)
+    figure, axes = panels(len(shown), square=0.8, below=0.3, columns=columns)
     for ax, panel in zip(axes, shown, strict=True):
         heading(ax, panel.optimizer, panel.title)
         cloud = array.sel(optimizer=panel.optimizer).isel(sample_run=panel.position).values
@@ -86,7 +87,7 @@ def paths(section: Section, cells: list[Cell]) -> Figure | None:
         return None
     plane = ds.sizes["primal_coordinate"] > 1
     array = ds["path"].transpose("optimizer", "path_run", "step", "primal_coordinate")
-    figure, axes = panels(len(cells), height=2.9 if plane else 2.4)
+    figure, axes = panels(len(cells), square=0.8 if plane else None)
     for cell, ax in zip(cells, axes, strict=True):
         heading(ax, cell.name)
         ax.grid(axis="both" if plane else "y")
@@ -101,6 +102,9 @@ def paths(section: Section, cells: list[Cell]) -> Figure | None:
             ax.plot(x[-1], y[-1], "o", color=PRIMAL, ms=4.5)
     if not plane:
         step_axis(axes)
+    elif 1 / _ELONGATED < axes[0].get_data_ratio() < _ELONGATED:
+        for ax in axes:
+            ax.set_aspect("equal", adjustable="box")
     label_axes(axes, "x₁" if plane else "training step", "x₂" if plane else "x")
     handles: list[Artist] = [
         Line2D([], [], color=PRIMAL, marker="o", mfc="none", ls="", ms=5, label="start"),

@@ -17,6 +17,7 @@ from onesided_jax.report._style import (
     finish,
     heading,
     label_axes,
+    log_axis,
     panels,
     step_axis,
 )
@@ -28,13 +29,23 @@ _TAIL = 0.5  # percent of the values that a linear axis may cut off at either en
 
 
 def _binned(records: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """At most ``_BINS`` means of neighbouring records, for a line that can be read."""
+    """At most ``_BINS`` means of neighbouring records, for a line that can be read.
+
+    Example:
+      >>> records = np.arange(400.0)
+      >>> x, y = _binned(records, np.where(records < 3, records, np.nan)[None])
+      >>> x[:2], y[0, :3]
+      (array([0.5, 2.5]), array([0.5, 2. , nan]))
+    """
     if len(records) <= _BINS:
         return records, values
-    parts = np.array_split(np.arange(len(records)), _BINS)
-    means = [np.ma.masked_invalid(values[:, part]).mean(axis=1) for part in parts]
-    middle = np.array([records[part].mean() for part in parts])
-    return middle, np.stack([np.ma.filled(m, np.nan) for m in means], axis=1)
+    starts = np.linspace(0, len(records), _BINS, endpoint=False).astype(int)
+    finite = np.isfinite(values)
+    total = np.add.reduceat(np.where(finite, values, 0), starts, axis=1)
+    count = np.add.reduceat(finite.astype(float), starts, axis=1)
+    size = np.diff(starts, append=len(records))
+    count[count == 0] = np.nan
+    return np.add.reduceat(records, starts) / size, total / count
 
 
 def _series(
@@ -67,8 +78,7 @@ def _series(
     everything, calm = np.concatenate(drawn), np.concatenate(settled)
     calm = calm[np.isfinite(calm)]
     if log:
-        axes[0].set_yscale("log", nonpositive="mask")
-        axes[0].set_ylim(*log_limits(everything, calm))
+        log_axis(axes[0], *log_limits(everything, calm))
     elif calm.size:
         low, high = np.percentile(calm, [_TAIL, 100 - _TAIL])
         margin = 0.08 * (high - low) or 1.0
@@ -98,7 +108,7 @@ def necessary(section: Section, cells: list[Cell]) -> Figure | None:
     values = {name: lines for name, lines in values.items() if np.isfinite(lines).any()}
     if not values:
         return None
-    figure, axes = panels(len(values), height=2.0)
+    figure, axes = panels(len(values), height=2.0, below=0.15)
     for ax, (name, lines) in zip(axes, values.items(), strict=True):
         heading(ax, name)
         ax.grid(axis="y")

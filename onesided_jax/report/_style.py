@@ -16,14 +16,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import matplotlib as mpl
-import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from onesided_jax.report._text import compact, literal
+from onesided_jax.report._text import compact, literal, number, power_of_ten
 
 __all__ = [
     "BOLD",
@@ -44,6 +43,7 @@ __all__ = [
     "heading",
     "inline_svg",
     "label_axes",
+    "log_axis",
     "panels",
     "pdf_bytes",
     "step_axis",
@@ -71,7 +71,9 @@ PLAYER_STYLE: dict[str, tuple[str, Any]] = {"primal": (PRIMAL, "-"), "dual": (DU
 
 _WIDTHS = {1: 5.6, 2: 8.4}  # inches of a figure with so many columns; more: _FULL
 _FULL = 10.4
-_PIXELS_PER_POINT = 100 / 72  # on the page, an inch is 100 CSS pixels
+_HEADING = 0.45  # inches above a panel
+_LONG = 1e5  # a logarithmic axis that spans more is labelled in powers of ten
+_PIXELS_PER_POINT = 103 / 72  # the full width is that of the page's text column, 1072 pixels
 _RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same everywhere
     "font.size": 8.5,
@@ -118,7 +120,13 @@ def style() -> Iterator[None]:
 
 
 def panels(
-    count: int, *, height: float = 2.5, columns: int | None = None, share_y: bool = True
+    count: int,
+    *,
+    height: float = 2.5,
+    columns: int | None = None,
+    share_y: bool = True,
+    square: float | None = None,
+    below: float = 0.5,
 ) -> tuple[Figure, list[Axes]]:
     """A figure of ``count`` panels in reading order, on shared axes.
 
@@ -127,6 +135,9 @@ def panels(
       height: of one row of panels, inches.
       columns: panels per row; by default the number that leaves the fewest holes.
       share_y: whether all panels have one y axis.
+      square: make the panels square instead of ``height`` high; inches of the figure's width
+        that labels and colour bars take.
+      below: inches under the lowest row, for the legend.
 
     Returns:
       The figure and its ``count`` axes.
@@ -140,7 +151,9 @@ def panels(
         columns = count if count <= 4 else min((3, 4), key=lambda c: (-count % c, -c))
     rows = -(-count // columns)
     width = _WIDTHS.get(columns, _FULL)
-    figure = Figure(figsize=(width, rows * height + 0.5), layout="constrained")
+    if square is not None:
+        height = (width - square) / columns + _HEADING
+    figure = Figure(figsize=(width, rows * height + below), layout="constrained")
     grid = figure.subplots(rows, columns, sharex=True, sharey=share_y, squeeze=False)
     axes = list(grid.flat)
     for position, ax in enumerate(axes[:count]):
@@ -188,6 +201,24 @@ def step_axis(axes: Sequence[Axes]) -> None:
         ax.xaxis.set_major_formatter(lambda value, _: compact(value))
 
 
+def log_axis(ax: Axes, bottom: float, top: float) -> None:
+    """A logarithmic y axis, ticked at a few powers of ten.
+
+    Args:
+      ax: the axes; axes that share its y axis follow.
+      bottom: lower limit, > 0.
+      top: upper limit.
+    """
+    ax.set_yscale("log", nonpositive="mask")
+    ax.set_ylim(bottom, top)
+    ax.yaxis.set_major_locator(LogLocator(numticks=6))
+    ax.yaxis.set_minor_locator(NullLocator())
+    if top / bottom < 30:  # fewer than two powers of ten, perhaps: tick in between
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
+    write = power_of_ten if top / bottom > _LONG else number
+    ax.yaxis.set_major_formatter(lambda value, _: write(value))
+
+
 def draw_legend(figure: Figure, handles: Sequence[Artist]) -> None:
     """One legend for all panels, under them and never over the data."""
     columns = min(len(handles), 5 if figure.get_figwidth() == _FULL else 2)
@@ -205,18 +236,24 @@ def draw_colorbar(
     figure: Figure, axes: list[Axes], colours: ScalarMappable, label: str, *, extend: str
 ) -> None:
     bar = figure.colorbar(
-        colours, ax=axes, label=label, extend=extend, shrink=0.85, aspect=28, pad=0.015
+        colours, ax=axes, label=label, extend=extend, extendfrac=0.03, aspect=30, pad=0.015
     )
     bar.outline.set_visible(False)  # type: ignore[operator]
     bar.ax.tick_params(length=2)
+    bar.ax.minorticks_off()
+    low, high = colours.get_clim()
+    write = power_of_ten if low and high and low > 0 and high / low > _LONG else number
+    bar.formatter = FuncFormatter(lambda value, _: write(value))
+    bar.update_ticks()
     if bar.solids is not None:
         bar.solids.set_rasterized(True)
 
 
 def finish(figure: Figure) -> Figure:
     """Lay the figure out once, so that drawing it again gives the same bytes."""
-    with np.errstate(all="ignore"):
-        figure.draw_without_rendering()
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
     figure.set_layout_engine("none")
     return figure
 

@@ -106,12 +106,17 @@ def _verdict_row(verdict: Mapping[str, Any]) -> dict[str, Any]:
         "optimizer": str(verdict["optimizer"]),
         "settings": settings(verdict.get("hyperparameters") or {}),
         "badge": badge(verdict["holds"]),
-        "value": interval(verdict.get("value"), verdict.get("ci_low"), verdict.get("ci_high")),
+        "value": number(verdict.get("value")),
+        "interval": interval(verdict.get("ci_low"), verdict.get("ci_high")),
         "measure": verdict.get("measure") or "",
         "runs": integer(verdict.get("runs")),
         "reason": str(verdict.get("reason") or ""),
-        "details": {label(str(k)): text_of(v) for k, v in (verdict.get("details") or {}).items()},
+        "details": {_key(k): text_of(v) for k, v in (verdict.get("details") or {}).items()},
     }
+
+
+def _key(name: Any) -> str:
+    return label(str(name)) if str(name).islower() else str(name)  # alpha_G is a symbol
 
 
 def facts(section: Section) -> dict[str, str]:
@@ -174,13 +179,21 @@ def summary_table(cells: list[Cell]) -> list[dict[str, Any]]:
     return rows
 
 
+def _first(cell: Cell, count: int) -> list[int]:
+    """The runs to show if not all fit: diverged ones, the shown setting's, then the others."""
+    shown = set(cell.shown.runs)
+    runs = range(len(cell.where))
+    ranked = sorted(runs, key=lambda run: (cell.diverged_at[run] < 0, run not in shown, run))
+    return sorted(ranked[:count])
+
+
 def run_table(cells: list[Cell]) -> dict[str, Any]:
     """Every run's seed, hyperparameters, late norms and fate, up to :data:`MAX_RUNS` rows."""
     names = list(dict.fromkeys(n for c in cells for h in c.hyperparameters for n in h))
     each = max(MAX_RUNS // max(len(cells), 1), 1)
     rows = []
     for cell in cells:
-        for run in range(min(len(cell.where), each)):
+        for run in _first(cell, each):
             values = cell.hyperparameters[run]
             seed, diverged_at = cell.seeds[run], int(cell.diverged_at[run])
             rows.append(
@@ -193,7 +206,12 @@ def run_table(cells: list[Cell]) -> dict[str, Any]:
                 }
             )
     total = sum(len(c.where) for c in cells)
-    return {"names": [label(n) for n in names], "rows": rows, "total": total, "each": each}
+    return {
+        "names": [label(n).capitalize() for n in names],
+        "rows": rows,
+        "total": total,
+        "each": each,
+    }
 
 
 def origin(section: Section) -> dict[str, Any]:

@@ -17,6 +17,7 @@ __all__ = [
     "literal",
     "norm",
     "number",
+    "power_of_ten",
     "setting",
     "settings",
 ]
@@ -31,6 +32,8 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 def _digits(value: float, digits: int) -> str:
     if value == 0:
         return "0"
+    if value < 0:
+        return "−" + _digits(-value, digits)
     mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
     power = int(exponent)
     if -4 <= power < 5:
@@ -38,26 +41,24 @@ def _digits(value: float, digits: int) -> str:
         return text.rstrip("0").rstrip(".") if "." in text else text
     mantissa = mantissa.rstrip("0").rstrip(".")
     ten = f"10{str(power).translate(_SUPERSCRIPTS)}"
-    if mantissa in ("1", "-1"):
-        return mantissa.replace("1", ten)
-    return f"{mantissa} × {ten}"
+    return ten if mantissa == "1" else f"{mantissa} × {ten}"
 
 
-def number(value: Any) -> str:
-    """A measured number with three significant digits.
+def number(value: Any, digits: int = 3) -> str:
+    """A measured number with three significant digits, or ``digits``.
 
     Example:
       >>> [number(v) for v in (0.123456, 1234.5, 2.5e-7, -1e9, float("nan"), None)]
-      ['0.123', '1,234', '2.5 × 10⁻⁷', '-10⁹', '–', '–']
+      ['0.123', '1,234', '2.5 × 10⁻⁷', '−10⁹', '–', '–']
     """
     if value is None or math.isnan(value):
         return NOTHING
     if math.isinf(value):
-        return "∞" if value > 0 else "-∞"
-    return _digits(float(value), 3)
+        return "∞" if value > 0 else "−∞"
+    return _digits(float(value), digits)
 
 
-def norm(squared: Any) -> str:
+def norm(squared: Any, digits: int = 3) -> str:
     """The norm for an estimate of its square, which noise can make negative.
 
     Example:
@@ -66,7 +67,7 @@ def norm(squared: Any) -> str:
     """
     if squared is not None and squared < 0:
         return "below noise"
-    return number(None if squared is None else math.sqrt(squared))
+    return number(None if squared is None else math.sqrt(squared), digits)
 
 
 def setting(value: Any) -> str:
@@ -83,15 +84,18 @@ def setting(value: Any) -> str:
     return _digits(float(value), 6) if math.isfinite(value) else number(value)
 
 
-def settings(hyperparameters: Mapping[str, Any], separator: str = ", ") -> str:
-    """Hyperparameters in words, without those the optimizer does not have.
+def settings(hyperparameters: Mapping[str, Any]) -> str:
+    r"""Hyperparameters in words, without those the optimizer does not have.
+
+    Lines break between two of them, not inside one.
 
     Example:
       >>> settings({"primal_learning_rate": 1e-3, "b1": 0.5, "power": float("nan")})
-      'primal learning rate 0.001, b1 0.5'
+      'primal\xa0learning\xa0rate\xa00.001, b1\xa00.5'
     """
     shown = {k: setting(v) for k, v in hyperparameters.items()}
-    return separator.join(f"{label(k)} {v}" for k, v in shown.items() if v != NOTHING)
+    each = (f"{label(k)} {v}".replace(" ", "\xa0") for k, v in shown.items() if v != NOTHING)
+    return ", ".join(each)
 
 
 def integer(value: Any) -> str:
@@ -117,17 +121,26 @@ def compact(value: float) -> str:
     return f"{value:.3g}"
 
 
-def interval(value: Any, low: Any = None, high: Any = None) -> str:
-    """A value with its confidence interval, if there is one.
+def interval(low: Any, high: Any) -> str:
+    """A confidence interval; empty if there is none.
 
     Example:
-      >>> interval(0.2134, 0.1, 0.3), interval(0.5)
-      ('0.213 [0.1, 0.3]', '0.5')
+      >>> interval(0.1, 0.3), interval(None, 2), interval(None, None)
+      ('[0.1, 0.3]', '[–, 2]', '')
     """
-    ends = number(low), number(high)
-    return (
-        number(value) if ends == (NOTHING, NOTHING) else f"{number(value)} [{ends[0]}, {ends[1]}]"
-    )
+    ends = [number(low), number(high)]
+    return "" if ends == [NOTHING, NOTHING] else f"[{', '.join(ends)}]"
+
+
+def power_of_ten(value: float) -> str:
+    """A tick of a long logarithmic axis.
+
+    Example:
+      >>> [power_of_ten(v) for v in (1e-6, 0.01, 1, 1000)]
+      ['10⁻⁶', '10⁻²', '1', '10³']
+    """
+    power = round(math.log10(value))
+    return "1" if power == 0 else f"10{str(power).translate(_SUPERSCRIPTS)}"
 
 
 def duration(seconds: Any) -> str:

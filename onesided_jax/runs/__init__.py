@@ -1,6 +1,7 @@
 """Recipes and run directories; the only room that touches Orbax."""
 
 from onesided_jax.runs.build import build_game, precision
+from onesided_jax.runs.builtin import RECIPES
 from onesided_jax.runs.checkpoints import (
     CheckpointStore,
     DamagedCheckpointError,
@@ -27,6 +28,7 @@ from onesided_jax.runs.recipe import (
 )
 
 __all__ = [
+    "RECIPES",
     "Cell",
     "CheckpointStore",
     "Criteria",

@@ -1,0 +1,133 @@
+"""The recipes that come with the package."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from onesided_jax.runs.criteria import Criteria
+from onesided_jax.runs.recipe import GameSpec, OptimizerSpec, Recipe
+
+__all__ = ["RECIPES"]
+
+
+def _arm(
+    name: str,
+    primal: Sequence[float] | float,
+    dual: Sequence[float] | float,
+    *,
+    label: str = "",
+    options: Mapping[str, Any] | None = None,
+    **axes: float,
+) -> OptimizerSpec:
+    rates = {"primal_learning_rate": primal, "dual_learning_rate": dual, **axes}
+    values = {k: (v,) if isinstance(v, (int, float)) else tuple(v) for k, v in rates.items()}
+    return OptimizerSpec(name=name, label=label, options=options or {}, axes=values)
+
+
+# eps is the theory's delta: of the order of a gradient entry on these games.
+_THEORY = {"b2": 0.99, "eps": 0.5}
+_RATES = ((0.01, 0.02, 0.04), (0.2, 0.6, 2.0))
+_THEORY_ARMS = (
+    _arm("amsgrad", *_RATES, b1=0.0, **_THEORY),
+    _arm("amsgrad_eg", *_RATES, **_THEORY),
+    _arm("amsgrad_xeg", *_RATES, **_THEORY),
+    _arm("amsgrad_eg_drd", *_RATES, power=0.5, **_THEORY),
+)
+_GAN = {"network": "dcgan", "width": 32, "latent_dim": 64, "batch_size": 64}
+_DIGITS = {**_GAN, "dataset": "mnist5k", "loss": "non_saturating"}
+_NETWORK = {"b2": 0.99, "eps": 1e-3}
+_ADAM = {"b1": 0.5, "b2": 0.999}
+
+
+def _analytic(name: str, game: str, description: str, seeds: int = 6) -> Recipe:
+    return Recipe(
+        name=name,
+        description=description,
+        game=GameSpec(game),
+        optimizers=_THEORY_ARMS,
+        seeds=tuple(range(seeds)),
+        steps=20_000,
+        checkpoint_every=500,
+        record_every=100,
+        precision="float64",
+    )
+
+
+_ALL = (
+    _analytic(
+        "carousel",
+        "carousel",
+        "O1, a game whose answer is known: the one-sided MVI holds at x* = 0, the dual turns for "
+        "ever, and only extragradient reaches x* at every dual rate.",
+    ),
+    _analytic(
+        "bilinear",
+        "bilinear",
+        "G1, f(x, y) = x A y: the two-sided MVI holds with equality, the one-sided MVI fails.",
+    ),
+    _analytic(
+        "moving-target",
+        "moving_target",
+        "N2, a negative control: no x* satisfies the one-sided MVI, yet dual rate decay lets the "
+        "primal gradient fall.",
+    ),
+    Recipe(
+        name="demo",
+        description="MNIST-5k digits, DCGAN of width 32, non-saturating loss, one seed per arm.",
+        game=GameSpec("gan", _DIGITS),
+        optimizers=(
+            _arm("adam", 5e-4, 5e-4, **_ADAM),
+            _arm("amsgrad_eg", 5e-4, 5e-4, **_NETWORK),
+            _arm("amsgrad_xeg", 1e-3, 1e-3, **_NETWORK),
+        ),
+        seeds=(0,),
+        steps=1_500,
+        checkpoint_every=50,
+        record_every=5,
+        criteria=Criteria(microbatches=16, mvi_samples=128),
+    ),
+    Recipe(
+        name="mnist-dcgan",
+        description="MNIST-5k digits, DCGAN of width 32, non-saturating loss, five seeds per arm.",
+        game=GameSpec("gan", _DIGITS),
+        optimizers=(
+            _arm("adam", 2e-4, 2e-4, **_ADAM),
+            _arm("extra_adam", 2e-4, 2e-4, **_ADAM),
+            _arm("amsgrad_eg", 5e-4, 5e-4, **_NETWORK),
+            _arm("amsgrad_xeg", 1e-3, 1e-3, **_NETWORK),
+        ),
+        seeds=(0, 1, 2, 3, 4),
+        steps=6_000,
+        checkpoint_every=150,
+        record_every=10,
+    ),
+    Recipe(
+        name="ring",
+        description="Eight Gaussians on a ring, MLPs of width 64, non-saturating loss.",
+        game=GameSpec(
+            "gan",
+            {
+                "dataset": "ring",
+                "network": "mlp",
+                "width": 64,
+                "latent_dim": 16,
+                "batch_size": 128,
+                "loss": "non_saturating",
+            },
+        ),
+        optimizers=(
+            _arm("adam", (5e-4, 1e-3), (5e-4, 1e-3), **_ADAM),
+            _arm("extra_adam", (5e-4, 1e-3), (5e-4, 1e-3), **_ADAM),
+            _arm("amsgrad_xeg", (5e-4, 1e-3), (5e-4, 1e-3), **_NETWORK),
+        ),
+        seeds=(0, 1, 2, 3, 4),
+        steps=6_000,
+        checkpoint_every=200,
+        record_every=10,
+        criteria=Criteria(microbatches=16),
+    ),
+)
+
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in _ALL}
+"""Built-in recipes by name, as ``onesided recipes`` lists them."""
