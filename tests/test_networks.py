@@ -149,11 +149,12 @@ def test_named_padding_is_native(name, padding):
 GEOMETRIES = [
     ((2, 8, 8, 3), (4, 4, 3, 5), (2, 2), "SAME"),  # DCGAN's
     ((2, 7, 5, 2), (3, 5, 2, 3), (2, 3), ((0, 2), (3, 1))),  # stride does not divide, odd sizes
+    ((2, 4, 3, 9), (4, 4, 9, 2), (2, 2), "SAME"),  # many channels in: overlap-add
 ]
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("geometry", GEOMETRIES, ids=["even", "odd"])
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=["even", "odd", "wide"])
 @pytest.mark.parametrize("name", PAIRS)
 def test_derivatives_are_native(name, geometry, dtype):
     """The value, both gradients, a jvp, and reverse over reverse, of a nonlinear function."""

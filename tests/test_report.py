@@ -11,6 +11,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 import xarray as xr
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from onesided_jax.report import Section, figures, render, save_figures, write_report
 
@@ -307,7 +308,8 @@ def sections() -> list[Section]:
 
 @pytest.fixture(scope="module")
 def drawn(sections):
-    return [figures(section) for section in sections]
+    """The carousel's figures; those of the image game are among ``written``."""
+    return figures(sections[1])
 
 
 @pytest.fixture(scope="module")
@@ -356,19 +358,29 @@ class Reader(HTMLParser):
         return [value for _, name, value in self.attributes if name == "id"]
 
 
-def words(html: str) -> str:
-    return re.sub(r"\s+", " ", " ".join(Reader(html).text))
+def words(html: str | Reader) -> str:
+    read = Reader(html) if isinstance(html, str) else html
+    return re.sub(r"\s+", " ", " ".join(read.text))
 
 
-def test_every_figure_that_applies_is_drawn(drawn):
-    image, analytic = drawn
+@pytest.fixture(scope="module")
+def reader(page) -> Reader:
+    return Reader(page)
+
+
+def test_every_figure_that_applies_is_drawn_and_saved(written):
     common = {"gradient_norms", "mvi", "mvi_controls", "necessary"}
-    assert set(image) == common | {"samples", "losses", "minibatch_gradient_norms"}
-    assert set(analytic) == common | {"grid", "paths"}
+    expected = {
+        "1-mnist-5k-dcgan": common | {"samples", "losses", "minibatch_gradient_norms"},
+        "2-carousel": common | {"grid", "paths"},
+    }
+    assert {p.name for p in (written / "figures").iterdir()} == set(expected)
+    for folder, names in expected.items():
+        files = {p.name for p in (written / "figures" / folder).iterdir()}
+        assert files == {f"{name}{suffix}" for name in names for suffix in (".svg", ".pdf")}
 
 
-def test_page_is_well_formed_and_self_contained(page):
-    reader = Reader(page)
+def test_page_is_well_formed_and_self_contained(page, reader):
     assert not reader.open
     assert "script" not in reader.tags
     assert "link" not in reader.tags
@@ -380,8 +392,7 @@ def test_page_is_well_formed_and_self_contained(page):
     assert "@import" not in page
 
 
-def test_every_internal_reference_has_exactly_one_target(page):
-    reader = Reader(page)
+def test_every_internal_reference_has_exactly_one_target(page, reader):
     ids = reader.ids()
     # Glyphs are defined once per figure; the prefix keeps the figures apart.
     assert len(ids) == len(set(ids))
@@ -410,8 +421,8 @@ def test_verdicts_are_written_out_and_signed(page, word, sign):
     assert len(badges) == 3 + 3 + 4 + 4
 
 
-def test_numbers_are_for_people(page):
-    text = words(page)
+def test_numbers_are_for_people(reader):
+    text = words(reader)
     assert "0.412 [0.31, 0.52]" in text
     assert "3.1 × 10⁻⁹ [2.2 × 10⁻⁹, 4.4 × 10⁻⁹]" in text
     assert "1 h 27 min" in text
@@ -420,9 +431,9 @@ def test_numbers_are_for_people(page):
     assert "nan" not in text.lower().split()
 
 
-def test_diverged_runs_are_marked(sections, page):
+def test_diverged_runs_are_marked(sections, page, reader):
     expected = int((sections[1].dataset["diverged_at"].values >= 0).sum())
-    assert f"180 runs of 4 optimizers; {expected} diverged" in words(page)
+    assert f"180 runs of 4 optimizers; {expected} diverged" in words(reader)
     shown = re.findall(r"× diverged at step ([\d,]+)<", page)
     assert set(shown) >= {"1,000", "2,700"}
     calm = carousel(("amsgrad_xeg",))
@@ -432,17 +443,17 @@ def test_diverged_runs_are_marked(sections, page):
 
 
 def test_grid_marks_diverged_cells(drawn):
-    texts = {t.get_text() for ax in drawn[1]["grid"].axes for t in ax.texts}
+    texts = {t.get_text() for ax in drawn["grid"].axes for t in ax.texts}
     assert "× 5/5" in texts  # all seeds: no number
     assert any(t.endswith("\n× 2/5") for t in texts)
 
 
-def test_long_tables_are_cut_with_a_note(page):
-    assert "120 of 180 runs, at most 30 of each optimizer" in words(page)
+def test_long_tables_are_cut_with_a_note(reader):
+    assert "120 of 180 runs, at most 30 of each optimizer" in words(reader)
 
 
 def test_setting_of_the_verdict_is_the_one_shown(drawn, sections):
-    headings = [t.get_text() for t in drawn[1]["gradient_norms"].axes[0].texts]
+    headings = [t.get_text() for t in drawn["gradient_norms"].axes[0].texts]
     assert "x rate 0.02, y rate 2" in headings
     assert "5 runs of 45" in headings
     norms = ["gradient_norm_sq", "diverged_at", "hp_primal_learning_rate", "hp_dual_learning_rate"]
@@ -465,10 +476,10 @@ def test_noise_floor_is_not_drawn_as_a_measurement(sections):
 
 
 def test_figures_are_saved_twice_with_the_same_bytes(drawn, written, tmp_path):
-    names = [f"{name}{suffix}" for name in drawn[1] for suffix in (".svg", ".pdf")]
     folder = written / "figures" / "2-carousel"
-    assert sorted(p.name for p in folder.iterdir()) == sorted(names)
-    again = save_figures(drawn[1], tmp_path)  # drawn anew: write_report drew its own
+    some = {name: drawn[name] for name in ("gradient_norms", "mvi", "grid")}
+    again = save_figures(some, tmp_path)  # drawn anew: write_report drew its own
+    assert len(again) == 6
     for path in again:
         assert path.read_bytes() == (folder / path.name).read_bytes(), path.name
     svg = (folder / "gradient_norms.svg").read_text()
@@ -493,7 +504,7 @@ def test_one_section_writes_into_the_folder_itself(tmp_path):
 
 def test_hostile_strings_stay_text():
     section = image_game((HOSTILE, "bad\x00\n\tname $$", "漢字" * 40))
-    ds = section.dataset.drop_vars(["loss", "minibatch_gradient_norm", "necessary"])
+    ds = section.dataset.drop_vars(["loss", "minibatch_gradient_norm", "samples"])
     ds = ds.assign_attrs(
         game=HOSTILE, game_description=HOSTILE, recipe_name=HOSTILE, x_star=HOSTILE
     )
@@ -571,6 +582,24 @@ def test_points_and_single_coordinate_paths(sections):
     )
     figs = figures(sections[1]._replace(dataset=ds))
     assert set(figs) == {"points", "paths"}
+
+
+def test_long_names_stay_within_their_panel():
+    names = ("extra_adam with a long label, power=0.25", "b" * 70, "c, d", "Wide WORDS " * 9)
+    section = carousel(names)
+    dropped = ["path", "necessary", "mvi_fraction_negative", "mvi_fraction_positive", "mvi_control"]
+    ds = section.dataset.isel(mvi_run=[0]).drop_vars(dropped)
+    section = section._replace(dataset=ds)
+    for name, figure in figures(section).items():
+        renderer = FigureCanvasAgg(figure).get_renderer()
+        panels = [ax for ax in figure.axes if ax.get_subplotspec() and ax.get_title(loc="left")]
+        starts = [*sorted({round(ax.get_position().x0, 3) for ax in panels}), 1.0]
+        assert len(starts) == 5, name
+        for ax in panels:
+            end = starts[starts.index(round(ax.get_position().x0, 3)) + 1]
+            for text in [ax._left_title, *ax.texts[:2]]:
+                right = text.get_window_extent(renderer).x1 / figure.bbox.width
+                assert right < end, (name, text.get_text())
 
 
 def test_many_verdicts_fold(sections):

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import xarray as xr
 
-from onesided_jax.analysis.estimators import SquaredNorm, cross_regions
+from onesided_jax.analysis.estimators import TINY, SquaredNorm, cross_regions
 from onesided_jax.analysis.measure import Probe, make_probe
 from onesided_jax.analysis.minty import MintyTest, minty_test, test_steps
 from onesided_jax.analysis.source import Source, criteria_of, from_result, from_run
@@ -282,6 +282,7 @@ def _judge(
         constant_rates=bool(source.constant_rates[rows].all()),
         exact=probe.exact,
         quality_gate=None,
+        floor=_rounding_floor(norms.primal.value[rows]) if probe.exact else TINY,
     )
     mine = [tests[run] for run in rows if run in tests]
     if not mine:
@@ -300,6 +301,13 @@ def _judge(
         flipped_dual=_stacked(flips) if len(flips) == len(mine) else None,
         off_diagonal=cross_regions(tested, tested)["off_diagonal"],
     )
+
+
+def _rounding_floor(squared: np.ndarray) -> float:
+    """Squared norms below this are rounding noise of a deterministic game."""
+    precision = jax.numpy.finfo(jax.numpy.result_type(float)).eps
+    finite = squared[np.isfinite(squared)]
+    return max(TINY, float(precision) ** 2 * float(finite.max(initial=0.0)))
 
 
 def _stacked(fractions: list[SignFractions]) -> SignFractions:

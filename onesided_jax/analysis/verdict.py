@@ -225,8 +225,8 @@ def one_sided_convergence(
     reason = (
         f"Over {used.sum()} of {used.size} seeds ({diverged.sum()} diverged) the late over the"
         f" early gradient norm is {_span(ratio)} for the primal and"
-        f" {_span(parts['P2']['dual_ratio'])} for the dual, and the dual's log-log slope exceeds"
-        f" the primal's by {_span(parts['P3']['slope_difference'])}: {why}."
+        f" {_span(parts['P2']['dual_ratio'])} for the dual, and the dual's log-log slope less the"
+        f" primal's is {_span(parts['P3']['slope_difference'])}: {why}."
     )
     details = {**parts, "seeds": {name: v.tolist() for name, v in statistics.items()}}
     details |= {"diverged": diverged.tolist(), "constant_rates": constant_rates}
@@ -344,7 +344,8 @@ def one_sided_mvi(
     elif faults:
         why = "the criterion is met, but " + " and ".join(faults)
     else:
-        holds, why = True, "supported, and the controls are as they should be"
+        ran = sum(given is not None for given in (null, fresh_dual, flipped_dual))
+        holds, why = True, f"supported; {ran} of 3 controls were run and none is at fault"
     reason = (
         f"Over {seeds} seeds and {rows} x {columns} checkpoints with x* = {target}, off the"
         f" diagonal a fraction {_span(negative)} is significantly negative and {_span(positive)}"
@@ -514,7 +515,7 @@ def _all(holds: list[Holds]) -> Holds:
 
 def _span(interval: Interval) -> str:
     if math.isnan(interval.mean):
-        return "without a number"
+        return "unknown"
     return f"{interval.mean:.3g} [{interval.low:.3g}, {interval.high:.3g}]"
 
 

@@ -43,8 +43,9 @@ class Dataset(NamedTuple):
 
     Example:
       >>> import jax
-      >>> from onesided_jax.datasets import ring
-      >>> dataset = ring()
+      >>> def sample(key, n):
+      ...     return jax.random.normal(key, (n, 2))
+      >>> dataset = Dataset("normal", (2,), sample)
       >>> dataset.sample(jax.random.key(0), 5).shape
       (5, 2)
     """

@@ -15,6 +15,7 @@ the two work.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import operator
 from collections.abc import Callable, Iterator, Sequence
@@ -160,22 +161,45 @@ def conv_transpose(
     out = [s * (n - 1) + 2 + sum(p) - k for n, p, k, s in zip(size, pads, window, stride)]
     if choose_form(form) == "native" or min(*out, *x.shape, *kernel.shape) < 1:
         return lax.conv_transpose(x, kernel, stride, pads, precision=precision)
-    # Pixel i reaches the outputs s i + p - (k - 1) + u, u = 0..k-1, through the flipped kernel.
+    # In blocks of s x s outputs, full[B, h, w, sh, sw, F]: pixel i reaches the outputs s i + u,
+    # u = 0..k-1, through the flipped kernel. Patches or products, whichever is less to store.
+    small = x.shape[3] < math.prod(stride) * kernel.shape[3]
+    if small and all(k % s == 0 for k, s in zip(window, stride)):
+        blocks = _blocks_by_patches(x, kernel, stride, precision)
+    else:
+        blocks = _blocks_by_overlap_add(x, kernel, stride, precision)
+    full = _depth_to_space(blocks)
+    first = [p[0] - (k - 1) for p, k in zip(pads, window)]
+    return _pad(full, [(f, o - n - f) for f, o, n in zip(first, out, full.shape[1:3])])
+
+
+def _blocks_by_patches(x: jax.Array, kernel: jax.Array, stride: _Pair, precision: Any) -> jax.Array:
+    """All s x s outputs of a block from the pixels that reach it: a convolution of stride 1."""
+    (kh, kw, c, f), (sh, sw) = kernel.shape, stride
+    kernel = kernel.reshape(kh // sh, sh, kw // sw, sw, c, f)[:, ::-1, :, ::-1]
+    kernel = kernel.transpose(0, 2, 4, 1, 3, 5).reshape(kh // sh, kw // sw, c, sh * sw * f)
+    pads = [(k // s - 1, k // s - 1) for k, s in zip((kh, kw), stride)]
+    blocks = conv(x, kernel, 1, pads, form="gemm", precision=precision)
+    return blocks.reshape(*blocks.shape[:3], sh, sw, f)
+
+
+def _blocks_by_overlap_add(
+    x: jax.Array, kernel: jax.Array, stride: _Pair, precision: Any
+) -> jax.Array:
+    """What each pixel contributes to the blocks it reaches, then the sum where they overlap."""
+    window = (kernel.shape[0], kernel.shape[1])
     kernel = kernel[::-1, ::-1].swapaxes(2, 3)  # [kh, kw, F, C]
     taps = list(_taps(window, stride))
     weights = [kernel[part].reshape(-1, kernel.shape[3]) for _, _, part in taps]
     contract = (((3,), (1,)), ((), ()))
     products = lax.dot_general(x, jnp.concatenate(weights), contract, precision=precision)
-    ends = [sum(len(w) for w in weights[: n + 1]) for n in range(len(weights) - 1)]
-    reach = [math.ceil(k / s) for k, s in zip(window, stride)]
-    blocks = []  # each [B, H + reach - 1, W + reach - 1, s, s, F]
+    ends = list(itertools.accumulate(len(w) for w in weights))[:-1]
+    blocks = []
     for (shift, extent, _), piece in zip(taps, jnp.split(products, ends, axis=-1)):
-        margins = [(i, m - 1 - i) for i, m in zip(shift, reach)]
+        margins = [(i, math.ceil(k / s) - 1 - i) for i, k, s in zip(shift, window, stride)]
         margins += [(0, s - n) for s, n in zip(stride, extent)]
         blocks.append(_pad(piece.reshape(*piece.shape[:3], *extent, -1), margins))
-    full = _depth_to_space(functools.reduce(operator.add, blocks))
-    first = [p[0] - (k - 1) for p, k in zip(pads, window)]
-    return _pad(full, [(f, o - n - f) for f, o, n in zip(first, out, full.shape[1:3])])
+    return functools.reduce(operator.add, blocks)
 
 
 def _geometry(

@@ -142,10 +142,10 @@ class _Discriminator(nnx.Module):
             Conv(a, b, KERNEL, STRIDE, form=form, rngs=rngs)
             for a, b in zip([channels, *widths[:-1]], widths)
         )
-        self.dense = nnx.Linear(coarsest[0] * coarsest[1] * widths[-1], 1, rngs=rngs)
+        self.head = nnx.Linear(coarsest[0] * coarsest[1] * widths[-1], 1, rngs=rngs)
 
     def __call__(self, images: jax.Array) -> jax.Array:
         x = images
         for layer in self.convs:
             x = jax.nn.leaky_relu(layer(x), LEAK)
-        return self.dense(x.reshape(x.shape[0], -1))[:, 0]
+        return self.head(x.reshape(x.shape[0], -1))[:, 0]

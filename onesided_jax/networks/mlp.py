@@ -87,12 +87,13 @@ class _MLP(nnx.Module):
         output_shape: tuple[int, ...],
         rngs: nnx.Rngs,
     ):
-        self.layers = nnx.List(nnx.Linear(a, b, rngs=rngs) for a, b in itertools.pairwise(sizes))
+        *hidden, last = itertools.pairwise(sizes)
+        self.layers = nnx.List(nnx.Linear(a, b, rngs=rngs) for a, b in hidden)
+        self.head = nnx.Linear(*last, rngs=rngs)
         self.activation, self.ending, self.output_shape = activation, ending, output_shape
 
     def __call__(self, inputs: jax.Array) -> jax.Array:
-        *hidden, last = self.layers
         x = inputs.reshape(inputs.shape[0], -1)
-        for layer in hidden:
+        for layer in self.layers:
             x = self.activation(layer(x))
-        return self.ending(last(x)).reshape(x.shape[0], *self.output_shape)
+        return self.ending(self.head(x)).reshape(x.shape[0], *self.output_shape)

@@ -10,6 +10,7 @@ trains nor analyses, and it never looks into a run directory.
 
 from onesided_jax.report._figures import figures, save_figures
 from onesided_jax.report._page import render, write_report
+from onesided_jax.report._pictures import save_samples
 from onesided_jax.report._section import Section
 
-__all__ = ["Section", "figures", "render", "save_figures", "write_report"]
+__all__ = ["Section", "figures", "render", "save_figures", "save_samples", "write_report"]

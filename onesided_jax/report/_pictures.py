@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
+from matplotlib.image import imsave
 from matplotlib.lines import Line2D
 
 from onesided_jax.report._section import Cell, Section, panel_columns, run_panels
@@ -18,7 +21,7 @@ from onesided_jax.report._style import (
     step_axis,
 )
 
-__all__ = ["paths", "points", "samples"]
+__all__ = ["paths", "points", "samples", "save_samples"]
 
 _MAX_IMAGES = 64
 _MAX_POINTS = 4000
@@ -41,6 +44,33 @@ def _mosaic(images: np.ndarray) -> np.ndarray:
         y, x = (i // columns) * (height + 1), (i % columns) * (width + 1)
         out[y : y + height, x : x + width] = image if channels == 3 else image[..., :1]
     return out
+
+
+def save_samples(samples: np.ndarray, stem: Path) -> Path:
+    """Writes generated samples: images as one PNG mosaic, anything else as CSV.
+
+    Args:
+      samples: ``[n, height, width, channel]`` in [-1, 1], or ``[n, ...]``.
+      stem: path without suffix; its folder is made.
+
+    Returns:
+      The file that was written.
+
+    Example:
+      >>> import tempfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     save_samples(np.zeros((4, 5, 5, 1)), Path(folder) / "grey").name
+      'grey.png'
+    """
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    if samples.ndim == 4 and samples.shape[-1] in (1, 3):
+        path = stem.with_name(stem.name + ".png")
+        pixels = np.clip((samples + 1) * 127.5, 0, 255).round().astype(np.uint8)
+        imsave(path, _mosaic(pixels))
+        return path
+    path = stem.with_name(stem.name + ".csv")
+    np.savetxt(path, samples.reshape(len(samples), -1), delimiter=",")
+    return path
 
 
 def samples(section: Section, cells: list[Cell]) -> Figure | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import html
 import io
 import re
+import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -72,6 +73,9 @@ PLAYER_STYLE: dict[str, tuple[str, Any]] = {"primal": (PRIMAL, "-"), "dual": (DU
 _WIDTHS = {1: 5.6, 2: 8.4}  # inches of a figure with so many columns; more: _FULL
 _FULL = 10.4
 _HEADING = 0.45  # inches above a panel
+_GUTTER = 0.45  # inches beside a panel
+_BOLD_LETTER, _SMALL_LETTER = 0.092, 0.066  # inches, generous means over English text
+_LEADING = 11  # points
 _LONG = 1e5  # a logarithmic axis that spans more is labelled in powers of ten
 _PIXELS_PER_POINT = 103 / 72  # the full width is that of the page's text column, 1072 pixels
 _RC: dict[Any, Any] = {
@@ -164,19 +168,32 @@ def panels(
     return figure, axes[:count]
 
 
-def heading(ax: Axes, title: str, *lines: str, width: int = 40) -> None:
-    """A bold title, and smaller lines under it, above the axes at the left."""
-    ax.set_title(literal(title, width), loc="left", fontweight="bold", pad=5 + 11 * len(lines))
-    for position, line in enumerate(reversed(lines)):
+def heading(ax: Axes, title: str, *lines: str) -> None:
+    """A bold title and smaller lines under it, above the axes, wrapped to their width."""
+    place = ax.get_subplotspec()
+    figure = ax.get_figure(root=True)
+    columns = place.get_gridspec().ncols if place is not None else 1
+    width = (figure.get_figwidth() if figure is not None else _FULL) / columns - _GUTTER
+    small = [part for line in lines for part in _wrap(line, width / _SMALL_LETTER)]
+    bold = "\n".join(_wrap(title, width / _BOLD_LETTER))
+    ax.set_title(bold, loc="left", fontweight="bold", pad=5 + _LEADING * len(small))
+    for position, line in enumerate(reversed(small)):
         ax.annotate(
-            literal(line, 64),
+            line,
             (0, 1),
-            xytext=(0, 5 + 11 * position),
+            xytext=(0, 5 + _LEADING * position),
             xycoords="axes fraction",
             textcoords="offset points",
             fontsize=8,
             color=MUTED,
         )
+
+
+def _wrap(text: str, letters: float) -> list[str]:
+    """Foreign text in at most three lines; one long word is broken where it must be."""
+    clean = " ".join(str(text).split())
+    parts = textwrap.wrap(clean, max(int(letters), 8), max_lines=3, placeholder="…")
+    return [literal(part) for part in parts]
 
 
 def label_axes(axes: Sequence[Axes], x: str, y: str) -> None:
@@ -254,7 +271,7 @@ def finish(figure: Figure) -> Figure:
     engine = figure.get_layout_engine()
     if engine is not None:
         engine.execute(figure)
-    figure.set_layout_engine("none")
+    figure.set_layout_engine(None)  # not "none", a placeholder for which saving draws twice
     return figure
 
 

@@ -29,17 +29,18 @@ _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 
 
-def _digits(value: float, digits: int) -> str:
+def _digits(value: float, digits: int, *, zeros: bool = False) -> str:
+    """``digits`` significant digits; trailing zeros only on request."""
     if value == 0:
         return "0"
     if value < 0:
-        return "−" + _digits(-value, digits)
+        return "−" + _digits(-value, digits, zeros=zeros)
     mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
     power = int(exponent)
     if -4 <= power < 5:
         text = f"{value:,.{max(digits - 1 - power, 0)}f}"
-        return text.rstrip("0").rstrip(".") if "." in text else text
-    mantissa = mantissa.rstrip("0").rstrip(".")
+        return text if zeros or "." not in text else text.rstrip("0").rstrip(".")
+    mantissa = mantissa if zeros else mantissa.rstrip("0").rstrip(".")
     ten = f"10{str(power).translate(_SUPERSCRIPTS)}"
     return ten if mantissa == "1" else f"{mantissa} × {ten}"
 
@@ -62,12 +63,12 @@ def norm(squared: Any, digits: int = 3) -> str:
     """The norm for an estimate of its square, which noise can make negative.
 
     Example:
-      >>> [norm(v) for v in (4.0, -0.1, float("nan"))]
-      ['2', 'below noise', '–']
+      >>> [norm(v) for v in (4.0, 0.0, -0.1, float("nan"))]
+      ['2.00', '0', 'below noise', '–']
     """
-    if squared is not None and squared < 0:
-        return "below noise"
-    return number(None if squared is None else math.sqrt(squared), digits)
+    if squared is None or not math.isfinite(squared):
+        return number(squared)
+    return "below noise" if squared < 0 else _digits(math.sqrt(squared), digits, zeros=True)
 
 
 def setting(value: Any) -> str:

@@ -89,6 +89,14 @@ class CheckpointStore(NamedTuple):
             warnings.simplefilter("ignore")
             return _orbax().load((folder / _ARRAYS).resolve())
 
+    def holds(self, step: int) -> bool:
+        """Whether the checkpoint of a step is there and undamaged."""
+        try:
+            verify(self.path / str(step))
+        except DamagedCheckpointError:
+            return False
+        return True
+
     def info(self, step: int) -> dict[str, Any]:
         """What was noted beside the arrays (wall seconds so far)."""
         return json.loads((self.path / str(step) / _INFO).read_text())
@@ -97,9 +105,11 @@ class CheckpointStore(NamedTuple):
 def verify(folder: Path) -> None:
     """Raises ``DamagedCheckpointError`` unless every file is as it was written."""
     try:
-        lines = (folder / _SUMS).read_text().splitlines()
+        *lines, end = (folder / _SUMS).read_text().split("\n")
         expected = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
-    except (OSError, ValueError, UnicodeDecodeError):
+        if end or not expected:
+            raise ValueError("cut off")
+    except (OSError, ValueError):
         raise DamagedCheckpointError(f"{folder}: {_SUMS} is missing or unreadable") from None
     found = dict(_digests(folder))
     for name, digest in expected.items():
@@ -107,8 +117,8 @@ def verify(folder: Path) -> None:
             raise DamagedCheckpointError(f"{folder / name}: file is missing")
         if found[name] != digest:
             raise DamagedCheckpointError(f"{folder / name}: file was altered (SHA-256 differs)")
-    if not expected:
-        raise DamagedCheckpointError(f"{folder}: {_SUMS} is empty")
+    for name in found.keys() - expected.keys():
+        raise DamagedCheckpointError(f"{folder / name}: file is not listed in {_SUMS}")
 
 
 def pack(tree: Any) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def run(
         opened = create_or_open(Path(out), plan=plan, recipe=recipe)
         for cell in planned:
             started = opened.manifest["widths"].get(cell.label)
-            if recipe.steps in opened.store(cell.label).steps() and started is not None:
+            if started is not None and opened.store(cell.label).holds(recipe.steps):
                 continue
 
             def on_width(chosen: int, label: str = cell.label, known: int | None = started):

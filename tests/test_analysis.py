@@ -1,0 +1,321 @@
+"""The analysis stage on games whose answer is known, and on what must not fool it."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import xarray as xr
+
+import onesided_jax as osj
+from onesided_jax import Criteria, GameSpec, OptimizerSpec, PrimalDual, Recipe, games
+from onesided_jax.analysis.measure import make_probe
+from onesided_jax.analysis.minty import test_steps as tested_steps
+from onesided_jax.analysis.stage import load_analysis
+
+FIVE = tuple(range(5))
+THEORY = {"b2": (0.99,), "eps": (0.5,)}
+
+
+def analytic(game: str, *optimizers: OptimizerSpec, steps=20_000) -> Recipe:
+    return Recipe(
+        name=game,
+        game=GameSpec(game),
+        optimizers=optimizers,
+        seeds=FIVE,
+        steps=steps,
+        checkpoint_every=steps // 40,
+        record_every=steps // 40,
+        precision="float64",
+    )
+
+
+def arm(name: str, primal: float, dual: float, **axes) -> OptimizerSpec:
+    rates = {"primal_learning_rate": (primal,), "dual_learning_rate": (dual,)}
+    return OptimizerSpec(name, axes={**rates, **THEORY, **axes})
+
+
+def verdicts(found) -> dict:
+    return {(v.optimizer, v.claim): v for v in found.verdicts}
+
+
+@pytest.fixture(scope="module")
+def carousel(tmp_path_factory):
+    recipe = analytic(
+        "carousel",
+        arm("amsgrad", 0.02, 2.0, b1=(0.0,)),
+        arm("amsgrad_xeg", 0.02, 2.0),
+        arm("amsgrad_eg_drd", 0.02, 2.0),
+    )
+    run = osj.run(recipe, tmp_path_factory.mktemp("carousel") / "run")
+    return run, osj.analyze(run.path)  # from the directory alone
+
+
+def test_the_carousel_is_answered_as_theory_says(carousel):
+    _, found = carousel
+    said = verdicts(found)
+    assert said["amsgrad_xeg", "one_sided_convergence"].holds is True
+    assert said["amsgrad", "one_sided_convergence"].holds is not True
+    assert said["amsgrad_xeg", "one_sided_mvi"].holds is True
+    # Its primal gradient falls too, but under dual rate decay that is no evidence.
+    decayed = said["amsgrad_eg_drd", "one_sided_convergence"]
+    assert decayed.holds == "inconclusive"
+    assert decayed.value < 0.1
+    assert "rate" in decayed.reason
+    # The matrix itself: never negative, for x* = 0 is dominant.
+    negative = found.dataset["mvi_fraction_negative"]
+    assert float(negative.max()) == 0.0
+    assert found.dataset.attrs["x_star"] == "known"
+
+
+def test_what_is_written_can_be_read_back_and_agrees(carousel):
+    run, found = carousel
+    dataset, said = load_analysis(run)
+    xr.testing.assert_equal(dataset, found.dataset)
+    keys = {"claim", "optimizer", "holds", "value", "ci_low", "ci_high", "runs"}
+    assert all(keys <= set(v) for v in said)
+    assert {v["claim"] for v in said} == {"one_sided_convergence", "one_sided_mvi"}
+    assert all(v["holds"] in (True, False, "inconclusive") for v in said)
+    with (run.path / "runs.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 15
+    with (run.path / "gradient_norms.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 15 * 41 * 2
+    json.loads((run.path / "verdict.json").read_text(), parse_constant=lambda name: 1 / 0)
+
+
+def test_gradient_norms_are_those_of_the_game(carousel):
+    run, found = carousel
+    with jax.enable_x64(True):
+        game = games.carousel()
+        step, i = 5_000, 3
+        stored = run.store("amsgrad_xeg").read(step)["players"]
+        F, _ = game.field(PrimalDual(stored["primal"][i], stored["dual"][i]), (), ())
+        squares = [float(np.sum(np.asarray(part) ** 2)) for part in F]
+    norms = found.dataset["gradient_norm_sq"].sel(optimizer="amsgrad_xeg", step=step).isel(run=i)
+    np.testing.assert_allclose(norms, squares, rtol=1e-12)
+
+
+@pytest.mark.parametrize("game", ["moving_target", "stick_slip"])
+def test_negative_controls_under_dual_rate_decay_fool_no_verdict(game, tmp_path):
+    """N1 and N2: the primal gradient falls without any one-sided MVI."""
+    recipe = analytic(game, arm("amsgrad_eg_drd", 0.02, 2.0), arm("amsgrad_xeg", 0.02, 2.0))
+    found = osj.analyze(osj.run(recipe, tmp_path / "run"))
+    said = verdicts(found)
+    for name in ("amsgrad_eg_drd", "amsgrad_xeg"):
+        assert said[name, "one_sided_mvi"].holds is not True
+        assert said[name, "one_sided_convergence"].holds is not True
+    # The trap is real: judged by the fall of the gradient alone, it would have passed.
+    ratios = said["amsgrad_eg_drd", "one_sided_convergence"].details["seeds"]["primal_ratio"]
+    assert np.median(ratios) < 0.5
+    assert found.dataset.attrs["x_star"] == "held-out continuation"
+
+
+def noise_game(dim: int = 200) -> osj.Game:
+    """No game at all: every evaluation of the field is fresh noise."""
+
+    def field(players, state, batch):
+        zero = jnp.zeros(())
+        return PrimalDual(batch[0], batch[1]), osj.GameInfo(PrimalDual(zero, zero), state)
+
+    return osj.Game(
+        init=lambda key: (PrimalDual(*jax.random.normal(key, (2, dim))), ()),
+        sample=lambda key: jax.random.normal(key, (2, dim)),
+        field=field,
+    )
+
+
+def test_pure_noise_passes_the_naive_test_and_not_ours():
+    seeds, hyperparameters = osj.grid(seeds=5, rate=0.01)
+    gradients = (lambda players: players.primal, lambda s, view: view.field.primal)
+    game = noise_game()
+    result = osj.sweep(
+        game,
+        lambda h: osj.adam(h["rate"], h["rate"], b1=0.0),
+        seeds=seeds,
+        hyperparameters=hyperparameters,
+        steps=40,
+        checkpoint_every=1,
+        observers={"gradient": gradients},
+    )
+    steps = range(40)
+    iterates = np.stack([result.checkpoints[s].players.primal[0] for s in [*steps, 40]])
+    trained_on = np.stack([result.checkpoints[s + 1].observers["gradient"][0] for s in steps])
+    fraction, total = osj.analysis.naive_mvi_test(
+        iterates, np.concatenate([trained_on, trained_on[-1:]])
+    )
+    assert fraction > 0.8
+    assert total > 0
+    criteria = Criteria(mvi_samples=32, microbatches=8)
+    said = verdicts(osj.analyze(result, game, criteria=criteria))
+    assert said["sweep", "one_sided_mvi"].holds is not True
+    assert said["sweep", "one_sided_convergence"].holds is not True
+
+
+def test_bilinear_refutes_the_one_sided_mvi(tmp_path):
+    """G1 has the two-sided MVI with equality; the one-sided one fails on half of the space."""
+    recipe = analytic("bilinear", arm("amsgrad_eg", 0.01, 0.01), steps=2_000)
+    said = verdicts(osj.analyze(osj.run(recipe, tmp_path / "run")))
+    verdict = said["amsgrad_eg", "one_sided_mvi"]
+    assert verdict.holds is False
+    assert verdict.ci_low >= 0.2
+
+
+@pytest.fixture(scope="module")
+def ring(tmp_path_factory):
+    options = {"dataset": "ring", "network": "mlp", "width": 16, "latent_dim": 4, "batch_size": 32}
+    rates = {"primal_learning_rate": (1e-3,), "dual_learning_rate": (1e-3,)}
+    recipe = Recipe(
+        name="ring",
+        game=GameSpec("gan", {**options, "loss": "wasserstein_gp"}),
+        optimizers=(
+            OptimizerSpec("adam", axes={**rates, "b1": (0.5,)}),
+            OptimizerSpec("amsgrad_eg", label="wild", axes={**rates, "eps": (1e-3,)}),
+        ),
+        seeds=(0, 1),
+        steps=60,
+        checkpoint_every=2,
+        criteria=Criteria(
+            microbatches=4, mvi_samples=32, mvi_rows=4, random_targets=3, fresh_duals=3
+        ),
+    )
+    run = osj.run(recipe, tmp_path_factory.mktemp("ring") / "run")
+    return run, osj.analyze(run)
+
+
+def test_a_gan_gets_norms_matrix_controls_and_samples(ring):
+    _, found = ring
+    dataset = found.dataset
+    assert dataset["gradient_norm_sq"].shape == (2, 2, 31, 2)
+    assert float(dataset["gradient_norm_sq_se"].min()) > 0
+    assert dataset["mvi_inner"].shape == (2, 2, 4, 4)
+    assert int(dataset["row_step"].max()) <= 40  # held out from the last third
+    assert dataset["points"].shape == (2, 2, 64, 2)
+    assert not dataset["mvi_control"].isnull().any()
+    # Wasserstein: flipping the critic negates every entry exactly.
+    assert bool((dataset["mvi_flip_exact"] == 1).all())
+    flipped = dataset["mvi_control"].sel(control="flipped dual")
+    positive = dataset["mvi_fraction_positive"].sel(region="off_diagonal")
+    np.testing.assert_allclose(flipped, positive)
+    assert {v.holds for v in found.verdicts} == {"inconclusive"}  # two seeds
+
+
+def test_cross_matrix_is_the_inner_product_with_the_expected_gradient(ring):
+    run, found = ring
+    game = osj.runs.build_game(run.recipe.game)
+    probe = make_probe(game, microbatches=4, samples=512)
+    stored = [run.store("adam").read(s)["players"] for s in (20, 40, 60)]
+    take = lambda part: jax.tree.map(lambda *a: np.stack([b[0] for b in a]), *part)  # noqa: E731
+    primals = take([s["primal"] for s in stored])
+    duals = take([s["dual"] for s in stored])
+    target = jax.tree.map(lambda a: a[-1], primals)
+    state = PrimalDual((), ())
+    matrix = probe.cross(primals, duals, state, jax.tree.map(lambda a: a[None], target))
+    keys = jax.random.split(jax.random.fold_in(jax.random.key(2109_14213), 2), 16)
+    for s, t in ((0, 0), (0, 2), (1, 0)):
+        row = jax.tree.map(lambda a, s=s: a[s], primals)
+        column = jax.tree.map(lambda a, t=t: a[t], duals)
+        slopes = []
+        for key in keys:
+            F, _ = game.field(PrimalDual(row, column), state, game.sample(key))
+            products = jax.tree.map(lambda x, x0, g: jnp.vdot(x - x0, g), row, target, F.primal)
+            slopes.append(float(sum(jax.tree.leaves(products))))
+        np.testing.assert_allclose(matrix.slope[0, s, t].mean(), np.mean(slopes), rtol=2e-4)
+    np.testing.assert_allclose(matrix.slope[0, 2], 0.0, atol=1e-6)  # x_s = x*
+
+
+def test_without_per_sample_slopes_the_field_is_used(ring):
+    run, _ = ring
+    game = osj.runs.build_game(run.recipe.game)
+    plain = game._replace(primal_slope=None)
+    players, _ = jax.vmap(game.init)(jax.random.split(jax.random.key(0), 3))
+    targets = jax.tree.map(lambda a: a[:1], players.primal)
+    state = PrimalDual((), ())
+    both = [
+        make_probe(g, samples=n).cross(players.primal, players.dual, state, targets).slope
+        for g, n in ((game, 32 * 40), (plain, 40))
+    ]
+    assert both[0].shape == (1, 3, 3, 1280)
+    assert both[1].shape == (1, 3, 3, 40)
+    np.testing.assert_allclose(both[0].mean(-1), both[1].mean(-1), rtol=1e-3, atol=1e-5)
+
+
+def test_a_damaged_checkpoint_is_skipped_and_reported(ring, tmp_path):
+    import shutil
+
+    run, found = ring
+    copy = tmp_path / "copy"
+    shutil.copytree(run.path, copy)
+    sums = copy / "cells" / "adam" / "checkpoints" / "30" / "SHA256SUMS"
+    sums.write_text(sums.read_text().replace("a", "b"))
+    again = osj.analyze(copy)
+    assert len(again.notes) == 1
+    assert "30" in again.notes[0]
+    norms = again.dataset["gradient_norm_sq"].sel(optimizer="adam")
+    assert bool(norms.sel(step=30).isnull().all())
+    xr.testing.assert_allclose(
+        norms.drop_sel(step=30),
+        found.dataset["gradient_norm_sq"].sel(optimizer="adam").drop_sel(step=30),
+    )
+
+
+def test_diverged_runs_are_left_out_of_the_matrix_and_counted():
+    seeds, hyperparameters = osj.grid(seeds=2, rate=(0.01, 1e30))
+    game = games.moving_target()
+    result = osj.sweep(
+        game,
+        lambda h: osj.extragradient(osj.descent_ascent(*[__import__("optax").sgd(h["rate"])] * 2)),
+        seeds=seeds,
+        hyperparameters=hyperparameters,
+        steps=60,
+        checkpoint_every=2,
+    )
+    assert (result.diverged_at[2:] > 0).all()
+    found = osj.analyze(
+        result, game, criteria=Criteria(mvi_rows=4, random_targets=2, fresh_duals=2)
+    )
+    assert found.dataset["mvi_run"].values.tolist() == [0, 1]
+    assert (found.dataset["diverged_at"].values[0, 2:] > 0).all()
+    wild = [v for v in found.verdicts if v.hyperparameters["rate"] > 1]
+    assert wild
+    assert all(v.holds == "inconclusive" for v in wild)
+
+
+def test_tested_steps_leave_the_continuation_alone():
+    criteria = Criteria(mvi_rows=4)
+    steps = tested_steps(list(range(0, 101, 5)), 100, criteria)
+    assert len(steps) == 4
+    assert steps[0] == 5
+    assert steps[-1] == 65
+    assert tested_steps([0, 50, 100], 100, criteria) == [50]
+
+
+@pytest.mark.parametrize(
+    ("thing", "message"),
+    [("no/run", "holds no run"), ("result", "needs its game"), ("memory", "no recipe")],
+)
+def test_bad_input_is_one_clear_error(thing, message, tmp_path):
+    result = osj.sweep(
+        games.carousel(),
+        lambda h: osj.adam(h["r"], h["r"]),
+        seeds=[0],
+        hyperparameters={"r": [0.1]},
+        steps=2,
+        out=tmp_path / "run",
+    )
+    argument = {"no/run": "no/run", "result": result, "memory": tmp_path / "run"}[thing]
+    with pytest.raises(ValueError, match=message):
+        osj.analyze(argument)
+
+
+def test_criteria_are_those_fixed_before_the_run(ring):
+    run, _ = ring
+    assert run.recipe.criteria.mvi_rows == 4
+    strict = dataclasses.replace(run.recipe.criteria, microbatches=3)
+    again = osj.analyze(run, criteria=strict)
+    assert again.dataset.attrs["microbatches"] == 3

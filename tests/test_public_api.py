@@ -1,0 +1,155 @@
+"""The names and signatures that other programs are written against, and the import rules."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import onesided_jax as osj
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "onesided_jax"
+
+SIGNATURES = {
+    "descent_ascent": "(primal, dual)",
+    "extragradient": "(base, *, extrapolation_state='carried', opaque_mode=True)",
+    "amsgrad_eg": (
+        "(primal_learning_rate, dual_learning_rate, *, b2=0.99, eps=0.001, dual_eps=None, "
+        "dual_extrapolation=True, dual_extrapolation_learning_rate=None, convention='optax', "
+        "initial_accumulator=0.0)"
+    ),
+    "amsgrad_xeg": (
+        "(primal_learning_rate, dual_learning_rate, *, b2=0.99, eps=0.001, dual_eps=None, "
+        "convention='optax', initial_accumulator=0.0)"
+    ),
+    "amsgrad_eg_drd": (
+        "(primal_learning_rate, dual_learning_rate, *, power=0.5, decay='both', b2=0.99, "
+        "eps=0.001, dual_eps=None, dual_extrapolation=True, convention='optax', "
+        "initial_accumulator=0.0)"
+    ),
+    "adam": "(primal_learning_rate, dual_learning_rate, *, b1=0.9, b2=0.999, eps=1e-08)",
+    "amsgrad": (
+        "(primal_learning_rate, dual_learning_rate, *, b1=0.9, b2=0.999, eps=1e-08, "
+        "convention='optax')"
+    ),
+    "extra_adam": (
+        "(primal_learning_rate, dual_learning_rate, *, b1=0.9, b2=0.999, eps=1e-08, "
+        "opaque_mode=True)"
+    ),
+    "dual_rate_decay": "(init_value, power=0.5)",
+    "make_train": "(game, make_optimizer, *, independent_samples=True)",
+    "grid": "(*, seeds, **axes)",
+    "sweep": (
+        "(game, make_optimizer, *, seeds, hyperparameters, steps, checkpoint_every=None, "
+        "record_every=1, out=None, observers=None, on_chunk=None, independent_samples=True, "
+        "width=None)"
+    ),
+    "run": "(recipe, out, *, on_chunk=None, on_damage=..., width=None)",
+    "resume": "(out, *, on_chunk=None, on_damage=...)",
+    "open_run": "(path)",
+    "analyze": "(run_or_result, game=None, *, criteria=None, on_progress=None)",
+}
+FIELDS = {
+    "PrimalDual": ("primal", "dual"),
+    "GameInfo": ("losses", "state"),
+    "Game": ("init", "sample", "field", "generate", "flip_dual", "facts", "primal_slope"),
+    "Network": ("init", "apply"),
+    "SweepResult": (
+        "players",
+        "state",
+        "metrics",
+        "checkpoints",
+        "hyperparameters",
+        "seeds",
+        "diverged_at",
+    ),
+    "Observer": ("init", "update"),
+}
+
+
+def shape_of(function) -> str:
+    """A signature without annotations, callable defaults shown as ``...``."""
+    signature = inspect.signature(function)
+    parameters = [
+        p.replace(annotation=p.empty, default=p.default) for p in signature.parameters.values()
+    ]
+    text = str(signature.replace(parameters=parameters, return_annotation=signature.empty))
+    return re.sub(r"<function [^>]*>( at 0x[0-9a-f]+>)?", "...", text)
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_signature(name):
+    assert shape_of(getattr(osj, name)) == SIGNATURES[name]
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_fields(name):
+    assert getattr(osj, name)._fields == FIELDS[name]
+
+
+def test_gan_signature():
+    assert shape_of(osj.games.gan) == (
+        "(*, generator, discriminator, loss, data, batch_size, latent_dim, "
+        "gradient_penalty=10.0, head='head')"
+    )
+    assert list(inspect.signature(osj.networks.dcgan).parameters)[:3] == [
+        "image_shape",
+        "latent_dim",
+        "width",
+    ]
+
+
+def test_every_public_name_resolves_and_has_a_docstring():
+    for name in osj.__all__:
+        value = getattr(osj, name)
+        assert value.__doc__, name
+    assert set(osj.__all__) <= set(dir(osj))
+    with pytest.raises(AttributeError, match="no attribute 'amsgrad_ge'"):
+        osj.amsgrad_ge  # noqa: B018
+
+
+def test_every_public_callable_of_every_room_has_an_example():
+    rooms = (osj.optimizers, osj.games, osj.networks, osj.datasets)
+    lacking = []
+    for room in rooms:
+        for name in room.__all__:
+            value = getattr(room, name)
+            if inspect.isfunction(value) and "Example:" not in (value.__doc__ or ""):
+                lacking.append(f"{room.__name__}.{name}")
+    assert lacking == []
+
+
+def run_python(code: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    ).stdout
+
+
+def test_import_is_light_and_silent_and_sets_no_flag():
+    out = run_python(
+        "import sys, jax\n"
+        "before = dict(jax.config.values)\n"
+        "import onesided_jax\n"
+        "heavy = {'flax', 'orbax', 'matplotlib', 'xarray', 'rich', 'tyro', 'pandas', 'mlxtend'}\n"
+        "print(sorted(heavy & set(sys.modules)), before == dict(jax.config.values))"
+    )
+    assert out == "[] True\n"
+
+
+def test_only_the_command_line_prints():
+    offenders = [
+        str(path.relative_to(ROOT))
+        for path in PACKAGE.rglob("*.py")
+        if path.name != "cli.py" and re.search(r"^\s*(print\(|sys\.stdout)", path.read_text(), re.M)
+    ]
+    assert offenders == []
+
+
+def test_only_runs_imports_orbax():
+    users = [p for p in PACKAGE.rglob("*.py") if re.search(r"(from|import) orbax", p.read_text())]
+    assert [p.relative_to(PACKAGE).as_posix() for p in users] == ["runs/checkpoints.py"]

@@ -1,0 +1,351 @@
+"""Recipes, checkpoints and run directories: round trips, damage, bad input."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import onesided_jax as osj
+from onesided_jax import GameSpec, OptimizerSpec, Recipe, runs
+from onesided_jax.runs import CheckpointStore, DamagedCheckpointError, pack, unpack
+from onesided_jax.runs.directory import create_or_open, latest_valid, read_metrics
+
+RATES = {"primal_learning_rate": (0.1,), "dual_learning_rate": (0.1, 0.2)}
+
+
+def recipe(**changes) -> Recipe:
+    fields = {
+        "name": "tiny",
+        "game": GameSpec("bilinear", {"dim": 2}),
+        "optimizers": (OptimizerSpec("adam", axes=RATES),),
+        "seeds": (0, 1),
+        "steps": 20,
+        "checkpoint_every": 10,
+    }
+    return Recipe(**{**fields, **changes})
+
+
+@given(
+    steps=st.integers(1, 50),
+    chunks=st.integers(1, 4),
+    seeds=st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=5, unique=True),
+    rates=st.lists(st.floats(0, 1e3), min_size=1, max_size=4),
+    label=st.text(st.sampled_from("abc-_.1"), min_size=0, max_size=5).map(lambda s: "x" + s),
+    description=st.text(max_size=20),
+)
+@settings(deadline=None, max_examples=50)
+def test_recipe_round_trips_through_json(steps, chunks, seeds, rates, label, description):
+    spec = OptimizerSpec("amsgrad_eg", label=label, axes={**RATES, "eps": tuple(rates)})
+    original = recipe(
+        optimizers=(spec,),
+        seeds=tuple(seeds),
+        steps=steps * chunks,
+        checkpoint_every=steps,
+        description=description,
+    )
+    assert Recipe.from_json(original.to_json()) == original
+    (cell,) = runs.cells(original)
+    assert len(cell.seeds) == len(seeds) * len(rates) * 2
+    assert set(zip(cell.hyperparameters["eps"], cell.seeds)) == {
+        (e, s) for e in rates for s in seeds
+    }
+
+
+@pytest.mark.parametrize("name", sorted(runs.RECIPES))
+def test_built_in_recipes_round_trip(name):
+    assert Recipe.from_json(runs.RECIPES[name].to_json()) == runs.RECIPES[name]
+
+
+@given(
+    content=st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from([f.name for f in dataclasses.fields(Recipe)] + ["x"]),
+                inner,
+                max_size=4,
+            )
+        ),
+        max_leaves=10,
+    )
+)
+@settings(deadline=None, max_examples=100)
+def test_any_json_gives_a_recipe_or_one_value_error(content):
+    with pytest.raises(ValueError, match=r"recipe|expected"):
+        Recipe.from_json(json.dumps(content))
+
+
+@given(
+    overwrite=st.dictionaries(
+        st.sampled_from([f.name for f in dataclasses.fields(Recipe)]),
+        st.none()
+        | st.booleans()
+        | st.integers(-3, 30)
+        | st.floats()
+        | st.text(max_size=4)
+        | st.lists(st.integers(-1, 3) | st.text(max_size=2), max_size=3),
+        min_size=1,
+        max_size=2,
+    )
+)
+@settings(deadline=None, max_examples=150)
+def test_a_corrupted_recipe_loads_or_says_one_thing(overwrite):
+    content = {**json.loads(recipe().to_json()), **overwrite}
+    try:
+        loaded = Recipe.from_dict(content)
+    except ValueError as error:
+        assert str(error)
+    else:
+        assert Recipe.from_json(loaded.to_json()) == loaded
+
+
+BAD = {
+    "unknown optimizer": (
+        {"optimizers": (OptimizerSpec("adamm", axes=RATES),)},
+        r"'adamm'.*did you mean 'adam'",
+    ),
+    "negative rate": (
+        {"optimizers": (OptimizerSpec("adam", axes={**RATES, "dual_learning_rate": (-1.0,)}),)},
+        r"dual_learning_rate=-1\.0: expected a finite number",
+    ),
+    "NaN rate": (
+        {"optimizers": (OptimizerSpec("adam", axes={**RATES, "b1": (math.nan,)}),)},
+        r"b1=nan: expected a finite number",
+    ),
+    "no hyperparameter": (
+        {"optimizers": (OptimizerSpec("adam", axes={**RATES, "b22": (0.9,)}),)},
+        r"'b22' is no hyperparameter of adam.*did you mean 'b2'",
+    ),
+    "static option swept": (
+        {"optimizers": (OptimizerSpec("amsgrad", axes={**RATES, "convention": (1.0,)}),)},
+        r"'convention' of amsgrad is a static option and cannot be swept",
+    ),
+    "text as a value": (
+        {"optimizers": (OptimizerSpec("adam", axes={**RATES, "b1": ("0.5",)}),)},
+        r"b1='0.5': expected a number",
+    ),
+    "no rates": ({"optimizers": (OptimizerSpec("adam"),)}, r"axes lack .*primal_learning_rate"),
+    "same label twice": (
+        {"optimizers": (OptimizerSpec("adam", axes=RATES),) * 2},
+        r"'adam' occurs twice",
+    ),
+    "label with a slash": (
+        {"optimizers": (OptimizerSpec("adam", label="../up", axes=RATES),)},
+        r"optimizer label '../up'",
+    ),
+    "cadence": (
+        {"steps": 25},
+        r"steps=25: expected a multiple of checkpoint_every=10, .* 20 or 30",
+    ),
+    "zero steps": ({"steps": 0}, r"steps=0: expected an integer >= 1"),
+    "seeds twice": ({"seeds": (1, 1)}, r"seeds=\[1, 1\]: expected distinct"),
+    "negative seed": ({"seeds": (-1,)}, r"seeds=\[-1\]"),
+    "precision": ({"precision": "half"}, r"precision='half'"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_recipes_name_value_and_expectation(case):
+    changes, message = BAD[case]
+    with pytest.raises(ValueError, match=message):
+        recipe(**changes)
+
+
+BAD_GAMES = {
+    "unknown game": (GameSpec("carousell"), r"'carousell'.*did you mean 'carousel'"),
+    "unknown option": (GameSpec("gan", {"widht": 3}), r"'widht'.*did you mean 'width'"),
+    "unknown dataset": (GameSpec("gan", {"dataset": "mnist5"}), r"mnist5k"),
+    "unknown network": (GameSpec("gan", {"dataset": "ring", "network": "dcgam"}), r"'dcgan'"),
+    "unknown loss": (
+        GameSpec("gan", {"dataset": "ring", "network": "mlp", "loss": "minmax"}),
+        r"did you mean 'minimax'",
+    ),
+    "game parameter": (GameSpec("bilinear", {"dims": 3}), r"did you mean 'dim'"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_GAMES)
+def test_bad_games_are_refused_before_anything_is_written(case, tmp_path):
+    spec, message = BAD_GAMES[case]
+    with pytest.raises(ValueError, match=message):
+        osj.run(recipe(game=spec), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@given(
+    seeds=st.integers(1, 4),
+    axes=st.dictionaries(
+        st.sampled_from("abc"), st.lists(st.floats(-1, 1), min_size=1, max_size=3), max_size=3
+    ),
+)
+@settings(deadline=None)
+def test_grid_is_the_product_with_seeds_fastest(seeds, axes):
+    flat_seeds, columns = osj.grid(seeds=seeds, **axes)
+    size = seeds * math.prod(len(v) for v in axes.values())
+    assert flat_seeds.shape == (size,)
+    assert flat_seeds.tolist() == list(range(seeds)) * (size // seeds)
+    rows = list(zip(*(columns[name].tolist() for name in axes))) if axes else [()] * size
+    stride = seeds
+    for i, name in reversed(list(enumerate(axes))):
+        for r, row in enumerate(rows):
+            assert row[i] == axes[name][(r // stride) % len(axes[name])]
+        stride *= len(axes[name])
+
+
+def test_grid_refuses_an_empty_axis():
+    with pytest.raises(ValueError, match="rate: expected at least one value"):
+        osj.grid(seeds=2, rate=())
+
+
+def awkward_tree():
+    params = {"w": jnp.arange(6.0).reshape(2, 3), "none": None, "empty": jnp.zeros((0, 2))}
+    opt_state = osj.adam(0.1, 0.1).init(osj.PrimalDual(params, {"b": jnp.ones(2)}))
+    keys = jax.random.split(jax.random.key(3), 2)
+    return {
+        "opt_state": opt_state,
+        "key": keys,
+        "step": jnp.int32(7),
+        "half": jnp.ones(2, "bfloat16"),
+    }
+
+
+def test_pack_and_unpack_are_inverse_and_need_no_shared_memory():
+    tree = awkward_tree()
+    packed = pack(tree)
+    back = unpack(packed, jax.eval_shape(lambda: tree))
+    assert jax.tree.structure(back) == jax.tree.structure(tree)
+    for a, b in zip(jax.tree.leaves(tree), jax.tree.leaves(back), strict=True):
+        assert a.dtype == b.dtype
+        if jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key):
+            a, b = jax.random.key_data(a), jax.random.key_data(b)
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+
+
+def test_unpack_names_what_is_missing_or_of_another_shape():
+    with pytest.raises(DamagedCheckpointError, match="b: not in the checkpoint"):
+        unpack({"a": np.ones(2)}, {"b": jax.ShapeDtypeStruct((2,), "float64")})
+    with pytest.raises(
+        DamagedCheckpointError, match=r"a: expected float32\[3\], found float64\[2\]"
+    ):
+        unpack({"a": np.ones(2)}, {"a": jax.ShapeDtypeStruct((3,), "float32")})
+
+
+def store_with(tmp_path, steps=(0, 10, 20)) -> CheckpointStore:
+    store = CheckpointStore(tmp_path / "checkpoints")
+    for step in steps:
+        metrics = {} if step == 0 else {"loss": np.full((2, 5), float(step))}
+        store.write(step, {"a": np.arange(50.0) + step, "metrics": metrics}, {"seconds": 1.5})
+    return store
+
+
+def test_checkpoints_come_back_as_written(tmp_path):
+    store = store_with(tmp_path)
+    assert store.steps() == [0, 10, 20]
+    np.testing.assert_array_equal(store.read(10)["a"], np.arange(50.0) + 10)
+    assert store.info(20) == {"seconds": 1.5}
+    store.write(20, {"a": np.zeros(3)}, {"seconds": 2.0})  # replaces, e.g. a damaged one
+    assert store.read(20)["a"].shape == (3,)
+    assert [p.name for p in store.path.iterdir() if not p.name.isdigit()] == []
+
+
+def flip_bit(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGE = {
+    "bit flip": flip_bit,
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    "zeroed": lambda path: path.write_bytes(bytes(path.stat().st_size)),
+    "missing": lambda path: path.unlink(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damage_to_any_file_is_found_and_the_last_good_checkpoint_used(tmp_path, damage):
+    store = store_with(tmp_path)
+    folder = store.path / "20"
+    files = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.stat().st_size]
+    assert len(files) >= 5
+    for path in files:
+        before = path.read_bytes()
+        DAMAGE[damage](path)
+        with pytest.raises(DamagedCheckpointError, match="20"):
+            store.read(20)
+        step, arrays, passed_over = latest_valid(store)
+        assert step == 10
+        assert arrays["a"][0] == 10
+        assert len(passed_over) == 1
+        path.write_bytes(before)
+    store.read(20)
+
+
+def test_metrics_of_a_damaged_chunk_are_nan(tmp_path):
+    store = store_with(tmp_path, steps=(0, 10, 20, 30))
+    flip_bit(store.path / "20" / "SHA256SUMS")
+    segments = read_metrics(store, 30, 10, (2, 5))
+    losses = np.concatenate([s["loss"] for s in segments], axis=1)
+    np.testing.assert_array_equal(losses[0, ::5], [10.0, np.nan, 30.0])
+
+
+def test_a_failed_write_leaves_no_trace(tmp_path, monkeypatch):
+    store = store_with(tmp_path, steps=(0,))
+    monkeypatch.setattr(runs.checkpoints, "fsync_folder", lambda path: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        store.write(10, {"a": np.ones(2)}, {})
+    assert [p.name for p in store.path.iterdir()] == ["0"]
+
+
+def test_a_folder_with_something_else_is_left_alone(tmp_path):
+    plan = {"steps": 10, "cells": {}}
+    create_or_open(tmp_path / "a", plan=plan, recipe=None)
+    before = (tmp_path / "a" / "manifest.json").read_bytes()
+    with pytest.raises(ValueError, match=r"holds another run \(with steps=10\)"):
+        create_or_open(tmp_path / "a", plan={**plan, "steps": 20}, recipe=None)
+    assert (tmp_path / "a" / "manifest.json").read_bytes() == before
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "thesis.txt").write_text("mine")
+    with pytest.raises(ValueError, match="exists and holds no run"):
+        create_or_open(tmp_path / "b", plan=plan, recipe=None)
+    assert [p.name for p in (tmp_path / "b").iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "is damaged"),
+        ("[]", "has format None"),
+        ('{"format": 99}', "format 99"),
+        ('{"format": 1}', "missing"),
+    ],
+)
+def test_a_damaged_manifest_is_one_clear_error(tmp_path, text, message):
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        osj.open_run(tmp_path)
+
+
+def test_optimizer_state_of_every_optimizer_round_trips(tmp_path):
+    players = osj.PrimalDual({"w": jnp.ones((2, 3))}, jnp.zeros(2))
+    store = CheckpointStore(tmp_path)
+    for step, (name, factory) in enumerate(sorted(osj.OPTIMIZERS.items())):
+        tx = factory(0.1, 0.1)
+        state = tx.init(players)
+        _, state = tx.update(players, state, players, grad_fn=lambda p, i: p)
+        store.write(step, pack(state), {})
+        back = unpack(store.read(step), jax.eval_shape(lambda: state))
+        assert jax.tree.structure(back) == jax.tree.structure(state), name
+        for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(back), strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert isinstance(optax.sgd(0.1), optax.GradientTransformation)

@@ -1,0 +1,400 @@
+"""Training steps and sweeps: what a trajectory may and may not depend on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import onesided_jax as osj
+from onesided_jax import Game, GameInfo, GameSpec, OptimizerSpec, PrimalDual, Recipe, games
+from onesided_jax.sweeps.engine import program
+from onesided_jax.sweeps.loop import choose_width
+
+
+def noisy_game(calls: list | None = None) -> Game:
+    """f(x, y) = x y plus noise on the field, and a state that counts evaluations 0."""
+
+    def field(players, state, batch):
+        if calls is not None:
+            calls.append(1)
+        noise = PrimalDual(batch[0], batch[1])
+        F = PrimalDual(players.dual + noise.primal, -players.primal + noise.dual)
+        f = jnp.sum(players.primal * players.dual)
+        return F, GameInfo(PrimalDual(f, -f), state + 1)
+
+    return Game(
+        init=lambda key: (PrimalDual(*jax.random.normal(key, (2, 3))), jnp.zeros((), jnp.int32)),
+        sample=lambda key: 0.1 * jax.random.normal(key, (2, 3)),
+        field=field,
+    )
+
+
+def make_eg(h):
+    return osj.amsgrad_eg(h["primal_learning_rate"], h["dual_learning_rate"], eps=0.5)
+
+
+def eight_runs():
+    return osj.grid(seeds=2, primal_learning_rate=(0.1, 0.2), dual_learning_rate=(0.1, 0.3))
+
+
+def assert_same_bits(a, b):
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        assert np.asarray(x).tobytes() == np.asarray(y).tobytes()
+
+
+@pytest.mark.parametrize("independent", [True, False])
+def test_step_draws_the_minibatches_that_the_contract_states(independent):
+    game = noisy_game()
+    seen = []
+
+    def spying(h):
+        def update(updates, state, params, *, grad_fn):
+            seen.append((updates, grad_fn(params, 0), grad_fn(params, 1)))
+            return updates, state
+
+        return optax.GradientTransformationExtraArgs(lambda p: (), update)
+
+    init, step = osj.make_train(game, spying, independent_samples=independent)
+    before = init(jax.random.key(0), {})
+    after, info = step(before, {})
+    step_key = jax.random.fold_in(before.key, 0)
+    for evaluation, F in enumerate(seen[0]):
+        batch = game.sample(jax.random.fold_in(step_key, evaluation if independent else 0))
+        expected, _ = game.field(before.players, before.state, batch)
+        assert_same_bits(F, expected)
+    assert_same_bits(info.field, seen[0][0])
+    assert int(after.state) == 1  # evaluation 0 only
+    assert int(after.step) == 1
+    assert_same_bits(after.players, optax.apply_updates(before.players, info.updates))
+
+
+def test_sweep_equals_single_runs_in_a_loop():
+    game = noisy_game()
+    seeds, hyperparameters = eight_runs()
+    result = osj.sweep(
+        game, make_eg, seeds=seeds, hyperparameters=hyperparameters, steps=12, checkpoint_every=4
+    )
+    init, step = osj.make_train(game, make_eg)
+    step = jax.jit(step)
+    for i, seed in enumerate(seeds):
+        h = {name: float(v[i]) for name, v in hyperparameters.items()}
+        train = init(jax.random.key(int(seed)), h)
+        for k in range(12):
+            train, info = step(train, h)
+            np.testing.assert_allclose(
+                result.metrics["loss_primal"][i, k], info.losses.primal, rtol=1e-5, atol=1e-6
+            )
+        np.testing.assert_allclose(result.players.primal[i], train.players.primal, rtol=1e-5)
+    assert list(result.checkpoints) == [0, 4, 8, 12]
+    assert_same_bits(result.checkpoints[12].players, result.players)
+    assert (result.diverged_at == -1).all()
+
+
+def test_slot_and_neighbours_and_padding_change_no_bit():
+    game = noisy_game()
+    seeds, hyperparameters = eight_runs()
+    whole = osj.sweep(
+        game, make_eg, seeds=seeds, hyperparameters=hyperparameters, steps=10, width=3
+    )
+    order = np.random.default_rng(0).permutation(len(seeds))
+    shuffled = osj.sweep(
+        game,
+        make_eg,
+        seeds=seeds[order],
+        hyperparameters={k: v[order] for k, v in hyperparameters.items()},
+        steps=10,
+        width=3,
+    )
+    assert_same_bits(jax.tree.map(lambda a: a[order], whole.players), shuffled.players)
+    some = [5, 2]
+    few = osj.sweep(
+        game,
+        make_eg,
+        seeds=seeds[some],
+        hyperparameters={k: v[some] for k, v in hyperparameters.items()},
+        steps=10,
+        width=3,
+    )
+    assert_same_bits(jax.tree.map(lambda a: a[some], whole.players), few.players)
+
+
+def exploding_game() -> Game:
+    """f = x^4 / 4 - y^2 / 2: gradient descent overshoots to infinity at a large rate."""
+    return Game(
+        init=lambda key: (PrimalDual(*(1 + jax.random.uniform(key, (2, 2)))), ()),
+        sample=lambda key: (),
+        field=games.zero_sum_field(lambda x, y: jnp.sum(x**4) / 4 - jnp.sum(y**2) / 2),
+    )
+
+
+def make_sgd(h):
+    return osj.descent_ascent(optax.sgd(h["rate"]), optax.sgd(h["rate"]))
+
+
+def test_a_diverging_run_is_frozen_dated_and_touches_no_neighbour():
+    game = exploding_game()
+    rates = np.array([0.01, 5.0, 0.02])
+    seeds = np.array([0, 1, 2])
+    bad = osj.sweep(
+        game, make_sgd, seeds=seeds, hyperparameters={"rate": rates}, steps=40, checkpoint_every=10
+    )
+    good = osj.sweep(
+        game,
+        make_sgd,
+        seeds=seeds,
+        hyperparameters={"rate": np.array([0.01, 0.015, 0.02])},
+        steps=40,
+        checkpoint_every=10,
+    )
+    assert bad.diverged_at[[0, 2]].tolist() == [-1, -1]
+    neighbours = lambda result: jax.tree.map(lambda a: a[[0, 2]], (result.players, result.metrics))  # noqa: E731
+    assert_same_bits(neighbours(bad), neighbours(good))
+    when = int(bad.diverged_at[1])
+    assert 1 <= when <= 10
+    # Replay by hand up to the last finite state.
+    init, step = osj.make_train(game, make_sgd)
+    train = init(jax.random.key(1), {"rate": 5.0})
+    for _ in range(when - 1):
+        train, _ = step(train, {"rate": 5.0})
+        assert np.isfinite(train.players.primal).all()
+    np.testing.assert_allclose(bad.players.primal[1], train.players.primal, rtol=1e-4)
+    after, info = step(train, {"rate": 5.0})
+    finite = [np.isfinite(a).all() for a in (*after.players, *info.field)]
+    assert not all(finite)
+    assert np.isfinite(bad.metrics["loss_primal"][1, : when - 1]).all()
+    assert np.isnan(bad.metrics["loss_primal"][1, when - 1 :]).all()
+    assert_same_bits(
+        jax.tree.map(lambda a: a[1], bad.checkpoints[20].players),
+        jax.tree.map(lambda a: a[1], bad.checkpoints[40].players),
+    )
+
+
+def test_a_midpoint_that_turns_non_finite_is_caught():
+    def field(players, state, batch):
+        # Infinite slope beyond 2: the first evaluation (at 1) is fine, the midpoint is not.
+        slope = jnp.where(players.primal > 2, jnp.inf, -1.0)
+        return PrimalDual(slope, 0 * players.dual), GameInfo(PrimalDual(0.0, 0.0), state)
+
+    game = Game(
+        init=lambda key: (PrimalDual(jnp.ones(1), jnp.ones(1)), ()),
+        sample=lambda key: (),
+        field=field,
+    )
+    make = lambda h: osj.extragradient(optax.sgd(h["rate"]))  # noqa: E731
+    result = osj.sweep(game, make, seeds=[0, 1], hyperparameters={"rate": [0.01, 2.0]}, steps=3)
+    assert result.diverged_at.tolist() == [-1, 1]
+    assert result.players.primal[1] == 1.0
+
+
+def test_observers_see_every_step_and_are_checkpointed(tmp_path):
+    def update(s, view):
+        moved = jnp.sum(jnp.abs(view.after.primal - view.before.primal - view.updates.primal))
+        return {
+            "steps": s["steps"] + 1,
+            "sum": s["sum"] + view.step * view.hyperparameters["primal_learning_rate"],
+            "residual": s["residual"] + moved,
+            "field": s["field"] + jnp.sum(view.field.dual),
+        }
+
+    zero = {"steps": jnp.int32(0), "sum": 0.0, "residual": 0.0, "field": 0.0}
+    observer = (lambda players: jax.tree.map(jnp.asarray, zero), update)
+    seeds, hyperparameters = eight_runs()
+
+    def run(out):
+        return osj.sweep(
+            noisy_game(),
+            make_eg,
+            seeds=seeds,
+            hyperparameters=hyperparameters,
+            steps=6,
+            checkpoint_every=3,
+            observers={"mine": observer},
+            out=out,
+        )
+
+    result = run(None)
+    seen = result.checkpoints[6].observers["mine"]
+    assert seen["steps"].tolist() == [6] * 8
+    np.testing.assert_allclose(seen["sum"], 21 * hyperparameters["primal_learning_rate"], rtol=1e-6)
+    np.testing.assert_allclose(seen["residual"], 0, atol=1e-5)
+    stored = run(tmp_path / "run")
+    assert_same_bits(stored.checkpoints[3].observers, result.checkpoints[3].observers)
+
+
+def test_on_disk_and_in_memory_agree_and_a_second_call_continues(tmp_path):
+    seeds, hyperparameters = eight_runs()
+    arguments = {
+        "seeds": seeds,
+        "hyperparameters": hyperparameters,
+        "steps": 8,
+        "checkpoint_every": 4,
+        "record_every": 2,
+    }
+    game = noisy_game()
+    memory = osj.sweep(game, make_eg, **arguments)
+    chunks = []
+    disk = osj.sweep(game, make_eg, **arguments, out=tmp_path / "run", on_chunk=chunks.append)
+    assert [c.step for c in chunks] == [4, 8]
+    assert chunks[0].runs == 8
+    assert chunks[0].seconds > 0
+    assert memory.metrics["loss_dual"].shape == (8, 4)
+    assert_same_bits((memory.players, memory.metrics), (disk.players, disk.metrics))
+    assert_same_bits(memory.checkpoints[4], disk.checkpoints[4])
+    with pytest.raises(KeyError):
+        disk.checkpoints[5]
+    again = osj.sweep(game, make_eg, **arguments, out=tmp_path / "run", on_chunk=chunks.append)
+    assert len(chunks) == 2  # nothing left to do
+    assert_same_bits((again.players, again.metrics), (disk.players, disk.metrics))
+    with pytest.raises(ValueError, match=r"holds another run \(with steps=8\)"):
+        osj.sweep(game, make_eg, **{**arguments, "steps": 12}, out=tmp_path / "run")
+
+
+def test_a_damaged_newest_checkpoint_is_recomputed_bit_for_bit(tmp_path):
+    rates = {"primal_learning_rate": (0.1, 0.2), "dual_learning_rate": (0.1,)}
+    recipe = Recipe(
+        name="tiny",
+        game=GameSpec("carousel"),
+        optimizers=(OptimizerSpec("amsgrad_eg", axes=rates), OptimizerSpec("adam", axes=rates)),
+        seeds=(0, 1),
+        steps=12,
+        checkpoint_every=4,
+    )
+    run = osj.run(recipe, tmp_path / "run")
+    assert run.finished()
+    store = run.store("amsgrad_eg")
+    before = store.read(12)
+    blob = next(p for p in sorted((store.path / "12" / "arrays").rglob("*")) if "d/" in str(p))
+    content = bytearray(blob.read_bytes())
+    content[len(content) // 2] ^= 4
+    blob.write_bytes(content)
+    said = []
+    # Finished by name, but damaged: training continues from the last good checkpoint.
+    osj.resume(tmp_path / "run", on_damage=said.append)
+    assert_same_bits(before, store.read(12))
+    assert len(said) == 1
+    assert "continuing from step 8" in said[0]
+
+
+def test_a_second_call_traces_nothing():
+    calls: list = []
+    game = noisy_game(calls)
+    seeds, hyperparameters = eight_runs()
+
+    def run(extra):
+        return osj.sweep(
+            game, make_eg, seeds=seeds + extra, hyperparameters=hyperparameters, steps=4
+        )
+
+    run(0)
+    traced = len(calls)
+    assert traced > 0
+    run(10)
+    assert len(calls) == traced
+
+
+def test_width_follows_the_memory_that_the_compiled_program_needs():
+    seeds, hyperparameters = eight_runs()
+    game = noisy_game()
+    compiled = program(game.sample, game.field, game.init, make_eg, (), True, 1)
+    seeds = seeds.astype(np.uint32)
+    assert choose_width(compiled, seeds, hyperparameters, 4, memory=2**34) == 8
+    assert choose_width(compiled, seeds, hyperparameters, 4, memory=1) == 1
+    carry = jax.eval_shape(compiled.init, jnp.asarray(seeds), dict(hyperparameters))
+    parameters = {k: jnp.asarray(v) for k, v in hyperparameters.items()}
+    analysis = compiled.compile(carry, parameters, 4).memory_analysis()
+    needed = (
+        analysis.temp_size_in_bytes
+        + analysis.argument_size_in_bytes
+        + analysis.output_size_in_bytes
+    )
+    assert choose_width(compiled, seeds, hyperparameters, 4, memory=needed) == 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"hyperparameters": {"rate": [0.1]}}, r"shape \[1\], expected \[2\] like seeds"),
+        ({"hyperparameters": {"rate": [0.1, np.nan]}}, r"expected finite numbers"),
+        ({"seeds": [0.5, 1.0]}, r"expected int\[R\]"),
+        ({"seeds": [-1, 1]}, r"integers in \[0, 2\*\*32\)"),
+        ({"steps": 0}, r"steps=0: expected an integer >= 1"),
+        ({"steps": 10, "checkpoint_every": 4}, r"steps=10: expected a multiple"),
+        ({"checkpoint_every": 4, "record_every": 3}, r"checkpoint_every=4: expected a multiple"),
+    ],
+)
+def test_bad_arguments_name_value_and_expectation(changes, message, tmp_path):
+    arguments = {"seeds": [0, 1], "hyperparameters": {"rate": [0.1, 0.1]}, "steps": 8}
+    with pytest.raises(ValueError, match=message):
+        osj.sweep(exploding_game(), make_sgd, **{**arguments, **changes}, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_float64_recipes_train_in_float64_and_leave_jax_as_it_was(tmp_path):
+    rates = {"primal_learning_rate": (0.1,), "dual_learning_rate": (0.1,)}
+    recipe = Recipe(
+        name="double",
+        game=GameSpec("carousel"),
+        optimizers=(OptimizerSpec("adam", axes=rates),),
+        seeds=(0,),
+        steps=2,
+        checkpoint_every=2,
+        precision="float64",
+    )
+    run = osj.run(recipe, tmp_path / "run")
+    assert run.store("adam").read(2)["players"]["primal"].dtype == np.float64
+    assert jnp.zeros(()).dtype == np.float32
+
+
+GAN_RECIPE = """
+import sys
+import onesided_jax as osj
+from onesided_jax import GameSpec, OptimizerSpec, Recipe
+rates = {"primal_learning_rate": (1e-3,), "dual_learning_rate": (1e-3, 2e-3)}
+game = GameSpec("gan", dict(dataset="ring", network="mlp", width=16, latent_dim=4, batch_size=32,
+                            loss="non_saturating"))
+recipe = Recipe(name="kill", game=game, seeds=(0, 1), steps=400, checkpoint_every=20,
+                optimizers=tuple(OptimizerSpec(n, axes=rates) for n in ("adam", "amsgrad_eg")))
+if __name__ == "__main__":
+    osj.run(recipe, sys.argv[1])
+"""
+
+
+def test_kill_9_and_resume_give_the_same_bits_as_an_uninterrupted_run(tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text(GAN_RECIPE)
+    environment = {
+        **os.environ,
+        "JAX_COMPILATION_CACHE_DIR": str(jax.config.jax_compilation_cache_dir),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    command = [sys.executable, str(script)]
+    victim = subprocess.Popen([*command, str(tmp_path / "killed")], env=environment)
+    cells = tmp_path / "killed" / "cells"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:  # in the middle of the second cell
+        done = list(cells.glob("amsgrad_eg/checkpoints/[1-9]*"))
+        if done or victim.poll() is not None:
+            break
+        time.sleep(0.002)
+    victim.send_signal(signal.SIGKILL)
+    victim.wait()
+    assert victim.returncode == -signal.SIGKILL  # it was killed, it did not finish
+    killed = osj.open_run(tmp_path / "killed")
+    assert not killed.finished()
+
+    finished = osj.resume(tmp_path / "killed")
+    assert finished.finished()
+    whole = osj.run(killed.recipe, tmp_path / "whole")
+    for cell in whole.cells:
+        assert whole.store(cell).steps() == finished.store(cell).steps()
+        for step in whole.store(cell).steps():
+            assert_same_bits(whole.store(cell).read(step), finished.store(cell).read(step))
