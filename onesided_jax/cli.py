@@ -230,7 +230,7 @@ def _sweep(recipe: Recipe, out: Path, width: int | None = None) -> Run:
         )
     table.caption = (
         f"{_run_count(recipe)} runs x {recipe.steps} steps in {time.perf_counter() - began:.0f} s; "
-        "last minibatch gradient norms, median [quartiles] over runs"
+        "last minibatch gradient norms, median \\[quartiles] over runs"
     )
     _console.print(table)
     return finished

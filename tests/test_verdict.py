@@ -514,3 +514,26 @@ def test_criteria_decide():
     assert mvi(0.1, 0.9, criteria=Criteria(mvi_negative_refuted=0.06)).holds is False
     late = dataclasses.replace(CRITERIA, late_window=(0.3, 0.4))
     assert convergence(around(-1.3), around(0.0), criteria=late).holds == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    ("target", "exact", "holds"),
+    [
+        ("known x*", True, True),
+        ("known x*", False, "inconclusive"),
+        ("held-out continuation", True, "inconclusive"),
+    ],
+)
+def test_equality_meets_the_inequality_only_where_entries_and_target_are_exact(
+    target, exact, holds
+):
+    verdict = one_sided_mvi(
+        optimizer="a",
+        hyperparameters={},
+        signs=np.zeros((5, 20, 20), int),
+        valid=np.ones((5, 20, 20), bool),
+        target=target,
+        criteria=Criteria(),
+        exact=exact,
+    )
+    assert verdict.holds == holds

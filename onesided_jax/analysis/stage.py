@@ -300,6 +300,7 @@ def _judge(
         fresh_dual=_stacked(fresh) if fresh else None,
         flipped_dual=_stacked(flips) if len(flips) == len(mine) else None,
         off_diagonal=cross_regions(tested, tested)["off_diagonal"],
+        exact=probe.exact,
     )
 
 

@@ -254,6 +254,7 @@ def one_sided_mvi(
     fresh_dual: SignFractions | None = None,
     flipped_dual: SignFractions | None = None,
     off_diagonal: ArrayLike | None = None,
+    exact: bool = False,
 ) -> Verdict:
     r"""Is :math:`\langle x_s - x^*, \nabla_x f(x_s, y_t)\rangle \ge 0` off the trajectory? P5.
 
@@ -277,6 +278,8 @@ def one_sided_mvi(
       null: fractions of cross matrices at random ``x*``, ``[..., n]``, draws on the last axis.
       fresh_dual: fractions of matrices with fresh dual players, ``[..., n]``.
       flipped_dual: fractions with the flipped dual, one per seed, ``[R]``.
+      exact: whether the entries are exact (a deterministic game). At a known ``x*`` an entry that
+        is zero to rounding then meets the inequality with equality, and counts as positive.
       off_diagonal: entries with ``s != t``, ``[S, T]`` (`cross_regions`); may be left out if the
         rows and columns are the same checkpoints.
 
@@ -310,6 +313,9 @@ def one_sided_mvi(
     if signs.ndim != 3 or valid.shape != signs.shape:
         raise ValueError(f"signs {signs.shape} and valid {valid.shape}: expected [R, S, T] twice")
     seeds, rows, columns = signs.shape
+    kind = "significantly positive"
+    if exact and target == "known x*":
+        signs, kind = np.where(signs == 0, 1, signs), "positive or zero to rounding"
     if off_diagonal is None:
         if rows != columns:
             raise ValueError(f"signs {signs.shape}: expected off_diagonal where S and T differ")
@@ -349,7 +355,7 @@ def one_sided_mvi(
     reason = (
         f"Over {seeds} seeds and {rows} x {columns} checkpoints with x* = {target}, off the"
         f" diagonal a fraction {_span(negative)} is significantly negative and {_span(positive)}"
-        f" significantly positive: {why}."
+        f" {kind}: {why}."
     )
     details = {
         "P5": {"holds": holds, "negative": negative, "positive": positive},
