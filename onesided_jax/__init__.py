@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 _LAZY = {
     **dict.fromkeys(("Game", "GameFacts", "GameInfo"), "games"),
     **dict.fromkeys(("Network",), "networks"),
-    **dict.fromkeys(("Criteria", "GameSpec", "OptimizerSpec", "Recipe", "grid", "open_run"), "runs"),
+    **dict.fromkeys(
+        ("Criteria", "GameSpec", "OptimizerSpec", "Recipe", "grid", "open_run"), "runs"
+    ),
     **dict.fromkeys(
         ("Observer", "StepView", "SweepResult", "make_train", "resume", "run", "sweep"), "sweeps"
     ),

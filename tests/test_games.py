@@ -178,9 +178,11 @@ def inner_product(game, one_sided, solution, players):
     return gap @ F, jnp.linalg.norm(gap) * (1 + jnp.linalg.norm(F))
 
 
-@functools.cache
-def _search(name, game, one_sided, steps):
-    """Compiled once a game: projected gradient descent on the inner product from every start."""
+def worst(name, game, one_sided, solutions, starts=64, steps=60):
+    """The most negative relative inner product that projected gradient descent on it finds.
+
+    One number for each candidate solution, over all starts and steps.
+    """
 
     def descend(solution, players):
         slope = jax.grad(lambda z: inner_product(game, one_sided, solution, z)[0])
@@ -189,22 +191,15 @@ def _search(name, game, one_sided, steps):
             direction = slope(z)
             length = jnp.sqrt(sum(jnp.sum(g**2) for g in direction)) + 1e-12
             x, y = jax.tree.map(lambda z, g: z - size / length * g, z, direction)
-            z = PrimalDual(
-                x * jnp.minimum(1.0, 3.0 / (jnp.linalg.norm(x) + 1e-12)),
-                jnp.clip(y, -PHASES, PHASES),
-            )
+            x *= jnp.minimum(1.0, 3.0 / (jnp.linalg.norm(x) + 1e-12))
+            z = PrimalDual(x, jnp.clip(y, -PHASES, PHASES))
             value, scale = inner_product(game, one_sided, solution, z)
             return z, value / scale
 
         return lax.scan(body, players, jnp.geomspace(0.3, 1e-3, steps))[1].min()
 
-    return jax.jit(jax.vmap(jax.vmap(descend, (None, 0)), (0, None)))
-
-
-def worst(name, game, one_sided, solutions, starts=64, steps=60):
-    """The most negative relative inner product a search finds, one for each candidate solution."""
-    starts = PrimalDual(*points(name, starts, seed=1))
-    found = _search(name, game, one_sided, steps)(solutions, starts)
+    search = jax.jit(jax.vmap(jax.vmap(descend, (None, 0)), (0, None)))
+    found = search(solutions, PrimalDual(*points(name, starts, seed=1)))
     assert np.isfinite(found).all()
     return np.asarray(found.min(axis=1))
 
@@ -344,19 +339,29 @@ def test_carousel_is_smooth_at_its_seams(radius, dtype, x64):
     game = games.carousel()
     x = jnp.array(on_circle(radius), dtype)
     y = jnp.array([[0.0], [1.0], [4.0], [-2.0]], dtype)
-    loss = lambda z: game.field(z, (), ())[1].losses.primal  # noqa: E731
-    field = lambda x, y: jax.grad(loss)(PrimalDual(x, y)).primal  # noqa: E731
-    at = jax.vmap(field)(x, y)
-    second = jax.vmap(lambda x, y: jax.hessian(loss)(PrimalDual(x, y)))(x, y)
+
+    @jax.jit
+    @jax.vmap
+    def field(x, y):
+        return game.field(PrimalDual(x, y), (), ())[0]
+
+    @jax.jit
+    @jax.vmap
+    def hessian(x, y):
+        return jax.hessian(lambda z: game.field(z, (), ())[1].losses.primal)(PrimalDual(x, y))
+
+    at, second = field(x, y), hessian(x, y)
     for leaf in jax.tree.leaves((at, second)):
         assert leaf.dtype == dtype
         assert np.isfinite(leaf).all()
     step = 1e-4
     for direction in (1 + step, 1 - step) if radius else (1.0,):
         moved = jnp.array(on_circle(radius * direction) if radius else on_circle(step), dtype)
-        assert np.abs(jax.vmap(field)(moved, y) - at).max() <= 18 * step * radius + 18 * step
+        assert np.abs(field(moved, y).primal - at.primal).max() <= 18 * step * radius + 18 * step
     if radius == 0:
-        np.testing.assert_array_equal(at, 0)  # theory.md, fact 2: grad_x f(x*, y) = 0 for every y
+        np.testing.assert_array_equal(
+            at.primal, 0
+        )  # theory.md, fact 2: grad_x f(x*, y) = 0 for every y
 
 
 @NAMES

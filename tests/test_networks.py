@@ -247,7 +247,9 @@ LAYERS = [
     (Conv, nnx.Conv, {"kernel_size": (4, 4), "strides": 2}),
     (Conv, nnx.Conv, {"kernel_size": (3, 3), "strides": None, "padding": 1, "use_bias": False}),
     (Conv, nnx.Conv, {"kernel_size": (3, 3), "padding": "CIRCULAR"}),
-    (Conv, nnx.Conv, {"kernel_size": (3, 3), "kernel_dilation": 2, "feature_group_count": 2}),
+    (Conv, nnx.Conv, {"kernel_size": (3, 3), "kernel_dilation": 2}),
+    (Conv, nnx.Conv, {"kernel_size": (3, 3), "input_dilation": 2, "padding": 1}),
+    (Conv, nnx.Conv, {"kernel_size": (3, 3), "feature_group_count": 2}),
     (Conv, nnx.Conv, {"kernel_size": (3, 3), "preferred_element_type": jnp.float32}),
     (ConvTranspose, nnx.ConvTranspose, {"kernel_size": (4, 4), "strides": 2}),
     (ConvTranspose, nnx.ConvTranspose, {"kernel_size": (5, 3), "strides": (3, 1), "padding": 2}),
@@ -364,6 +366,21 @@ def test_from_nnx_is_the_module(everything):
     outputs, after = apply_everything(params, state, x, train=False)
     np.testing.assert_allclose(outputs, evaluated, atol=1e-5)
     chex.assert_trees_all_equal(after, state)
+
+
+def test_train_is_an_argument_not_a_property_of_the_module(everything):
+    def evaluating(rngs):
+        module = Everything(rngs)
+        module.eval()
+        return module
+
+    x, _ = arrays((16, 3), ())
+    network = from_nnx(evaluating)
+    outputs, state = jit(network.apply)(*everything, x)
+    expected, expected_state = apply_everything(*everything, x)
+    np.testing.assert_allclose(outputs, expected, atol=1e-6)
+    chex.assert_trees_all_close(state, expected_state, rtol=1e-6)
+    assert not np.array_equal(state["norm"]["mean"], everything[1]["norm"]["mean"])
 
 
 def test_from_nnx_is_pure(everything):
@@ -502,10 +519,35 @@ def test_dcgan_shapes(shape, coarsest, conv):
     logits, _ = jax.eval_shape(discriminator.apply, d, (), images)
     assert (logits.shape, logits.dtype) == ((6,), jnp.float32)
     assert g["dense"]["kernel"].shape == (5, coarsest)
-    assert d["dense"]["kernel"].shape == (coarsest, 1)
+    assert d["head"]["kernel"].shape == (coarsest, 1)
     assert g["convs"]["0"]["kernel"].shape == d["convs"]["1"]["kernel"].shape[:2] + (
         (8, 4) if shape[0] == 28 else (16, 8)
     )
+
+
+def test_dcgan_is_the_architecture():
+    """Written out in NumPy, for three levels of resolution."""
+    generator, discriminator = dcgan((16, 16, 1), latent_dim=3, width=2, conv="gemm")
+    abstract = [jax.eval_shape(n.init, KEY)[0] for n in (generator, discriminator)]
+    random = np.random.default_rng(0)
+    g, d = jax.tree.map(lambda a: random.normal(0, 0.4, a.shape).astype(np.float32), abstract)
+    latents = random.normal(size=(4, 3)).astype(np.float32)
+
+    x = (latents @ g["dense"]["kernel"] + g["dense"]["bias"]).reshape(4, 4, 4, 4)
+    for layer in (g["convs"]["0"], g["convs"]["1"]):
+        same = ((2, 2), (2, 2))  # of the stretched image: the output is twice the input
+        x = reference_conv_transpose(np.maximum(x, 0), layer["kernel"], (2, 2), same)
+        x = x + layer["bias"]
+    images, _ = jit(generator.apply)(g, (), latents)
+    np.testing.assert_allclose(images, np.tanh(x), atol=1e-5)
+
+    x = np.asarray(images)
+    for layer in (d["convs"]["0"], d["convs"]["1"]):
+        x = reference_conv(x, layer["kernel"], (2, 2), ((1, 1), (1, 1))) + layer["bias"]
+        x = np.where(x > 0, x, 0.2 * x)
+    logits, _ = jit(discriminator.apply)(d, (), images)
+    expected = x.reshape(4, -1) @ d["head"]["kernel"] + d["head"]["bias"]
+    np.testing.assert_allclose(logits, expected[:, 0], rtol=1e-5, atol=1e-5)
 
 
 def test_dcgan_forms_agree_and_do_not_recompile():
@@ -574,7 +616,7 @@ def test_mlp(shape, depth):
     params, samples, logits = jit(run)(KEY)
     assert samples.shape == (6, *shape)
     assert logits.shape == (6,)
-    assert len(params["layers"]) == depth + 1
+    assert len(params.get("layers", ())) == depth
     # tanh bounds pixels; vectors are free
     assert (float(abs(samples).max()) <= 1) == (len(shape) == 3)
 
@@ -582,7 +624,7 @@ def test_mlp(shape, depth):
 def test_mlp_hidden_units_are_relu_and_leaky_relu():
     generator, discriminator = mlp((1,), latent_dim=1, width=1, depth=1)
     one = {"kernel": jnp.ones((1, 1)), "bias": jnp.zeros(1)}
-    params = {"layers": {"0": one, "1": one}}
+    params = {"layers": {"0": one}, "head": one}
     x = jnp.array([[-2.0], [3.0]])
     assert generator.apply(params, (), x)[0].ravel().tolist() == [0.0, 3.0]
     np.testing.assert_allclose(discriminator.apply(params, (), x)[0], [-0.4, 3.0], rtol=1e-6)

@@ -602,10 +602,19 @@ def test_long_names_stay_within_their_panel():
                 assert right < end, (name, text.get_text())
 
 
-def test_many_verdicts_fold(sections):
-    many = [dict(sections[1].verdicts[0]) for _ in range(40)]
+def test_many_verdicts_become_a_grid_with_all_rows_folded_away(sections):
+    one = sections[1].verdicts[0]
+    many = [
+        {**one, "optimizer": name, "holds": holds, "hyperparameters": {"lr": rate, "b1": 0.5}}
+        for name, holds in (("first", True), ("second", False))
+        for rate in range(20)
+    ]
     page = render([sections[1]._replace(verdicts=many, dataset=xr.Dataset())], title="many")
-    assert "28 more settings" in page
+    assert "All 40 verdicts" in page
+    grid = page[page.index('<table class="grid">') : page.index("All 40 verdicts")]
+    assert grid.count('class="badge holds"') == 20
+    assert grid.count('class="badge fails"') == 20
+    assert "b1" not in grid  # does not vary
 
 
 def test_verdict_is_never_guessed(sections):

@@ -262,6 +262,7 @@ KEYS = [
     "hyperparameters",
     "reason",
     "details",
+    "measure",
 ]
 
 

@@ -119,9 +119,6 @@ def analyze(
                 "recipe_name": recipe.name,
                 "game": recipe.game.name,
                 "game_description": recipe.description,
-                "batch_size": int(recipe.game.options.get("batch_size", 64))
-                if recipe.game.name == "gan"
-                else 0,
             }
         )
         analysis = _analyze(sources, game, criteria or criteria_of(run), attributes, on_progress)
@@ -178,7 +175,7 @@ def _analyze(
     combined.attrs = {
         **attributes,
         "steps": sources[0].total_steps,
-        "microbatches": 0 if probe.exact else criteria.microbatches,
+        **({} if probe.exact else {"microbatches": criteria.microbatches}),
         "x_star": "known" if _known_target(game) is not None else "held-out continuation",
     }
     return Analysis(combined, verdicts, notes)

@@ -50,6 +50,12 @@ Target = Literal["known x*", "held-out continuation"]
 _TARGETS = ("known x*", "held-out continuation")
 
 
+_MEASURES = {
+    "one_sided_convergence": "late over early gradient norm of the primal player, mean over seeds",
+    "one_sided_mvi": "share of significantly negative entries off the diagonal, mean over seeds",
+}
+
+
 class Verdict(NamedTuple):
     """What a set of runs says about one claim.
 
@@ -78,7 +84,9 @@ class Verdict(NamedTuple):
     details: Mapping[str, Any]
 
     def to_json(self) -> dict[str, Any]:
-        """The verdict as JSON types, one key per field; numbers that are not finite become None.
+        """The verdict as JSON types: its fields, and ``measure``, what ``value`` is in words.
+
+        Numbers that are not finite become None.
 
         Example:
           >>> nan = float("nan")
@@ -86,7 +94,7 @@ class Verdict(NamedTuple):
           >>> v.to_json()["value"] is None, v.to_json()["hyperparameters"]
           (True, {'b1': 0.5})
         """
-        return _json(self._asdict())
+        return _json({**self._asdict(), "measure": _MEASURES.get(self.claim, "")})
 
 
 class SignFractions(NamedTuple):

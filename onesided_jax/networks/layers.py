@@ -171,5 +171,5 @@ class ConvTranspose(nnx.ConvTranspose):
             form="gemm",
             precision=self.precision,
         )
-        y = y if bias is None else y + bias
+        y = y if bias is None else y + bias.reshape(1, 1, 1, -1)
         return y.reshape(*x.shape[:-3], *y.shape[1:])

@@ -37,7 +37,7 @@ CLAIMS = {
     "one_sided_convergence": "One-sided convergence",
     "one_sided_mvi": "One-sided MVI along the training trajectory",
 }
-MAX_VERDICTS = 12
+MAX_VERDICTS = 8
 """Rows of one claim before the others are folded away."""
 MAX_RUNS = 120
 """Rows of the table of runs."""
@@ -94,11 +94,44 @@ def claims(section: Section) -> list[dict[str, Any]]:
     order = list(CLAIMS) + [v["claim"] for v in section.verdicts]
     out = []
     for claim in dict.fromkeys(order):
-        rows = [_verdict_row(v) for v in section.verdicts if v["claim"] == claim]
-        if rows:
+        verdicts = [v for v in section.verdicts if v["claim"] == claim]
+        if verdicts:
             name = CLAIMS.get(claim) or label(str(claim)).capitalize()
-            out.append({"name": name, "rows": rows[:MAX_VERDICTS], "more": rows[MAX_VERDICTS:]})
+            grid = _verdict_grid(verdicts) if len(verdicts) > MAX_VERDICTS else None
+            out.append({"name": name, "rows": [_verdict_row(v) for v in verdicts], "grid": grid})
     return out
+
+
+def _verdict_grid(verdicts: list[dict[str, Any]]) -> dict[str, Any]:
+    """Many verdicts at a glance: optimizers down, settings across; the constant ones are left out."""
+    values: dict[str, set[Any]] = {}
+    by_optimizer: dict[str, list[dict[str, Any]]] = {}
+    for verdict in verdicts:
+        by_optimizer.setdefault(str(verdict["optimizer"]), []).append(verdict)
+    for mine in by_optimizer.values():
+        for name in mine[0].get("hyperparameters") or {}:
+            seen = {v["hyperparameters"].get(name) for v in mine}
+            if len(seen) > 1:
+                values.setdefault(name, set()).update(seen)
+
+    def setting(verdict: Mapping[str, Any]) -> tuple[Any, ...]:
+        return tuple((verdict.get("hyperparameters") or {}).get(name) for name in values)
+
+    columns = list(dict.fromkeys(setting(v) for v in verdicts))
+    rows = []
+    for optimizer, mine in by_optimizer.items():
+        found = {setting(v): v for v in mine}
+        cells = [
+            {"badge": badge(v["holds"]), "value": number(v.get("value"))} if v else None
+            for v in map(found.get, columns)
+        ]
+        rows.append({"optimizer": optimizer, "cells": cells})
+    heads = [
+        {"name": label(name), "values": [number(column[i]) for column in columns]}
+        for i, name in enumerate(values)
+    ]
+    measures = dict.fromkeys(str(v["measure"]) for v in verdicts if v.get("measure"))
+    return {"heads": heads, "rows": rows, "measure": "; ".join(measures)}
 
 
 def _verdict_row(verdict: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,7 +159,6 @@ def facts(section: Section) -> dict[str, str]:
         "Game": attrs.get("game"),
         "Recipe": attrs.get("recipe_name"),
         "Steps": integer(attrs["steps"]) if "steps" in attrs else None,
-        "Batch size": attrs.get("batch_size"),
         "Microbatches per estimate": attrs.get("microbatches"),
         "Reference point x*": attrs.get("x_star"),
     }

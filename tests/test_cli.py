@@ -1,0 +1,195 @@
+"""The command line end to end at tiny size, and its errors."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from onesided_jax.cli import main
+from onesided_jax.runs import RECIPES, Recipe, open_run
+
+RATES = {"primal_learning_rate": [1e-3], "dual_learning_rate": [1e-3]}
+SMALL = {
+    "microbatches": 3,
+    "mvi_samples": 16,
+    "mvi_rows": 3,
+    "random_targets": 2,
+    "fresh_duals": 2,
+}
+
+
+@pytest.fixture
+def images(tmp_path):
+    path = tmp_path / "images.npz"
+    rng = np.random.default_rng(0)
+    np.savez(path, x_train=rng.integers(0, 256, (40, 8, 8, 3), dtype=np.uint8))
+    return path
+
+
+def recipe_file(tmp_path, dataset, network="dcgan"):
+    options = {"dataset": dataset, "network": network, "width": 4, "latent_dim": 4, "batch_size": 8}
+    content = {
+        "name": "tiny",
+        "game": {"name": "gan", "options": {**options, "loss": "minimax"}},
+        "optimizers": [{"name": "adam", "axes": RATES}, {"name": "amsgrad_xeg", "axes": RATES}],
+        "seeds": [0, 1],
+        "steps": 30,
+        "checkpoint_every": 2,
+        "criteria": SMALL,
+    }
+    path = tmp_path / "tiny.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_sweep_analyze_report_sample_on_images(tmp_path, images, capsys):
+    out = tmp_path / "run"
+    recipe = recipe_file(tmp_path, f"npz:{images}")
+    assert (
+        main(["sweep", str(recipe), "--out", str(out), "--set", "b2=0.9,0.99", "--steps", "60"])
+        == 0
+    )
+    run = open_run(out)
+    assert run.recipe.steps == 60
+    assert run.recipe.checkpoint_every == 4  # follows the steps
+    assert len(run.seeds("adam")) == 4
+    assert main(["resume", str(out)]) == 0  # nothing left to do
+    assert main(["analyze", str(out)]) == 0
+    verdicts = json.loads((out / "verdict.json").read_text())
+    assert len(verdicts) == 2 * 2 * 2
+    assert {v["holds"] for v in verdicts} == {"inconclusive"}
+    assert main(["report", str(out)]) == 0
+    page = (out / "report.html").read_text()
+    assert "amsgrad_xeg" in page
+    assert not re.search(r"(src|href)=.https?:", page)
+    names = {p.name for p in (out / "figures").iterdir()}
+    assert {"gradient_norms.svg", "mvi.pdf", "samples.svg", "grid.svg"} - names <= {"grid.svg"}
+    assert main(["sample", str(out), "--count", "9"]) == 0
+    assert len(list((out / "samples").glob("*.png"))) == 8
+    printed = capsys.readouterr().out
+    assert "16 runs" not in printed
+    assert "8 runs x 60 steps" in printed
+    assert "Next: onesided analyze" in printed
+
+
+def test_samples_of_points_are_csv(tmp_path):
+    out = tmp_path / "run"
+    assert main(["sweep", str(recipe_file(tmp_path, "ring", "mlp")), "--out", str(out)]) == 0
+    assert main(["sample", str(out), "--count", "5"]) == 0
+    (first, *_) = sorted((out / "samples").glob("adam*.csv"))
+    assert np.loadtxt(first, delimiter=",").shape == (5, 2)
+
+
+def test_several_runs_share_a_page(tmp_path):
+    runs = []
+    for name in ("carousel", "moving-target"):
+        runs.append(str(tmp_path / name))
+        arguments = ["--steps", "60", "--seeds", "1", "--set", "primal_learning_rate=0.02"]
+        assert main(["sweep", name, "--out", runs[-1], *arguments]) == 0
+        assert main(["analyze", runs[-1]]) == 0
+    assert main(["report", *runs, "--out", str(tmp_path / "both.html")]) == 0
+    page = (tmp_path / "both.html").read_text()
+    assert "moving-target" in page
+    assert "carousel" in page
+
+
+def test_demo_runs_both_parts_and_ends_with_a_page(tmp_path, monkeypatch):
+    import dataclasses
+
+    from onesided_jax import cli
+
+    carousel = cli._changed(RECIPES["carousel"], 60, None, 1, ("primal_learning_rate=0.02",))
+    monkeypatch.setitem(cli.RECIPES, "carousel", carousel)
+    gan = Recipe.load(recipe_file(tmp_path, "ring", "mlp"))
+    monkeypatch.setitem(cli.RECIPES, "demo", dataclasses.replace(gan, name="demo"))
+    assert main(["demo", "--out", str(tmp_path / "demo")]) == 0
+    assert "known" in (tmp_path / "demo" / "report.html").read_text()
+
+
+def test_recipes_are_listed_and_printed_as_json(capsys):
+    assert main(["recipes"]) == 0
+    listed = capsys.readouterr().out
+    assert all(name in listed for name in RECIPES)
+    assert main(["recipes", "demo"]) == 0
+    assert Recipe.from_json(capsys.readouterr().out) == RECIPES["demo"]
+
+
+BAD = {
+    "unknown recipe": (["sweep", "caruosel"], "did you mean 'carousel'"),
+    "missing recipe file": (["sweep", "none.json"], "cannot be read"),
+    "negative rate": (["sweep", "carousel", "--set", "dual_learning_rate=-1"], "=-1.0: expected"),
+    "NaN rate": (
+        ["sweep", "carousel", "--set", "dual_learning_rate=nan"],
+        "nan: expected a finite",
+    ),
+    "no hyperparameter": (["sweep", "carousel", "--set", "momentum=1"], "no float hyperparameter"),
+    "not a float": (["sweep", "carousel", "--set", "convention=classic"], "NAME=V1,V2"),
+    "static option": (["sweep", "carousel", "--set", "convention=1"], "no float hyperparameter"),
+    "no value": (["sweep", "carousel", "--set", "b2"], "NAME=V1,V2"),
+    "zero seeds": (["sweep", "carousel", "--seeds", "0"], "seeds=0: expected"),
+    "zero steps": (["sweep", "carousel", "--steps", "0"], "steps=0: expected"),
+    "zero width": (["sweep", "carousel", "--width", "0"], "width=0: expected"),
+    "cadence": (["sweep", "carousel", "--steps", "10", "--checkpoint-every", "3"], "multiple of"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_exit_2_and_nothing_is_created(case, tmp_path, capsys):
+    arguments, message = BAD[case]
+    assert main([*arguments, "--out", str(tmp_path / "run")]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert "Traceback" not in captured.err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["resume", "analyze", "report", "sample"])
+def test_a_folder_without_a_run_is_exit_2(command, tmp_path, capsys):
+    assert main([command, str(tmp_path)]) == 2
+    assert "holds no run" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_report_before_the_analysis_says_what_to_do(tmp_path, capsys):
+    out = str(tmp_path / "run")
+    assert main(["sweep", "carousel", "--steps", "40", "--seeds", "1", "--out", out]) == 0
+    assert main(["report", out]) == 2
+    assert "onesided analyze" in capsys.readouterr().err
+
+
+def test_another_recipe_in_the_same_folder_changes_nothing(tmp_path, capsys):
+    out = tmp_path / "run"
+    command = ["sweep", "carousel", "--steps", "40", "--out", str(out)]
+    assert main([*command, "--seeds", "1"]) == 0
+    before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    assert main([*command, "--seeds", "2"]) == 2
+    assert "holds another run" in capsys.readouterr().err
+    # An edited recipe is another recipe too: resume refuses it.
+    manifest = json.loads((out / "manifest.json").read_text())
+    manifest["recipe"]["steps"] = 80
+    manifest["recipe"]["checkpoint_every"] = 1
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    assert main(["resume", str(out)]) == 2
+    assert "holds another run" in capsys.readouterr().err
+    after = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    assert {p: b for p, b in after.items() if p.name != "manifest.json"} == {
+        p: b for p, b in before.items() if p.name != "manifest.json"
+    }
+
+
+def test_a_corrupt_data_file_is_one_error(tmp_path, images, capsys):
+    images.write_bytes(images.read_bytes()[:100])
+    recipe = recipe_file(tmp_path, f"npz:{images}")
+    assert main(["sweep", str(recipe), "--out", str(tmp_path / "run")]) == 2
+    assert "images.npz" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_help_teaches(capsys):
+    assert main(["sweep", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "Example: onesided sweep" in text
+    assert "NAME=V1,V2" in text

@@ -1,0 +1,711 @@
+"""The GAN game against gradients written from the losses' definitions, one player at a time."""
+
+import functools
+import itertools
+import re
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen, nnx
+from jax import lax
+from jax.nn import log_sigmoid, relu
+from scipy import stats
+
+from onesided_jax import PrimalDual
+from onesided_jax.datasets import ring
+from onesided_jax.games import LOSSES, GanBatch, Loss, gan
+from onesided_jax.networks import Network, dcgan, from_linen, from_nnx, mlp
+
+B, LATENT = 6, 4
+PENALTY = 2.5  # not the default
+EXACT, SINGLE = 1e-12, 1e-5  # float64, float32; relative to the norm of the player's gradient
+EXTREME = 2e-6  # float32, at any logits: performance.md measured 4.4e-7 on another network
+
+HINGE = Loss(  # not one of ours: its rows of exact zeros are the hardest case of the shared pass
+    primal=lambda logits: -logits,
+    real=lambda logits: relu(1 - logits),
+    fake=lambda logits: relu(1 + logits),
+)
+
+
+def images(key, n):
+    return jax.random.uniform(key, (n, 8, 8, 1), minval=-1.0)
+
+
+NETWORKS = {  # (generator, discriminator), data
+    "mlp": (mlp((2,), latent_dim=LATENT, width=8), ring()),
+    "dcgan": (dcgan((8, 8, 1), latent_dim=LATENT, width=2), images),
+}
+NAMES = pytest.mark.parametrize("network", sorted(NETWORKS))
+
+
+@pytest.fixture
+def x64():
+    with jax.enable_x64(True):
+        yield
+
+
+# ---- the losses, from their definitions; D maps samples to logits ----
+
+
+def minimax(D, batch, fake):
+    of_fake = jnp.mean(log_sigmoid(-D(fake)))  # all of f that depends on the generator
+    return of_fake, -jnp.mean(log_sigmoid(D(batch.real))) - of_fake
+
+
+def non_saturating(D, batch, fake):
+    return -jnp.mean(log_sigmoid(D(fake))), minimax(D, batch, fake)[1]
+
+
+def wasserstein_gp(D, batch, fake):
+    def slope(real, fake, mix):  # one sample; theirs is the gradient of a sum over the batch
+        grad = jax.grad(lambda x: D(x[None])[0])(mix * real + (1 - mix) * fake)
+        return jnp.sqrt(jnp.sum(grad**2))
+
+    penalty = jnp.mean((jax.vmap(slope)(batch.real, fake, batch.mix) - 1) ** 2)
+    return -jnp.mean(D(fake)), jnp.mean(D(fake)) - jnp.mean(D(batch.real)) + PENALTY * penalty
+
+
+def hinge(D, batch, fake):
+    return -jnp.mean(D(fake)), jnp.mean(relu(1 - D(batch.real))) + jnp.mean(relu(1 + D(fake)))
+
+
+DEFINITIONS = {
+    "minimax": minimax,
+    "non_saturating": non_saturating,
+    "wasserstein_gp": wasserstein_gp,
+    "hinge": hinge,
+}
+CASES = list(itertools.product(sorted(NETWORKS), DEFINITIONS))
+SHARED = [name for name in DEFINITIONS if name != "wasserstein_gp"]
+
+
+def test_every_loss_has_a_definition():
+    assert set(DEFINITIONS) == {*LOSSES, "hinge"}
+
+
+def build(network, loss, /, **options):
+    (generator, discriminator), data = NETWORKS[network]
+    defaults = {
+        "generator": generator,
+        "discriminator": discriminator,
+        "loss": HINGE if loss == "hinge" else loss,
+        "data": data,
+        "batch_size": B,
+        "latent_dim": LATENT,
+        "gradient_penalty": PENALTY,
+    }
+    return gan(**{**defaults, **options})
+
+
+def separate(network, loss, players, batch):
+    """``(F, losses)`` by one ``jax.grad`` for each player, through both networks whole."""
+    (generator, discriminator), _ = NETWORKS[network]
+
+    def losses(x, y):
+        fake, _ = generator.apply(x, (), batch.latent)
+        return DEFINITIONS[loss](lambda inputs: discriminator.apply(y, (), inputs)[0], batch, fake)
+
+    primal, grad_x = jax.value_and_grad(lambda x: losses(x, players.dual)[0])(players.primal)
+    dual, grad_y = jax.value_and_grad(lambda y: losses(players.primal, y)[1])(players.dual)
+    return PrimalDual(grad_x, grad_y), PrimalDual(primal, dual)
+
+
+def doubles(tree):
+    return jax.tree.map(lambda a: np.asarray(a, np.float64), tree)
+
+
+@functools.cache
+def drawn(network):
+    """Players off their initial point (no bias is zero), a minibatch and a direction, float64."""
+    game = build(network, "wasserstein_gp")
+    init, sample = jax.jit(lambda key: game.init(key)[0]), jax.jit(game.sample)
+    players, other = doubles((init(jax.random.key(0)), init(jax.random.key(1)).primal))
+    players = jax.tree.map(lambda a: a + 0.1 * np.cos(np.arange(a.size)).reshape(a.shape), players)
+    return players, doubles(sample(jax.random.key(2))), other
+
+
+def minibatch(loss, batch):
+    return batch if loss == "wasserstein_gp" else batch._replace(mix=())
+
+
+def singles(tree):
+    return jax.tree.map(lambda a: np.asarray(a, np.float32), tree)
+
+
+def norm(tree):
+    return np.sqrt(sum(np.sum(np.square(leaf, dtype=np.float64)) for leaf in jax.tree.leaves(tree)))
+
+
+def inner_product(a, b):
+    return sum(np.vdot(*leaves) for leaves in zip(*map(jax.tree.leaves, (a, b)), strict=True))
+
+
+def assert_close(actual, expected, rtol, atol=0.0):
+    """Each player's whole gradient, in norm; and nothing that is not finite."""
+    for a, b in zip(actual, expected, strict=True):
+        assert jax.tree.structure(a) == jax.tree.structure(b)
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((a, b)))
+        gap = norm(jax.tree.map(lambda a, b: np.float64(a) - np.float64(b), a, b))
+        assert gap <= rtol * norm(b) + atol
+
+
+# ---- 1. the field, in float64 ----
+
+
+@functools.cache
+def evaluated(network, loss):
+    """What a game says of one minibatch, in float64, and what it should say: two dicts."""
+    game = build(network, loss)
+    players, batch, direction = drawn(network)
+
+    @jax.jit
+    def ours(players, batch):
+        F, info = game.field(players, PrimalDual((), ()), batch)
+        slopes = game.primal_slope(players, PrimalDual((), ()), direction, batch)
+        return {"F": F, "losses": info.losses, "samples": slopes}
+
+    @jax.jit
+    def expected(players, batch):
+        F, losses = separate(network, loss, players, batch)
+        of_samples = (HINGE if loss == "hinge" else LOSSES[loss]).primal
+        samples = jax.jvp(
+            lambda x: of_samples(_logits(network, PrimalDual(x, players.dual), batch.latent)),
+            (players.primal,),
+            (direction,),
+        )
+        return {"F": F, "losses": losses, "samples": samples}
+
+    with jax.enable_x64(True):
+        batch = minibatch(loss, batch)
+        outcomes = ours(players, batch), expected(players, batch)
+    return jax.tree.map(np.asarray, outcomes)
+
+
+def _logits(network, players, latent):
+    (generator, discriminator), _ = NETWORKS[network]
+    fake, _ = generator.apply(players.primal, (), latent)
+    return discriminator.apply(players.dual, (), fake)[0]
+
+
+@pytest.mark.parametrize(("network", "loss"), CASES)
+def test_field_is_two_separate_gradients(network, loss):
+    ours, expected = evaluated(network, loss)
+    assert {leaf.dtype for leaf in jax.tree.leaves(ours)} == {np.dtype("float64")}
+    assert min(map(norm, ours["F"])) > 1e-3
+    assert_close(ours["F"], expected["F"], EXACT)
+    np.testing.assert_allclose(ours["losses"], expected["losses"], rtol=EXACT)
+
+
+@NAMES
+def test_minimax_is_zero_sum(network, x64):
+    """One ``f``, spelled as Goodfellow et al. did, differentiated once for both players."""
+    players, batch, _ = drawn(network)
+    (generator, discriminator), _ = NETWORKS[network]
+
+    def f(x, y):
+        def probability(samples):
+            return jax.nn.sigmoid(discriminator.apply(y, (), samples)[0])
+
+        fake, _ = generator.apply(x, (), batch.latent)
+        return jnp.mean(jnp.log(probability(batch.real))) + jnp.mean(jnp.log(1 - probability(fake)))
+
+    grad_x, grad_y = jax.jit(jax.grad(f, argnums=(0, 1)))(*players)
+    F = evaluated(network, "minimax")[0]["F"]
+    assert_close(F, (grad_x, jax.tree.map(np.negative, grad_y)), EXACT)
+
+
+@pytest.mark.parametrize(("network", "loss"), CASES)
+def test_primal_slope_is_the_derivative_of_every_sample(network, loss):
+    ours, expected = evaluated(network, loss)
+    values, slopes = ours["samples"]
+    assert values.shape == slopes.shape == (B,)
+    np.testing.assert_allclose(values, expected["samples"][0], rtol=EXACT)
+    np.testing.assert_allclose(slopes, expected["samples"][1], rtol=EXACT)
+    assert np.std(slopes) > 1e-6  # one for each sample, not their mean B times
+    np.testing.assert_allclose(values.mean(), ours["losses"].primal, rtol=EXACT)
+    inner = inner_product(drawn(network)[2], ours["F"].primal)
+    np.testing.assert_allclose(slopes.mean(), inner, rtol=1e-10)
+
+
+# ---- 2. wasserstein_gp by hand: D(x) = q |x|^2 / 2 + w x + b, G(z) = z A + c ----
+
+
+def quadratic_networks(head="head"):
+    def generator_init(key):
+        A, c = jax.random.split(key)
+        return {"A": jax.random.normal(A, (LATENT, 3)), "c": jax.random.normal(c, (3,))}, ()
+
+    def discriminator_init(key):
+        params = {"w": jax.random.normal(key, (3,)), "b": jnp.float32(0.3)}
+        return {"quadratic": jnp.float32(0.7), head: params}, ()
+
+    def generator(params, state, latent, *, train=True):
+        return latent @ params["A"] + params["c"][None], state
+
+    def discriminator(params, state, x, *, train=True):
+        quadratic = params["quadratic"] * jnp.sum(x**2, axis=1) / 2
+        return quadratic + x @ params[head]["w"] + params[head]["b"], state
+
+    return {
+        "generator": Network(generator_init, generator),
+        "discriminator": Network(discriminator_init, discriminator),
+        "data": lambda key, n: jax.random.normal(key, (n, 3)),
+    }
+
+
+@pytest.mark.parametrize("weight", [0, 0.5, 10.0])
+def test_gradient_penalty_by_hand(weight, x64):
+    game = build("mlp", "wasserstein_gp", **quadratic_networks(), gradient_penalty=weight)
+    players, state = game.init(jax.random.key(0))
+    players, batch = doubles(players), doubles(game.sample(jax.random.key(1)))
+    F, info = jax.jit(game.field)(players, state, batch)
+
+    (x, y), (real, latent, mix) = players, batch
+    q, w, b = y["quadratic"], y["head"]["w"], y["head"]["b"]
+    D = lambda x: q * (x**2).sum(1) / 2 + x @ w + b  # noqa: E731
+    fake = latent @ x["A"] + x["c"]
+    mixed = mix[:, None] * real + (1 - mix[:, None]) * fake
+    slope = q * mixed + w
+    length = np.linalg.norm(slope, axis=1)
+    pull = weight * 2 * ((length - 1) / length)[:, None] * slope / B
+    to_fake = -(q * fake + w) / B
+    expected = PrimalDual(
+        {"A": latent.T @ to_fake, "c": to_fake.sum(0)},
+        {
+            "quadratic": ((fake**2).sum(1) - (real**2).sum(1)).mean() / 2 + (pull * mixed).sum(),
+            "head": {"b": 0.0, "w": (fake - real).mean(0) + pull.sum(0)},
+        },
+    )
+    assert_close(F, expected, EXACT)
+    np.testing.assert_allclose(info.losses.primal, -D(fake).mean(), rtol=EXACT)
+    dual = (D(fake) - D(real)).mean() + weight * ((length - 1) ** 2).mean()
+    np.testing.assert_allclose(info.losses.dual, dual, rtol=EXACT)
+
+
+def test_gradient_penalty_of_a_dead_critic_is_finite():
+    """Where D is constant the norm of its gradient has no derivative."""
+    (x, y), batch, _ = singles(drawn("mlp"))
+    players = PrimalDual(x, jax.tree.map(np.zeros_like, y))
+    field = jax.jit(build("mlp", "wasserstein_gp").field)
+    F, info = field(players, PrimalDual((), ()), batch)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(F))
+    assert info.losses == (0.0, PENALTY)
+
+
+# ---- 3. float32 at every size of logit ----
+
+# The logits' spread (the largest of |D - shift| over the minibatch) and their shift.
+LOGITS = [
+    (1.0, 0.0),
+    (1e-20, 0.0),
+    (1e-4, 0.0),
+    (30.0, 0.0),
+    (300.0, 0.0),
+    (1e10, 0.0),
+    *((1.0, sign * shift) for shift in (17, 46, 60, 88, 95, 104, 300) for sign in (-1.0, 1.0)),
+]
+
+
+def with_logits(network, players, batch, spread, shift):
+    """The players with a head that makes the minibatch's logits ``shift`` +- at most ``spread``."""
+    (generator, discriminator), _ = NETWORKS[network]
+    fake, _ = generator.apply(players.primal, (), batch.latent)
+    logits, _ = discriminator.apply(players.dual, (), jnp.concatenate([batch.real, fake]))
+    kernel, bias = players.dual["head"]["kernel"], players.dual["head"]["bias"]
+    head = {"kernel": kernel * (spread / jnp.abs(logits - bias).max()), "bias": shift[None]}
+    return players._replace(dual={**players.dual, "head": head})
+
+
+@pytest.mark.parametrize(("network", "loss"), CASES)
+def test_single_precision_at_any_logits(network, loss):
+    """Confident, wrong, saturated, flat: finite, and the separate gradients to rounding."""
+    game = build(network, loss)
+    players, batch, _ = singles(drawn(network))
+    batch = minibatch(loss, batch)
+    # A flat critic's gradient norm underflows when squared: see the dead critic above.
+    table = [row for row in LOGITS if loss != "wasserstein_gp" or row[0] >= 1e-4]
+
+    @jax.jit
+    @jax.vmap
+    def compare(spread, shift):
+        moved = with_logits(network, players, batch, spread, shift)
+        ours, info = game.field(moved, PrimalDual((), ()), batch)
+        return ours, info.losses, *separate(network, loss, moved, batch)
+
+    columns = (jnp.array(column, jnp.float32) for column in zip(*table))
+    outcome = jax.tree.map(np.asarray, compare(*columns))
+    assert {leaf.dtype for leaf in jax.tree.leaves(outcome)} == {np.dtype("float32")}
+    for i, row in enumerate(table):
+        F, losses, expected_F, expected_losses = jax.tree.map(lambda a, i=i: a[i], outcome)
+        # Where the reference underflows to zero, so may we.
+        assert_close(F, expected_F, SINGLE if row == LOGITS[0] else EXTREME, atol=1e-30)
+        np.testing.assert_allclose(losses, expected_losses, rtol=SINGLE, atol=1e-30)
+        # D is never right on all samples here, so its gradient is there.
+        assert norm(F.dual) > 1e-3 * row[0]
+
+
+def test_satisfied_hinge_leaves_nothing_visible_in_the_discriminator():
+    """Every row of D's loss is flat: the floor under the cotangents must not become a gradient."""
+    networks = quadratic_networks()
+    networks["data"] = lambda key, n: jnp.full((n, 3), 10.0)
+    game = build("mlp", "hinge", **networks)
+    players, state = game.init(jax.random.key(0))
+    x = {"A": players.primal["A"], "c": jnp.full(3, -10.0)}
+    y = {"quadratic": jnp.float32(0), "head": {"w": jnp.ones(3), "b": jnp.float32(0)}}
+    F, info = jax.jit(game.field)(PrimalDual(x, y), state, game.sample(jax.random.key(1)))
+    assert info.losses.dual == 0
+    assert norm(F.dual) < 1e-17
+    np.testing.assert_allclose(F.primal["c"], -np.ones(3), rtol=1e-6)  # -E grad D, undisturbed
+
+
+# ---- 4. which road, and state ----
+
+
+def counted(network, calls):
+    """The same network, writing down the batch size of every traced application."""
+
+    def apply(params, state, inputs, *, train=True):
+        calls.append(inputs.shape[0])
+        return network.apply(params, state, inputs, train=train)
+
+    return Network(network.init, apply)
+
+
+class Normalised(linen.Module):
+    """A discriminator that couples its samples."""
+
+    @linen.compact
+    def __call__(self, x, train):
+        x = linen.Dense(5, name="hidden")(x)
+        x = linen.BatchNorm(use_running_average=not train, momentum=0.9, name="norm")(x)
+        return linen.Dense(1, name="head")(jnp.tanh(x))[:, 0]
+
+
+class NormalisedGenerator(nnx.Module):
+    def __init__(self, rngs):
+        self.hidden = nnx.Linear(LATENT, 5, rngs=rngs)
+        self.norm = nnx.BatchNorm(5, momentum=0.9, rngs=rngs)
+        self.out = nnx.Linear(5, 2, rngs=rngs)
+
+    def __call__(self, x):
+        return self.out(jnp.tanh(self.norm(self.hidden(x))))
+
+
+@pytest.mark.parametrize(
+    ("loss", "coupled", "passes"),
+    [
+        *((loss, False, [2 * B]) for loss in SHARED),
+        # Real, fake and the generator's own; the penalty needs one more.
+        ("wasserstein_gp", False, [B] * 4),
+        ("non_saturating", True, [B] * 3),
+        ("minimax", True, [B] * 3),
+    ],
+)
+def test_samples_share_a_pass_only_where_that_is_exact(loss, coupled, passes):
+    generator, discriminator = NETWORKS["mlp"][0]
+    if coupled:
+        discriminator = from_linen(Normalised(), jax.ShapeDtypeStruct((B, 2), jnp.float32))
+    of_generator, of_discriminator = [], []
+    game = build(
+        "mlp",
+        loss,
+        generator=counted(generator, of_generator),
+        discriminator=counted(discriminator, of_discriminator),
+    )
+    players, state = game.init(jax.random.key(0))
+    of_generator.clear(), of_discriminator.clear()
+    jax.eval_shape(game.field, players, state, jax.eval_shape(game.sample, jax.random.key(1)))
+    assert of_generator == [B]
+    assert of_discriminator == passes
+
+
+def affine(params, x):
+    return x @ params["kernel"] + params["bias"][None]
+
+
+def normalise(params, h, over):
+    shift = (h - over.mean(0, keepdims=True)) / jnp.sqrt(over.var(0, keepdims=True) + 1e-5)
+    return shift * params["scale"][None] + params["bias"][None]
+
+
+def test_batch_norm_takes_real_and_fake_apart_and_returns_its_state(x64):
+    discriminator = from_linen(Normalised(), jax.ShapeDtypeStruct((B, 2), jnp.float32))
+    game = build("mlp", "non_saturating", discriminator=discriminator)
+    players, state = game.init(jax.random.key(0))
+    players = doubles(players)._replace(primal=drawn("mlp")[0].primal)
+    state = jax.tree.map(lambda a: np.float64(a) + 0.25, state)  # not what it starts from
+    batch = minibatch("non_saturating", drawn("mlp")[1])
+    F, info = jax.jit(game.field)(players, state, batch)
+    generate = jax.jit(NETWORKS["mlp"][0][0].apply)
+
+    def D(y, x, over):
+        hidden = normalise(y["norm"], affine(y["hidden"], x), affine(y["hidden"], over))
+        return affine(y["head"], jnp.tanh(hidden))[:, 0]
+
+    def losses(x, y, together):
+        fake, _ = generate(x, (), batch.latent)
+        both = jnp.concatenate([batch.real, fake])
+        real_logits = D(y, batch.real, both if together else batch.real)
+        fake_logits = D(y, fake, both if together else fake)
+        dual = -jnp.mean(log_sigmoid(real_logits)) - jnp.mean(log_sigmoid(-fake_logits))
+        return -jnp.mean(log_sigmoid(fake_logits)), dual
+
+    @partial(jax.jit, static_argnums=0)
+    def expected(together):
+        x, y = players
+        return PrimalDual(
+            jax.grad(lambda x: losses(x, y, together)[0])(x),
+            jax.grad(lambda y: losses(x, y, together)[1])(y),
+        )
+
+    assert_close(F, expected(False), 1e-9)  # flax takes the variance as E x^2 - (E x)^2
+    for a, b in zip(F, expected(True)):  # normalising together would be another field
+        assert norm(jax.tree.map(np.subtract, a, b)) > 0.05 * norm(b)
+
+    mean, var = (state.dual["batch_stats"]["norm"][name] for name in ("mean", "var"))
+    fake, _ = generate(players.primal, (), batch.latent)
+    for x in (batch.real, np.asarray(fake)):  # real samples first, then fake
+        h = affine(players.dual["hidden"], x)
+        mean, var = 0.9 * mean + 0.1 * h.mean(0), 0.9 * var + 0.1 * h.var(0)
+    statistics = info.state.dual["batch_stats"]["norm"]
+    np.testing.assert_allclose(statistics["mean"], mean, rtol=1e-6)
+    np.testing.assert_allclose(statistics["var"], var, rtol=1e-6)
+    assert info.state.primal == ()
+
+    direction = drawn("mlp")[2]
+    values, slopes = jax.jit(game.primal_slope)(players, state, direction, batch)
+    np.testing.assert_allclose(slopes.mean(), inner_product(direction, F.primal), rtol=1e-9)
+    np.testing.assert_allclose(values.mean(), info.losses.primal, rtol=1e-9)
+
+
+@pytest.mark.parametrize("loss", ["minimax", "wasserstein_gp"])
+def test_generator_state_is_trained_returned_and_used_to_generate(loss):
+    generator = from_nnx(lambda rngs: NormalisedGenerator(rngs))
+    game = build("mlp", loss, generator=generator)
+    players, state = jax.jit(game.init)(jax.random.key(0))
+    batch = minibatch(loss, singles(drawn("mlp")[1]))
+    _, info = jax.jit(game.field)(players, state, batch)
+    players, state, info = jax.tree.map(np.asarray, (players, state, info))
+    hidden = affine(players.primal["hidden"], batch.latent)
+    before, after = state.primal["norm"], info.state.primal["norm"]
+    expected = 0.9 * before["mean"] + 0.1 * hidden.mean(0)
+    np.testing.assert_allclose(after["mean"], expected, rtol=1e-5, atol=1e-6)
+    assert info.state.dual == ()
+
+    key = jax.random.key(2)
+    latent = np.asarray(jax.random.normal(key, (5, LATENT)))
+    generate = jax.jit(game.generate, static_argnums=3)
+    x = players.primal
+    for norm_state in (before, after):  # evaluation mode: running statistics, not the batch's
+        shift = (affine(x["hidden"], latent) - norm_state["mean"][None]) / np.sqrt(
+            norm_state["var"][None] + 1e-5
+        )
+        by_hand = affine(
+            x["out"], np.tanh(shift * x["norm"]["scale"][None] + x["norm"]["bias"][None])
+        )
+        samples = generate(players, PrimalDual({"norm": norm_state}, ()), key, 5)
+        np.testing.assert_allclose(samples, by_hand, rtol=1e-4, atol=1e-5)
+
+
+# ---- 5. the flipped critic ----
+
+
+@NAMES
+def test_flip_dual_negates_the_logits_exactly(network):
+    (_, discriminator), data = NETWORKS[network]
+    game = build(network, "minimax")
+    y = singles(drawn(network)[0].dual)
+    flipped = game.flip_dual(y)
+    D = jax.jit(lambda y, x: discriminator.apply(y, (), x)[0])
+    samples = getattr(data, "sample", data)(jax.random.key(1), 50)
+    logits = np.asarray(D(y, samples))
+    assert np.ptp(logits) > 1e-3
+    np.testing.assert_array_equal(D(flipped, samples), -logits)
+    assert jax.tree.structure(flipped) == jax.tree.structure(y)
+    jax.tree.map(np.testing.assert_array_equal, game.flip_dual(flipped), y)
+    kept = [jax.tree.map(np.array_equal, flipped[name], y[name]) for name in y if name != "head"]
+    assert kept
+    assert all(jax.tree.leaves(kept))
+
+
+@NAMES
+def test_flip_dual_negates_the_slopes_of_wasserstein(network):
+    game = build(network, "wasserstein_gp")
+    players, batch, direction = singles(drawn(network))
+    slope = jax.jit(partial(game.primal_slope, state=PrimalDual((), ()), batch=batch))
+    flipped = players._replace(dual=game.flip_dual(players.dual))
+    before, after = (slope(players=z, direction=direction) for z in (players, flipped))
+    for a, b in zip(before, after):  # losses and slopes
+        assert np.abs(a).min() > 0
+        np.testing.assert_array_equal(b, -np.asarray(a))
+
+
+def test_flip_dual_is_there_where_the_head_is():
+    assert build("mlp", "minimax", **quadratic_networks("last")).flip_dual is None
+    game = build("mlp", "minimax", **quadratic_networks("last"), head="last")
+    y = {"quadratic": 1.0, "last": {"w": 2.0, "b": -3.0}}
+    assert game.flip_dual(y) == {"quadratic": 1.0, "last": {"w": -2.0, "b": 3.0}}
+    assert build("mlp", "minimax", head="tail").flip_dual is None
+
+
+# ---- 6. starts, batches, samples ----
+
+
+@pytest.mark.parametrize(("network", "loss"), CASES)
+def test_shapes_and_dtypes(network, loss):
+    game = build(network, loss)
+    shape = {"mlp": (2,), "dcgan": (8, 8, 1)}[network]
+    players, state = jax.eval_shape(game.init, jax.random.key(0))
+    batch = jax.eval_shape(game.sample, jax.random.key(0))
+    assert isinstance(batch, GanBatch)
+    assert (batch.real.shape, batch.latent.shape) == ((B, *shape), (B, LATENT))
+    assert (batch.mix.shape if loss == "wasserstein_gp" else batch.mix) == (
+        (B,) if loss == "wasserstein_gp" else ()
+    )
+    F, info = jax.eval_shape(game.field, players, state, batch)
+    assert jax.tree.map(jnp.shape, F) == jax.tree.map(jnp.shape, players)
+    assert jax.tree.map(jnp.shape, info.losses) == PrimalDual((), ())
+    assert info.state == state == PrimalDual((), ())
+    samples = jax.eval_shape(partial(game.generate, n=3), players, state, jax.random.key(0))
+    assert samples.shape == (3, *shape)
+    for leaf in jax.tree.leaves((players, batch, F, info, samples)):
+        assert leaf.dtype == jnp.float32
+
+
+def test_init_draws_the_two_players_apart():
+    network = quadratic_networks()["generator"]
+    draw = lambda key: network.init(key)[0]  # noqa: E731
+    game = build("mlp", "minimax", generator=network, discriminator=network)
+    (x, y), _ = game.init(jax.random.key(0))
+    assert not np.allclose(x["A"], y["A"])
+    other, _ = game.init(jax.random.key(1))
+    assert not np.allclose(x["A"], other.primal["A"])
+    again, _ = game.init(jax.random.key(0))
+    jax.tree.map(np.testing.assert_array_equal, PrimalDual(x, y), again)
+    assert jax.tree.structure(x) == jax.tree.structure(draw(jax.random.key(0)))
+
+
+def test_sample_depends_on_its_key_only():
+    game = build("mlp", "wasserstein_gp")
+    keys = jax.random.split(jax.random.key(0), 3)
+    first = game.sample(keys[0])
+    game.sample(keys[1])
+    rows = jax.jit(jax.vmap(game.sample))(keys)
+    jax.tree.map(np.testing.assert_array_equal, first, game.sample(keys[0]))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b[0], rtol=1e-6, atol=1e-6), first, rows
+    )
+    for part in rows:
+        assert len(np.unique(part.reshape(3, -1), axis=0)) == 3
+
+
+def test_the_parts_of_a_batch_have_their_laws_and_share_no_key():
+    n = 4000
+    normal = lambda key, n: jax.random.normal(key, (n, LATENT))  # noqa: E731
+    game = build("mlp", "wasserstein_gp", data=normal, batch_size=n)
+    batch = jax.jit(game.sample)(jax.random.key(5))
+    for law, columns in (("norm", batch.real), ("norm", batch.latent), ("uniform", batch.mix)):
+        for column in np.asarray(columns, np.float64).reshape(n, -1).T:
+            assert stats.kstest(column, law).statistic < 1.95 / np.sqrt(n)
+    columns = np.concatenate([batch.real, batch.latent, batch.mix[:, None]], axis=1)
+    correlations = np.corrcoef(columns.T) - np.eye(columns.shape[1])
+    assert np.abs(correlations).max() < 4.5 / np.sqrt(n)
+
+
+def test_data_may_be_a_dataset_or_a_function():
+    of_dataset = build("mlp", "minimax", data=ring())
+    of_function = build("mlp", "minimax", data=ring().sample)
+    batches = [game.sample(jax.random.key(0)) for game in (of_dataset, of_function)]
+    np.testing.assert_array_equal(batches[0].real, batches[1].real)
+    radii = np.linalg.norm(batches[0].real, axis=1)
+    np.testing.assert_allclose(radii, 2.0, atol=0.2)
+
+
+@NAMES
+def test_generate(network):
+    game = build(network, "minimax")
+    players, state = game.init(jax.random.key(0))
+    generate = jax.jit(game.generate, static_argnums=3)
+    samples = generate(players, state, jax.random.key(1), 3)
+    np.testing.assert_array_equal(samples, generate(players, state, jax.random.key(1), 3))
+    assert not np.allclose(samples, generate(players, state, jax.random.key(2), 3))
+    assert len(np.unique(samples.reshape(3, -1), axis=0)) == 3
+    if network == "dcgan":
+        assert np.abs(samples).max() < 1
+
+
+# ---- 7. clean under JAX ----
+
+
+@pytest.mark.parametrize("loss", ["non_saturating", "wasserstein_gp"])
+def test_jit_vmap_and_scan_agree_with_plain_steps_and_compile_once(loss):
+    game, traces = build("mlp", loss), []
+
+    def step(carry, key):
+        traces.append(loss)
+        players, state = carry
+        F, info = game.field(players, state, game.sample(key))
+        players = jax.tree.map(lambda z, f: z - 0.05 * f, players, F)
+        return (players, info.state), info.losses
+
+    @jax.jit
+    @jax.vmap
+    def run(start, keys):
+        return lax.scan(step, start, keys)
+
+    starts = jax.jit(jax.vmap(game.init))(jax.random.split(jax.random.key(0), 2))
+    keys = jax.random.split(jax.random.key(1), (2, 3))
+    (players, _), losses = run(starts, keys)
+    assert len(traces) == 1
+    starts = jax.tree.map(np.asarray, starts)
+    run(jax.tree.map(lambda a: a + 1, starts), keys[::-1])
+    assert len(traces) == 1
+    once = jax.jit(step)
+    for i in range(2):
+        carry = jax.tree.map(lambda a, i=i: a[i], starts)
+        for t in range(3):
+            carry, expected = once(carry, keys[i, t])
+            np.testing.assert_allclose(
+                [losses.primal[i, t], losses.dual[i, t]], expected, rtol=1e-4, atol=1e-5
+            )
+        assert_close(jax.tree.map(lambda a, i=i: a[i], players), carry[0], 1e-4)
+    assert len(traces) == 2  # one more for the plain step, whatever the number of calls
+
+
+# ---- 8. errors ----
+
+
+BAD = [
+    ({"loss": "minmax"}, ValueError, "loss='minmax': expected a Loss or one of ['minimax', "
+     "'non_saturating', 'wasserstein_gp'] (did you mean 'minimax'?)"),
+    ({"loss": "zzz"}, ValueError, "loss='zzz': expected a Loss or one of ["),
+    ({"loss": None}, ValueError, "loss=None: expected a Loss or one of ["),
+    ({"loss": ["minimax"]}, ValueError, "loss=['minimax']: expected a Loss or one of ["),
+    ({"batch_size": 0}, ValueError, "batch_size=0: expected an integer >= 1"),
+    ({"batch_size": 2.5}, ValueError, "batch_size=2.5: expected an integer >= 1"),
+    ({"batch_size": "8"}, ValueError, "batch_size='8': expected an integer >= 1"),
+    ({"latent_dim": -1}, ValueError, "latent_dim=-1: expected an integer >= 1"),
+    ({"gradient_penalty": -1.0}, ValueError, "gradient_penalty=-1.0: expected a number >= 0"),
+    ({"gradient_penalty": float("nan")}, ValueError, "gradient_penalty=nan: expected a number "),
+    ({"gradient_penalty": float("inf")}, ValueError, "gradient_penalty=inf: expected a number "),
+    ({"data": np.zeros((5, 2))}, TypeError, "data: expected a Dataset or a function (key, n) -> "
+     "samples, got ndarray; wrap an array in onesided_jax.datasets.from_array"),
+    ({"data": "ring"}, TypeError, "data: expected a Dataset or a function"),
+    ({"generator": object()}, TypeError, "generator: expected a Network(init, apply), got object"),
+    ({"discriminator": None}, TypeError, "discriminator: expected a Network(init, apply), got "
+     "NoneType"),
+    ({"generator": linen.Dense(2)}, TypeError, "generator: expected a Network(init, apply), got "
+     "Dense"),
+    ({"discriminator": linen.Dense(1)}, TypeError, "discriminator: expected a Network(init, apply)"
+     ", got Dense"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("options", "error", "message"), BAD)
+def test_a_bad_argument_is_one_error_that_names_it(options, error, message):
+    with pytest.raises(error, match="^" + re.escape(message)):
+        build("mlp", "minimax", **options)
