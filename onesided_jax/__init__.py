@@ -17,34 +17,92 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from onesided_jax import optimizers
-from onesided_jax.optimizers import *  # noqa: F403
-from onesided_jax.optimizers import __all__ as _optimizer_names
+from onesided_jax.optimizers import (
+    OPTIMIZERS,
+    adam,
+    amsgrad,
+    amsgrad_eg,
+    amsgrad_eg_drd,
+    amsgrad_xeg,
+    descent_ascent,
+    dual_rate_decay,
+    extra_adam,
+    extragradient,
+)
 from onesided_jax.players import PrimalDual
 
 if TYPE_CHECKING:
     from onesided_jax import analysis, datasets, games, networks, report, runs, sweeps
+    from onesided_jax.analysis import analyze
+    from onesided_jax.games import Game, GameFacts, GameInfo
+    from onesided_jax.networks import Network
+    from onesided_jax.runs import Criteria, GameSpec, OptimizerSpec, Recipe, grid, open_run
+    from onesided_jax.sweeps import (
+        Observer,
+        StepView,
+        SweepResult,
+        make_train,
+        resume,
+        run,
+        sweep,
+    )
 
-_LAZY = {
-    **dict.fromkeys(("Game", "GameFacts", "GameInfo"), "games"),
-    **dict.fromkeys(("Network",), "networks"),
-    **dict.fromkeys(
-        ("Criteria", "GameSpec", "OptimizerSpec", "Recipe", "grid", "open_run"), "runs"
-    ),
-    **dict.fromkeys(
-        ("Observer", "StepView", "SweepResult", "make_train", "resume", "run", "sweep"), "sweeps"
-    ),
-    **dict.fromkeys(("analyze",), "analysis"),
-}
 _ROOMS = ("analysis", "datasets", "games", "networks", "report", "runs", "sweeps")
+_LAZY = {
+    "analysis": ("analyze",),
+    "games": ("Game", "GameFacts", "GameInfo"),
+    "networks": ("Network",),
+    "runs": ("Criteria", "GameSpec", "OptimizerSpec", "Recipe", "grid", "open_run"),
+    "sweeps": ("Observer", "StepView", "SweepResult", "make_train", "resume", "run", "sweep"),
+}
+_HOME = {name: room for room, names in _LAZY.items() for name in names}
 
-__all__ = ["PrimalDual", "optimizers", *_ROOMS, *_LAZY, *_optimizer_names]  # noqa: PLE0604
+__all__ = [
+    "OPTIMIZERS",
+    "Criteria",
+    "Game",
+    "GameFacts",
+    "GameInfo",
+    "GameSpec",
+    "Network",
+    "Observer",
+    "OptimizerSpec",
+    "PrimalDual",
+    "Recipe",
+    "StepView",
+    "SweepResult",
+    "adam",
+    "amsgrad",
+    "amsgrad_eg",
+    "amsgrad_eg_drd",
+    "amsgrad_xeg",
+    "analysis",
+    "analyze",
+    "datasets",
+    "descent_ascent",
+    "dual_rate_decay",
+    "extra_adam",
+    "extragradient",
+    "games",
+    "grid",
+    "make_train",
+    "networks",
+    "open_run",
+    "optimizers",
+    "report",
+    "resume",
+    "run",
+    "runs",
+    "sweep",
+    "sweeps",
+]
 
 
 def __getattr__(name: str) -> Any:
     if name in _ROOMS:
         return importlib.import_module(f"{__name__}.{name}")
-    if name in _LAZY:
-        return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
+    if name in _HOME:
+        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -300,7 +300,8 @@ def _find_recipe(name: str) -> Recipe:
     if name.endswith(".json") or Path(name).is_file():
         return Recipe.load(name)
     raise ValueError(
-        f"recipe={name!r}: expected a .json file or one of {sorted(RECIPES)}{nearest(name, RECIPES)}"
+        f"recipe={name!r}: expected a .json file or one of {sorted(RECIPES)}"
+        f"{nearest(name, RECIPES)}"
     )
 
 
@@ -325,8 +326,8 @@ def _changed(
         if not any(name in hyperparameters_of(spec.name)[0] for spec in optimizers):
             known = sorted({n for spec in optimizers for n in hyperparameters_of(spec.name)[0]})
             raise ValueError(
-                f"--set {setting}: {name!r} is no float hyperparameter of this recipe's optimizers, "
-                f"expected one of {known}{nearest(name, known)}"
+                f"--set {setting}: {name!r} is no float hyperparameter of this recipe's "
+                f"optimizers, expected one of {known}{nearest(name, known)}"
             )
         optimizers = tuple(
             dataclasses.replace(spec, axes={**spec.axes, name: values})
@@ -400,7 +401,7 @@ def _use_compilation_cache() -> None:
     """Compiled programs are kept between commands, unless the user already says where."""
     import jax
 
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.values["jax_compilation_cache_dir"] is None:
         base = os.environ.get("ONESIDED_CACHE") or os.environ.get("XDG_CACHE_HOME")
         folder = Path(base) if base else Path.home() / ".cache"
         jax.config.update("jax_compilation_cache_dir", str(folder / "onesided_jax" / "xla"))

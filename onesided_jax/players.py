@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
-from chex import ArrayTree, PRNGKey
+from chex import PRNGKey
+
+ArrayTree: TypeAlias = Any
+"""A pytree of arrays; chex's recursive union describes it better and type-checks worse."""
 
 __all__ = ["ArrayTree", "PRNGKey", "PrimalDual"]
 

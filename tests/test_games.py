@@ -16,6 +16,9 @@ from scipy import stats
 from onesided_jax import PrimalDual, games
 from onesided_jax.games import GAMES, GameFacts, make_game, zero_sum_field
 
+# Compiles faster; what users run is left to the float32 tests.
+quick = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
 REGION = 2.5  # radius of the ball of x that is searched: core, ring and wall of the carousel
 PHASES = 7.0  # and y in [-7, 7]: more than two turns
 KINKS = {"carousel": (1.0, 2.0)}  # radii where a second derivative jumps, default parameters
@@ -104,7 +107,7 @@ def points(name, count, seed=0, radius=REGION, **parameters):
 
 def evaluate(game, x, y):
     """``(F, losses)`` of many points, in float64."""
-    F, info = jax.jit(jax.vmap(lambda x, y: game.field(PrimalDual(x, y), (), ())))(x, y)
+    F, info = quick(jax.vmap(lambda x, y: game.field(PrimalDual(x, y), (), ())))(x, y)
     assert F.primal.dtype == F.dual.dtype == jnp.float64
     return jax.tree.map(np.asarray, (F, info.losses))
 
@@ -198,7 +201,7 @@ def worst(name, game, one_sided, solutions, starts=64, steps=60):
 
         return lax.scan(body, players, jnp.geomspace(0.3, 1e-3, steps))[1].min()
 
-    search = jax.jit(jax.vmap(jax.vmap(descend, (None, 0)), (0, None)))
+    search = quick(jax.vmap(jax.vmap(descend, (None, 0)), (0, None)))
     found = search(solutions, PrimalDual(*points(name, starts, seed=1)))
     assert np.isfinite(found).all()
     return np.asarray(found.min(axis=1))
@@ -236,7 +239,7 @@ def test_minty_flag_is_what_a_search_says(name, fact, x64):
     assert worst(name, game, one_sided, solution)[0] >= -EQUALITY
     x, y = points(name, 20_000, seed=3)
     z = jax.tree.map(lambda a: a[0], solution)
-    value, scale = jax.jit(
+    value, scale = quick(
         jax.vmap(lambda x, y: inner_product(game, one_sided, z, PrimalDual(x, y)))
     )(x, y)
     assert (value / scale).min() >= -EQUALITY
@@ -319,7 +322,7 @@ def test_lipschitz_constants_bound_the_hessian_and_are_not_loose(name, parameter
     if name == "carousel":  # the extremes sit where the hub meets the ring
         x[:2000] *= np.linspace(0.9, 1, 2000)[:, None] / np.linalg.norm(x[:2000], axis=1)[:, None]
     hessian = jax.hessian(lambda z: game.field(z, (), ())[1].losses.primal)
-    blocks = jax.jit(jax.vmap(lambda x, y: hessian(PrimalDual(x, y)).primal))(x, y)
+    blocks = quick(jax.vmap(lambda x, y: hessian(PrimalDual(x, y)).primal))(x, y)
     for block, bound in zip(blocks, (game.facts.lipschitz_xx, game.facts.lipschitz_xy)):
         measured = np.linalg.norm(block, ord=2, axis=(1, 2)).max()
         assert measured <= bound * (1 + 1e-12) <= 2 * measured
@@ -340,12 +343,12 @@ def test_carousel_is_smooth_at_its_seams(radius, dtype, x64):
     x = jnp.array(on_circle(radius), dtype)
     y = jnp.array([[0.0], [1.0], [4.0], [-2.0]], dtype)
 
-    @jax.jit
+    @quick
     @jax.vmap
     def field(x, y):
         return game.field(PrimalDual(x, y), (), ())[0]
 
-    @jax.jit
+    @quick
     @jax.vmap
     def hessian(x, y):
         return jax.hessian(lambda z: game.field(z, (), ())[1].losses.primal)(PrimalDual(x, y))
@@ -367,7 +370,7 @@ def test_carousel_is_smooth_at_its_seams(radius, dtype, x64):
 @NAMES
 def test_field_stays_finite_far_out_in_float32(name):
     players = jax.tree.map(lambda z: jnp.full(z.shape, 1e15), start(name))
-    F, _ = make_game(name).field(players, (), ())
+    F, _ = quick(make_game(name).field)(players, (), ())
     assert all(np.isfinite(leaf).all() for leaf in F)
 
 
@@ -378,7 +381,7 @@ def test_field_stays_finite_far_out_in_float32(name):
 def test_float32_agrees_with_float64_and_keeps_its_dtype(name, x64):
     game = make_game(name)
     x, y = (z.astype(np.float32) for z in points(name, 500))
-    F32, info32 = jax.vmap(lambda x, y: game.field(PrimalDual(x, y), (), ()))(x, y)
+    F32, info32 = jax.jit(jax.vmap(lambda x, y: game.field(PrimalDual(x, y), (), ())))(x, y)
     assert {leaf.dtype for leaf in jax.tree.leaves((F32, info32.losses))} == {np.dtype("float32")}
     F64, losses64 = evaluate(game, x.astype(np.float64), y.astype(np.float64))
     pairs = jax.tree.leaves((F32, info32.losses)), jax.tree.leaves((F64, losses64))
@@ -426,7 +429,7 @@ KOLMOGOROV = 1.95 / math.sqrt(DRAWS)  # one wrong rejection in a thousand
 def test_starts_are_drawn_as_documented(name):
     game = make_game(name)
     keys = jax.random.split(jax.random.key(7), DRAWS)
-    players, state = jax.jit(jax.vmap(game.init))(keys)
+    players, state = quick(jax.vmap(game.init))(keys)
     assert state == ()
     assert game.sample(keys[0]) == ()
     assert all(z.dtype == jnp.float32 for z in players)

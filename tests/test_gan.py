@@ -31,6 +31,10 @@ HINGE = Loss(  # not one of ours: its rows of exact zeros are the hardest case o
 )
 
 
+# Compiles twice as fast; the MLPs in single precision run what users run.
+quick = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+
 def images(key, n):
     return jax.random.uniform(key, (n, 8, 8, 1), minval=-1.0)
 
@@ -114,18 +118,32 @@ def separate(network, loss, players, batch):
     return PrimalDual(grad_x, grad_y), PrimalDual(primal, dual)
 
 
-def doubles(tree):
-    return jax.tree.map(lambda a: np.asarray(a, np.float64), tree)
+def numbers(seed, shapes):
+    """Weights as an initialiser would draw them, biases that are not zero; nothing to compile."""
+    rng = np.random.default_rng(seed)
+
+    def leaf(shape):
+        scale = np.prod(shape.shape[:-1]) ** -0.5 if len(shape.shape) > 1 else 0.2
+        return scale * rng.normal(size=shape.shape)
+
+    return jax.tree.map(leaf, shapes)
 
 
 @functools.cache
 def drawn(network):
-    """Players off their initial point (no bias is zero), a minibatch and a direction, float64."""
-    game = build(network, "wasserstein_gp")
-    init, sample = jax.jit(lambda key: game.init(key)[0]), jax.jit(game.sample)
-    players, other = doubles((init(jax.random.key(0)), init(jax.random.key(1)).primal))
-    players = jax.tree.map(lambda a: a + 0.1 * np.cos(np.arange(a.size)).reshape(a.shape), players)
-    return players, doubles(sample(jax.random.key(2))), other
+    """Players, a minibatch and a direction for the primal player, as float64 NumPy arrays."""
+    game, rng = build(network, "wasserstein_gp"), np.random.default_rng(2)
+    players, _ = jax.eval_shape(game.init, jax.random.key(0))
+    shapes = jax.eval_shape(game.sample, jax.random.key(0))
+    batch = GanBatch(
+        real=rng.uniform(-1, 1, size=shapes.real.shape),
+        latent=rng.normal(size=shapes.latent.shape),
+        mix=rng.uniform(size=shapes.mix.shape),
+    )
+    return numbers(0, players), batch, numbers(1, players.primal)
+
+
+STATELESS = PrimalDual((), ())
 
 
 def minibatch(loss, batch):
@@ -162,13 +180,13 @@ def evaluated(network, loss):
     game = build(network, loss)
     players, batch, direction = drawn(network)
 
-    @jax.jit
+    @quick
     def ours(players, batch):
-        F, info = game.field(players, PrimalDual((), ()), batch)
-        slopes = game.primal_slope(players, PrimalDual((), ()), direction, batch)
+        F, info = game.field(players, STATELESS, batch)
+        slopes = game.primal_slope(players, STATELESS, direction, batch)
         return {"F": F, "losses": info.losses, "samples": slopes}
 
-    @jax.jit
+    @quick
     def expected(players, batch):
         F, losses = separate(network, loss, players, batch)
         of_samples = (HINGE if loss == "hinge" else LOSSES[loss]).primal
@@ -213,7 +231,7 @@ def test_minimax_is_zero_sum(network, x64):
         fake, _ = generator.apply(x, (), batch.latent)
         return jnp.mean(jnp.log(probability(batch.real))) + jnp.mean(jnp.log(1 - probability(fake)))
 
-    grad_x, grad_y = jax.jit(jax.grad(f, argnums=(0, 1)))(*players)
+    grad_x, grad_y = quick(jax.grad(f, argnums=(0, 1)))(*players)
     F = evaluated(network, "minimax")[0]["F"]
     assert_close(F, (grad_x, jax.tree.map(np.negative, grad_y)), EXACT)
 
@@ -244,9 +262,10 @@ def quadratic_networks(head="head"):
         return {"quadratic": jnp.float32(0.7), head: params}, ()
 
     def generator(params, state, latent, *, train=True):
-        return latent @ params["A"] + params["c"][None], state
+        return latent.astype(params["A"].dtype) @ params["A"] + params["c"][None], state
 
     def discriminator(params, state, x, *, train=True):
+        x = x.astype(params[head]["w"].dtype)
         quadratic = params["quadratic"] * jnp.sum(x**2, axis=1) / 2
         return quadratic + x @ params[head]["w"] + params[head]["b"], state
 
@@ -260,9 +279,10 @@ def quadratic_networks(head="head"):
 @pytest.mark.parametrize("weight", [0, 0.5, 10.0])
 def test_gradient_penalty_by_hand(weight, x64):
     game = build("mlp", "wasserstein_gp", **quadratic_networks(), gradient_penalty=weight)
-    players, state = game.init(jax.random.key(0))
-    players, batch = doubles(players), doubles(game.sample(jax.random.key(1)))
-    F, info = jax.jit(game.field)(players, state, batch)
+    players, _ = jax.eval_shape(game.init, jax.random.key(0))
+    shapes = jax.eval_shape(game.sample, jax.random.key(0))
+    players, batch = numbers(0, (players, GanBatch(*shapes)))
+    F, info = quick(game.field)(players, STATELESS, batch)
 
     (x, y), (real, latent, mix) = players, batch
     q, w, b = y["quadratic"], y["head"]["w"], y["head"]["b"]
@@ -290,8 +310,8 @@ def test_gradient_penalty_of_a_dead_critic_is_finite():
     """Where D is constant the norm of its gradient has no derivative."""
     (x, y), batch, _ = singles(drawn("mlp"))
     players = PrimalDual(x, jax.tree.map(np.zeros_like, y))
-    field = jax.jit(build("mlp", "wasserstein_gp").field)
-    F, info = field(players, PrimalDual((), ()), batch)
+    field = quick(build("mlp", "wasserstein_gp").field)
+    F, info = field(players, STATELESS, batch)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(F))
     assert info.losses == (0.0, PENALTY)
 
@@ -329,11 +349,11 @@ def test_single_precision_at_any_logits(network, loss):
     # A flat critic's gradient norm underflows when squared: see the dead critic above.
     table = [row for row in LOGITS if loss != "wasserstein_gp" or row[0] >= 1e-4]
 
-    @jax.jit
+    @(jax.jit if network == "mlp" else quick)
     @jax.vmap
     def compare(spread, shift):
         moved = with_logits(network, players, batch, spread, shift)
-        ours, info = game.field(moved, PrimalDual((), ()), batch)
+        ours, info = game.field(moved, STATELESS, batch)
         return ours, info.losses, *separate(network, loss, moved, batch)
 
     columns = (jnp.array(column, jnp.float32) for column in zip(*table))
@@ -350,16 +370,43 @@ def test_single_precision_at_any_logits(network, loss):
 
 def test_satisfied_hinge_leaves_nothing_visible_in_the_discriminator():
     """Every row of D's loss is flat: the floor under the cotangents must not become a gradient."""
-    networks = quadratic_networks()
-    networks["data"] = lambda key, n: jnp.full((n, 3), 10.0)
-    game = build("mlp", "hinge", **networks)
-    players, state = game.init(jax.random.key(0))
-    x = {"A": players.primal["A"], "c": jnp.full(3, -10.0)}
-    y = {"quadratic": jnp.float32(0), "head": {"w": jnp.ones(3), "b": jnp.float32(0)}}
-    F, info = jax.jit(game.field)(PrimalDual(x, y), state, game.sample(jax.random.key(1)))
+    game = build("mlp", "hinge", **quadratic_networks())
+    zero, one = np.float32(0), np.ones(3, np.float32)
+    x = {"A": np.ones((LATENT, 3), np.float32), "c": -10 * one}
+    y = {"quadratic": zero, "head": {"w": one, "b": zero}}
+    batch = minibatch("hinge", singles(drawn("mlp")[1]))._replace(real=np.full((B, 3), 10 * one))
+    F, info = quick(game.field)(PrimalDual(x, y), STATELESS, batch)
     assert info.losses.dual == 0
     assert norm(F.dual) < 1e-17
     np.testing.assert_allclose(F.primal["c"], -np.ones(3), rtol=1e-6)  # -E grad D, undisturbed
+
+
+@pytest.mark.parametrize(
+    ("generator_dtype", "discriminator_dtype"),
+    [("bfloat16", "float32"), ("float32", "bfloat16"), ("float32", "float16")],
+)
+@pytest.mark.parametrize("loss", SHARED)
+def test_half_precision_networks_get_their_gradient(generator_dtype, discriminator_dtype, loss):
+    """Players may differ in dtype, and the floor under the cotangents must survive float16."""
+    networks = quadratic_networks()
+    game = build("mlp", loss, **networks)
+    shapes, _ = jax.eval_shape(game.init, jax.random.key(0))
+    players = numbers(0, shapes)
+    players.dual["head"]["b"] = np.asarray(-30.0)  # fakes are recognised: their cotangent vanishes
+    low = PrimalDual(
+        *(
+            jax.tree.map(lambda a, dtype=dtype: jnp.asarray(a, dtype), part)
+            for part, dtype in zip(players, (generator_dtype, discriminator_dtype))
+        )
+    )
+    real = np.random.default_rng(0).normal(size=(B, 3)).astype(np.float32)
+    batch = minibatch(loss, singles(drawn("mlp")[1]))._replace(real=real)
+
+    F, _ = quick(game.field)(low, STATELESS, batch)
+    for a, b in zip(F, low):
+        assert jax.tree.map(lambda x: x.dtype, a) == jax.tree.map(lambda x: x.dtype, b)
+    exact, _ = quick(game.field)(singles(players), STATELESS, batch)
+    assert_close(F, exact, 0.05, atol=1e-7)
 
 
 # ---- 4. which road, and state ----
@@ -416,7 +463,7 @@ def test_samples_share_a_pass_only_where_that_is_exact(loss, coupled, passes):
         generator=counted(generator, of_generator),
         discriminator=counted(discriminator, of_discriminator),
     )
-    players, state = game.init(jax.random.key(0))
+    players, state = jax.eval_shape(game.init, jax.random.key(0))
     of_generator.clear(), of_discriminator.clear()
     jax.eval_shape(game.field, players, state, jax.eval_shape(game.sample, jax.random.key(1)))
     assert of_generator == [B]
@@ -435,26 +482,25 @@ def normalise(params, h, over):
 def test_batch_norm_takes_real_and_fake_apart_and_returns_its_state(x64):
     discriminator = from_linen(Normalised(), jax.ShapeDtypeStruct((B, 2), jnp.float32))
     game = build("mlp", "non_saturating", discriminator=discriminator)
-    players, state = game.init(jax.random.key(0))
-    players = doubles(players)._replace(primal=drawn("mlp")[0].primal)
-    state = jax.tree.map(lambda a: np.float64(a) + 0.25, state)  # not what it starts from
+    shapes, state = jax.eval_shape(game.init, jax.random.key(0))
+    players, state = numbers(3, shapes), jax.tree.map(np.exp, numbers(4, state))
     batch = minibatch("non_saturating", drawn("mlp")[1])
-    F, info = jax.jit(game.field)(players, state, batch)
-    generate = jax.jit(NETWORKS["mlp"][0][0].apply)
+    F, info = quick(game.field)(players, state, batch)
+    generate = NETWORKS["mlp"][0][0].apply
 
-    def D(y, x, over):
+    def logits(y, x, over):
         hidden = normalise(y["norm"], affine(y["hidden"], x), affine(y["hidden"], over))
         return affine(y["head"], jnp.tanh(hidden))[:, 0]
 
     def losses(x, y, together):
         fake, _ = generate(x, (), batch.latent)
         both = jnp.concatenate([batch.real, fake])
-        real_logits = D(y, batch.real, both if together else batch.real)
-        fake_logits = D(y, fake, both if together else fake)
+        real_logits = logits(y, batch.real, both if together else batch.real)
+        fake_logits = logits(y, fake, both if together else fake)
         dual = -jnp.mean(log_sigmoid(real_logits)) - jnp.mean(log_sigmoid(-fake_logits))
         return -jnp.mean(log_sigmoid(fake_logits)), dual
 
-    @partial(jax.jit, static_argnums=0)
+    @partial(quick, static_argnums=0)
     def expected(together):
         x, y = players
         return PrimalDual(
@@ -477,7 +523,7 @@ def test_batch_norm_takes_real_and_fake_apart_and_returns_its_state(x64):
     assert info.state.primal == ()
 
     direction = drawn("mlp")[2]
-    values, slopes = jax.jit(game.primal_slope)(players, state, direction, batch)
+    values, slopes = quick(game.primal_slope)(players, state, direction, batch)
     np.testing.assert_allclose(slopes.mean(), inner_product(direction, F.primal), rtol=1e-9)
     np.testing.assert_allclose(values.mean(), info.losses.primal, rtol=1e-9)
 
@@ -486,10 +532,11 @@ def test_batch_norm_takes_real_and_fake_apart_and_returns_its_state(x64):
 def test_generator_state_is_trained_returned_and_used_to_generate(loss):
     generator = from_nnx(lambda rngs: NormalisedGenerator(rngs))
     game = build("mlp", loss, generator=generator)
-    players, state = jax.jit(game.init)(jax.random.key(0))
-    batch = minibatch(loss, singles(drawn("mlp")[1]))
-    _, info = jax.jit(game.field)(players, state, batch)
-    players, state, info = jax.tree.map(np.asarray, (players, state, info))
+    shapes, state = jax.eval_shape(game.init, jax.random.key(0))
+    players, state = numbers(3, shapes), jax.tree.map(np.exp, numbers(4, state))
+    players, state, batch = singles((players, state, minibatch(loss, drawn("mlp")[1])))
+    _, info = quick(game.field)(players, state, batch)
+    info = jax.tree.map(np.asarray, info)
     hidden = affine(players.primal["hidden"], batch.latent)
     before, after = state.primal["norm"], info.state.primal["norm"]
     expected = 0.9 * before["mean"] + 0.1 * hidden.mean(0)
@@ -498,7 +545,7 @@ def test_generator_state_is_trained_returned_and_used_to_generate(loss):
 
     key = jax.random.key(2)
     latent = np.asarray(jax.random.normal(key, (5, LATENT)))
-    generate = jax.jit(game.generate, static_argnums=3)
+    generate = quick(game.generate, static_argnums=3)
     x = players.primal
     for norm_state in (before, after):  # evaluation mode: running statistics, not the batch's
         shift = (affine(x["hidden"], latent) - norm_state["mean"][None]) / np.sqrt(
@@ -516,12 +563,12 @@ def test_generator_state_is_trained_returned_and_used_to_generate(loss):
 
 @NAMES
 def test_flip_dual_negates_the_logits_exactly(network):
-    (_, discriminator), data = NETWORKS[network]
+    (_, discriminator), _ = NETWORKS[network]
     game = build(network, "minimax")
     y = singles(drawn(network)[0].dual)
     flipped = game.flip_dual(y)
-    D = jax.jit(lambda y, x: discriminator.apply(y, (), x)[0])
-    samples = getattr(data, "sample", data)(jax.random.key(1), 50)
+    D = quick(lambda y, x: discriminator.apply(y, (), x)[0])
+    samples = singles(drawn(network)[1].real)
     logits = np.asarray(D(y, samples))
     assert np.ptp(logits) > 1e-3
     np.testing.assert_array_equal(D(flipped, samples), -logits)
@@ -536,7 +583,7 @@ def test_flip_dual_negates_the_logits_exactly(network):
 def test_flip_dual_negates_the_slopes_of_wasserstein(network):
     game = build(network, "wasserstein_gp")
     players, batch, direction = singles(drawn(network))
-    slope = jax.jit(partial(game.primal_slope, state=PrimalDual((), ()), batch=batch))
+    slope = quick(partial(game.primal_slope, state=STATELESS, batch=batch))
     flipped = players._replace(dual=game.flip_dual(players.dual))
     before, after = (slope(players=z, direction=direction) for z in (players, flipped))
     for a, b in zip(before, after):  # losses and slopes
@@ -594,7 +641,7 @@ def test_sample_depends_on_its_key_only():
     keys = jax.random.split(jax.random.key(0), 3)
     first = game.sample(keys[0])
     game.sample(keys[1])
-    rows = jax.jit(jax.vmap(game.sample))(keys)
+    rows = quick(jax.vmap(game.sample))(keys)
     jax.tree.map(np.testing.assert_array_equal, first, game.sample(keys[0]))
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b[0], rtol=1e-6, atol=1e-6), first, rows
@@ -607,7 +654,7 @@ def test_the_parts_of_a_batch_have_their_laws_and_share_no_key():
     n = 4000
     normal = lambda key, n: jax.random.normal(key, (n, LATENT))  # noqa: E731
     game = build("mlp", "wasserstein_gp", data=normal, batch_size=n)
-    batch = jax.jit(game.sample)(jax.random.key(5))
+    batch = quick(game.sample)(jax.random.key(5))
     for law, columns in (("norm", batch.real), ("norm", batch.latent), ("uniform", batch.mix)):
         for column in np.asarray(columns, np.float64).reshape(n, -1).T:
             assert stats.kstest(column, law).statistic < 1.95 / np.sqrt(n)
@@ -628,11 +675,13 @@ def test_data_may_be_a_dataset_or_a_function():
 @NAMES
 def test_generate(network):
     game = build(network, "minimax")
-    players, state = game.init(jax.random.key(0))
-    generate = jax.jit(game.generate, static_argnums=3)
-    samples = generate(players, state, jax.random.key(1), 3)
-    np.testing.assert_array_equal(samples, generate(players, state, jax.random.key(1), 3))
-    assert not np.allclose(samples, generate(players, state, jax.random.key(2), 3))
+    players = singles(drawn(network)[0])
+    generate = quick(partial(game.generate, n=3))
+    samples, again, others = (
+        generate(players, STATELESS, key=jax.random.key(seed)) for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(samples, again)
+    assert not np.allclose(samples, others)
     assert len(np.unique(samples.reshape(3, -1), axis=0)) == 3
     if network == "dcgan":
         assert np.abs(samples).max() < 1
@@ -643,7 +692,8 @@ def test_generate(network):
 
 @pytest.mark.parametrize("loss", ["non_saturating", "wasserstein_gp"])
 def test_jit_vmap_and_scan_agree_with_plain_steps_and_compile_once(loss):
-    game, traces = build("mlp", loss), []
+    data = partial(jax.random.uniform, minval=-1.0)
+    game, traces = build("mlp", loss, data=lambda key, n: data(key, (n, 2))), []
 
     def step(carry, key):
         traces.append(loss)
@@ -652,19 +702,19 @@ def test_jit_vmap_and_scan_agree_with_plain_steps_and_compile_once(loss):
         players = jax.tree.map(lambda z, f: z - 0.05 * f, players, F)
         return (players, info.state), info.losses
 
-    @jax.jit
+    @quick
     @jax.vmap
     def run(start, keys):
         return lax.scan(step, start, keys)
 
-    starts = jax.jit(jax.vmap(game.init))(jax.random.split(jax.random.key(0), 2))
+    players = singles(drawn("mlp")[0])
+    starts = jax.tree.map(lambda a: np.stack([a, 1.1 * a]), players), STATELESS
     keys = jax.random.split(jax.random.key(1), (2, 3))
     (players, _), losses = run(starts, keys)
     assert len(traces) == 1
-    starts = jax.tree.map(np.asarray, starts)
     run(jax.tree.map(lambda a: a + 1, starts), keys[::-1])
     assert len(traces) == 1
-    once = jax.jit(step)
+    once = quick(step)
     for i in range(2):
         carry = jax.tree.map(lambda a, i=i: a[i], starts)
         for t in range(3):
@@ -703,6 +753,16 @@ BAD = [
     ({"discriminator": linen.Dense(1)}, TypeError, "discriminator: expected a Network(init, apply)"
      ", got Dense"),
 ]  # fmt: skip
+
+
+def test_logits_are_one_number_a_sample():
+    """A critic of patches, or one that forgot to drop its last axis."""
+    linear = from_nnx(lambda rngs: nnx.Linear(2, 1, rngs=rngs))
+    game = build("mlp", "minimax", discriminator=linear)
+    players, state = jax.eval_shape(game.init, jax.random.key(0))
+    batch = jax.eval_shape(game.sample, jax.random.key(0))
+    with pytest.raises(ValueError, match=r"^discriminator: expected logits of shape .*\(12, 1\)"):
+        jax.eval_shape(game.field, players, state, batch)
 
 
 @pytest.mark.parametrize(("options", "error", "message"), BAD)

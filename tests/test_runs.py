@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -9,7 +10,6 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -101,11 +101,8 @@ def test_any_json_gives_a_recipe_or_one_value_error(content):
 @settings(deadline=None, max_examples=150)
 def test_a_corrupted_recipe_loads_or_says_one_thing(overwrite):
     content = {**json.loads(recipe().to_json()), **overwrite}
-    try:
+    with contextlib.suppress(ValueError):  # any other exception fails the test
         loaded = Recipe.from_dict(content)
-    except ValueError as error:
-        assert str(error)
-    else:
         assert Recipe.from_json(loaded.to_json()) == loaded
 
 
@@ -344,8 +341,7 @@ def test_optimizer_state_of_every_optimizer_round_trips(tmp_path):
         state = tx.init(players)
         _, state = tx.update(players, state, players, grad_fn=lambda p, i: p)
         store.write(step, pack(state), {})
-        back = unpack(store.read(step), jax.eval_shape(lambda: state))
+        back = unpack(store.read(step), jax.eval_shape(lambda state=state: state))
         assert jax.tree.structure(back) == jax.tree.structure(state), name
         for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(back), strict=True):
             np.testing.assert_array_equal(a, b)
-    assert isinstance(optax.sgd(0.1), optax.GradientTransformation)

@@ -51,7 +51,7 @@ class Probe(NamedTuple):
 
 
 def make_probe(
-    game: Game, *, microbatches: int = 32, samples: int = 256, cross_microbatches: int = 4
+    game: Game, *, microbatches: int = 32, samples: int = 256, cross_microbatches: int = 3
 ) -> Probe:
     """Prepares the measurements of a game.
 
@@ -87,7 +87,7 @@ def make_probe(
         return game.field(players, state, game.sample(key))[0]
 
     def gram(gradients_of: Callable[[Any], tuple], keys) -> tuple:
-        """Per part of the gradient its squared norm if exact, else its microbatches' Gram matrix."""
+        """Per part of the gradient its squared norm if exact, else the batches' Gram matrix."""
         if exact:
             gradients = gradients_of(keys[0])
             parts = [_dot_rows(jax.tree.map(lambda g: g[None], part))[0, 0] for part in gradients]
@@ -153,9 +153,8 @@ def _slope_sampler(game: Game, exact: bool, batch_like: Any, samples: int):
     From the game's own per-sample slopes where it has them, else one sample per minibatch.
     """
     if game.primal_slope is not None and not exact:
-        per_batch = max(
-            (leaf.shape[0] for leaf in jax.tree.leaves(batch_like) if leaf.shape), default=1
-        )
+        sizes = [leaf.shape[0] for leaf in jax.tree.leaves(batch_like) if leaf.shape]
+        per_batch = max(sizes, default=1)
 
         def per_sample(primal, state, direction, key, dual):
             players = PrimalDual(primal, dual)

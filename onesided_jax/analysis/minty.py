@@ -27,7 +27,7 @@ from onesided_jax.runs import Criteria
 
 __all__ = ["MintyTest", "minty_test", "test_steps"]
 
-_NULL_ROWS = 6  # rows and columns of the cross matrix at each random x*
+_CONTROL_ROWS = 5  # checkpoints of the cross matrices in the controls
 _CONTROL_SEED = 2109_14214
 
 
@@ -149,7 +149,7 @@ def minty_test(
 
     key = jax.random.fold_in(jax.random.key(_CONTROL_SEED), run_seed)
     null_key, dual_key = jax.random.split(key)
-    rows = np.unique(np.linspace(0, len(steps) - 1, _NULL_ROWS).round().astype(int))
+    rows = np.unique(np.linspace(0, len(steps) - 1, _CONTROL_ROWS).round().astype(int))
     some_primals, some_duals = _rows(primals, rows), _rows(duals, rows)
     random_targets = _random_targets(null_key, target, first, criteria.random_targets)
     signs = judge(
@@ -158,27 +158,27 @@ def minty_test(
         random_targets,
         _distances(some_primals, random_targets)[..., None] * length[np.ix_(rows, rows)],
     )[-1]
-    null = sign_fractions(signs, off_diagonal[np.ix_(rows, rows)])
+    some_off_diagonal = off_diagonal[np.ix_(rows, rows)]
+    null = sign_fractions(signs, some_off_diagonal)
 
     fresh_dual = None
     if second_target is not None:
         keys = jax.random.split(dual_key, criteria.fresh_duals)
         fresh = jax.vmap(lambda key: game.init(key)[0].dual)(keys)
-        fresh_scale = (
-            distance[:, None]
-            * np.sqrt(np.maximum(probe.primal_norms(primals, fresh, state).value, 0))
-            if probe.exact
-            else np.ones(1)
+        fresh_norms = probe.primal_norms(some_primals, fresh, state) if probe.exact else None
+        fresh_scale = distance[rows, None] * (
+            np.sqrt(np.maximum(fresh_norms.value, 0)) if fresh_norms is not None else 1.0
         )
-        (signs,) = judge(primals, fresh, only_target, fresh_scale)[-1]
-        fresh_dual = sign_fractions(signs.T[:, :, None], keep[:, None])  # one matrix per dual
+        (signs,) = judge(some_primals, fresh, only_target, fresh_scale)[-1]
+        fresh_dual = sign_fractions(signs.T[:, :, None], keep[rows, None])  # one matrix per dual
 
     flipped_dual, flip_exact = None, False
     if game.flip_dual is not None:
-        flipped = jax.vmap(game.flip_dual)(duals)
-        _, (flipped_inner,), _, (flipped_sign,) = judge(primals, flipped, only_target, scale)
-        flipped_dual = sign_fractions(flipped_sign, valid & off_diagonal)
-        flip_exact = bool(np.allclose(flipped_inner, -inner, atol=1e-4 * np.abs(inner).max()))
+        flipped = jax.vmap(game.flip_dual)(some_duals)
+        some = np.ix_(rows, rows)
+        _, (mirrored,), _, (signs,) = judge(some_primals, flipped, only_target, scale[some])
+        flipped_dual = sign_fractions(signs, valid[some] & some_off_diagonal)
+        flip_exact = bool(np.allclose(mirrored, -inner[some], atol=1e-4 * np.abs(inner).max()))
     return MintyTest(
         inner,
         t,

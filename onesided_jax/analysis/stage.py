@@ -68,8 +68,8 @@ def analyze(
       run_or_result: a run directory (path or ``Run``), whose game is rebuilt from its recipe, or a
         ``SweepResult``. In a run directory ``analysis.nc``, ``verdict.json``, ``runs.csv`` and
         ``gradient_norms.csv`` are written.
-      game: the game; needed where there is no recipe to rebuild it from.
-      criteria: thresholds and sample sizes; ``None`` takes those fixed in the recipe before the run.
+      game: the game; needed where there is no recipe.
+      criteria: thresholds and sample sizes; ``None`` takes those fixed in the recipe.
       on_progress: called with a label, and how many of how many parts are done.
 
     Returns:
@@ -164,7 +164,7 @@ def _analyze(
             verdicts += _judge(source, rows, norms, tests, tested, game, probe, criteria)
         dataset = _dataset(source, norms, tests, tested, game, probe)
         datasets.append(dataset.expand_dims(optimizer=[source.label]))
-    combined = xr.concat(
+    combined: Any = xr.concat(
         datasets,
         dim="optimizer",
         join="outer",

@@ -50,8 +50,8 @@ def dcgan(
     Returns:
       ``(generator, discriminator)``. The generator maps latents ``f32[B, latent_dim]`` to images
       ``f32[B, H, W, C]`` in (-1, 1); the discriminator maps images to logits ``f32[B]``. Both
-      have the empty state ``()``. The discriminator's last layer is ``params["head"]``: negating its
-      kernel and bias flips the sign of the logits.
+      have the empty state ``()``. The discriminator's last layer is ``params["head"]``: negating
+      it flips the sign of the logits.
 
     Raises:
       ValueError: no halving is possible, or an argument is out of range.

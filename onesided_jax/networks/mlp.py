@@ -37,7 +37,7 @@ def mlp(
     Returns:
       ``(generator, discriminator)``. The generator maps latents ``f32[B, latent_dim]`` to samples
       ``f32[B, *sample_shape]``; the discriminator maps samples to logits ``f32[B]``. Both have
-      the empty state ``()``.
+      the empty state ``()``; each one's last layer is ``params["head"]``.
 
     Raises:
       ValueError: an argument is out of range.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable
-from numbers import Real
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 
 from onesided_jax.players import PrimalDual
@@ -20,13 +20,15 @@ Put it outside: {right}"""
 _RIGHT = {
     "extragradient": "extragradient(descent_ascent(primal, dual))",
     "amsgrad_eg": "amsgrad_eg(primal_learning_rate, dual_learning_rate)",
-    "descent_ascent": "descent_ascent(primal, dual), with masks inside the players' transformations",
+    "descent_ascent": "descent_ascent(primal, dual), masks inside the players' transformations",
 }
 
 
 def check_number(name: str, value: Any, *, low: float = 0.0, high: float = math.inf) -> None:
-    """Raises ``ValueError`` unless a concrete Python number lies in ``[low, high)`` and is finite."""
-    if isinstance(value, Real) and not (math.isfinite(value) and low <= value < high):
+    """Raises ``ValueError`` unless a concrete number is finite and in ``[low, high)``."""
+    if isinstance(value, (int, float, np.number)) and not (
+        math.isfinite(value) and low <= value < high
+    ):
         bounds = f"{low:g} <= {name}" + (f" < {high:g}" if math.isfinite(high) else " < infinity")
         raise ValueError(f"{name}={value!r}: expected a finite number with {bounds}")
 

@@ -170,4 +170,4 @@ OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformationExtraArgs]] = {
     "amsgrad_xeg": amsgrad_xeg,
     "extra_adam": extra_adam,
 }
-"""Every optimizer by name: ``factory(primal_learning_rate, dual_learning_rate, **hyperparameters)``."""
+"""By name: ``factory(primal_learning_rate, dual_learning_rate, **hyperparameters)``."""

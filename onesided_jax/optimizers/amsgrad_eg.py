@@ -31,7 +31,7 @@ class AmsgradEgState(NamedTuple):
       nu_max: its running maximum; the preconditioner is ``sqrt(nu_max) + eps``.
     """
 
-    count: jax.Array
+    count: Any  # pyright: ignore[reportIncompatibleMethodOverride]
     nu: PrimalDual
     nu_max: PrimalDual
 
@@ -133,6 +133,8 @@ def amsgrad_eg(
         del extra_args
         check_midpoint_arguments("amsgrad_eg", params, grad_fn)
         check_players("amsgrad_eg", params)
+        assert params is not None
+        assert grad_fn is not None
         count = state.count
         next_count = optax.safe_increment(count)
         correction = 1 - b2**next_count if convention == "optax" else 1

@@ -40,7 +40,7 @@ def extragradient(
     extrapolation_state: Literal["carried", "discarded", "separate"] = "carried",
     opaque_mode: bool = True,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Looks one step ahead with ``base``, then steps from where it was with the gradient found there.
+    r"""Looks one step ahead with ``base``, then steps from here with the gradient found there.
 
     Simultaneous descent-ascent spirals out of ``f(x, y) = x y``; extragradient converges. With
     :math:`B_s` one step of ``base`` from state ``s``:
@@ -128,9 +128,10 @@ def extragradient(
 
     def opaque_update(updates, state, params=None, *, grad_fn=None, **extra_args):
         check_midpoint_arguments("extragradient", params, grad_fn)
+        assert grad_fn is not None
         check_not_masked("extragradient", params)
         looked, state = extrapolate(updates, state, params, extra_args)
-        midpoint = optax.apply_updates(params, looked)
+        midpoint: Any = optax.apply_updates(params, looked)  # pyright: ignore[reportArgumentType]
         return commit(grad_fn(midpoint, 0), state, params, extra_args)
 
     def transparent_update(updates, state, params=None, *, grad_fn=None, **extra_args):

@@ -103,7 +103,7 @@ def claims(section: Section) -> list[dict[str, Any]]:
 
 
 def _verdict_grid(verdicts: list[dict[str, Any]]) -> dict[str, Any]:
-    """Many verdicts at a glance: optimizers down, settings across; the constant ones are left out."""
+    """Many verdicts at a glance: optimizers down, settings that vary across."""
     values: dict[str, set[Any]] = {}
     by_optimizer: dict[str, list[dict[str, Any]]] = {}
     for verdict in verdicts:

@@ -88,7 +88,7 @@ def _build_gan(
 
 @contextlib.contextmanager
 def precision(recipe: Recipe | None) -> Iterator[None]:
-    """Switches JAX to a recipe's precision for a block; outside it, or without one, nothing changes."""
+    """Switches JAX to a recipe's precision for a block; without a recipe nothing changes."""
     if recipe is None:
         yield
         return

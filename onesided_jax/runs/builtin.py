@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from onesided_jax.runs.criteria import Criteria
 from onesided_jax.runs.recipe import GameSpec, OptimizerSpec, Recipe
@@ -15,14 +14,11 @@ def _arm(
     name: str,
     primal: Sequence[float] | float,
     dual: Sequence[float] | float,
-    *,
-    label: str = "",
-    options: Mapping[str, Any] | None = None,
     **axes: float,
 ) -> OptimizerSpec:
     rates = {"primal_learning_rate": primal, "dual_learning_rate": dual, **axes}
     values = {k: (v,) if isinstance(v, (int, float)) else tuple(v) for k, v in rates.items()}
-    return OptimizerSpec(name=name, label=label, options=options or {}, axes=values)
+    return OptimizerSpec(name, axes=values)
 
 
 # eps is the theory's delta: of the order of a gradient entry on these games.
@@ -58,8 +54,8 @@ _ALL = (
     _analytic(
         "carousel",
         "carousel",
-        "O1, a game whose answer is known: the one-sided MVI holds at x* = 0, with equality on a ring "
-        "that plain descent cannot leave inwards, and the dual player turns for ever.",
+        "O1, a game whose answer is known: the one-sided MVI holds at x* = 0, with equality on a "
+        "ring that plain descent cannot leave inwards, and the dual player turns for ever.",
     ),
     _analytic(
         "bilinear",
@@ -85,7 +81,7 @@ _ALL = (
         steps=1_500,
         checkpoint_every=50,
         record_every=5,
-        criteria=Criteria(microbatches=16, mvi_samples=128),
+        criteria=Criteria(microbatches=8, mvi_samples=128, mvi_rows=12),
     ),
     Recipe(
         name="mnist-dcgan",

@@ -163,7 +163,7 @@ def unpack(packed: dict[str, Any], like: Any) -> Any:
                 f"{name}: expected {expected.dtype}{list(expected.shape)}, "
                 f"found {array.dtype}{list(array.shape)}"
             )
-        restored.append(jax.random.wrap_key_data(array) if is_key else array)
+        restored.append(jax.random.wrap_key_data(jax.numpy.asarray(array)) if is_key else array)
     return jax.tree_util.tree_unflatten(treedef, restored)
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import importlib.metadata
 import json
+import os
 import platform as host
 import sys
 from collections.abc import Mapping
@@ -69,7 +70,7 @@ class Run:
         return all(last in self.store(cell).steps() for cell in self.cells)
 
 
-def open_run(path: str | Path) -> Run:
+def open_run(path: str | os.PathLike[str]) -> Run:
     """Opens a run directory for reading.
 
     Args:
@@ -109,7 +110,9 @@ def open_run(path: str | Path) -> Run:
     return Run(path, manifest)
 
 
-def create_or_open(path: str | Path, *, plan: Mapping[str, Any], recipe: Recipe | None) -> Run:
+def create_or_open(
+    path: str | os.PathLike[str], *, plan: Mapping[str, Any], recipe: Recipe | None
+) -> Run:
     """Creates a run directory, or opens the one that holds this very run.
 
     Raises:

@@ -167,7 +167,7 @@ def sweep(
     seeds, hyperparameters = _check_runs(seeds, hyperparameters)
     checkpoint_every = steps if checkpoint_every is None else checkpoint_every
     _check_cadence(steps, checkpoint_every, record_every)
-    store = None
+    run = None
     if out is not None:
         plan = plan_of(
             {"sweep": (seeds, hyperparameters)},
@@ -177,11 +177,10 @@ def sweep(
             independent_samples=independent_samples,
         )
         run = create_or_open(out, plan=plan, recipe=None)
-        store = run.store("sweep")
         width = run.manifest["widths"].get("sweep", width)
 
     def on_width(chosen):
-        if out is not None:
+        if run is not None:
             record_width(run, "sweep", chosen)
 
     return run_cell(
@@ -192,7 +191,7 @@ def sweep(
         steps=steps,
         checkpoint_every=checkpoint_every,
         record_every=record_every,
-        store=store,
+        store=None if run is None else run.store("sweep"),
         observers=observers,
         on_chunk=on_chunk,
         on_width=on_width,
@@ -233,7 +232,10 @@ def run_cell(
     width: int | None = None,
 ) -> SweepResult:
     """Runs or continues one cell to its last step; see :func:`sweep` for the arguments."""
-    named = tuple((name, Observer(*pair)) for name, pair in sorted((observers or {}).items()))
+    named = tuple(
+        (name, Observer(init=pair[0], update=pair[1]))
+        for name, pair in sorted((observers or {}).items())
+    )
     compiled = program(
         game.sample, game.field, game.init, make_optimizer, named, independent_samples, record_every
     )

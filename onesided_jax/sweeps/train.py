@@ -56,8 +56,8 @@ def make_train(
 
     Evaluation 0 of a step sees the minibatch of ``fold_in(key_t, 0)``; ``grad_fn(players, i)``
     draws an independent one from ``fold_in(key_t, i + 1)``, as the stochastic guarantee needs
-    (the same minibatch biases extragradient by :math:`-\eta\, E\|\epsilon\|^2` per step). The game's
-    state comes from evaluation 0 only.
+    (the same minibatch biases extragradient by :math:`-\eta\, E\|\epsilon\|^2` per step). The
+    game's state comes from evaluation 0 only.
 
     Args:
       game: what is played.
@@ -99,10 +99,11 @@ def make_train(
             return evaluate(players, i + 1)[0]
 
         F, info = evaluate(train.players, 0)
+        updates: Any
         updates, opt_state = transformation(hyperparameters).update(
             F, train.opt_state, train.players, grad_fn=grad_fn
         )
-        players = optax.apply_updates(train.players, updates)
+        players: Any = optax.apply_updates(train.players, updates)
         after = TrainState(players, info.state, opt_state, train.key, train.step + 1)
         return after, StepInfo(info.losses, F, updates)
 
