@@ -24,11 +24,20 @@ PENALTY = 2.5  # not the default
 EXACT, SINGLE = 1e-12, 1e-5  # float64, float32; relative to the norm of the player's gradient
 EXTREME = 2e-6  # float32, at any logits: performance.md measured 4.4e-7 on another network
 
-HINGE = Loss(  # not one of ours: its rows of exact zeros are the hardest case of the shared pass
-    primal=lambda logits: -logits,
-    real=lambda logits: relu(1 - logits),
-    fake=lambda logits: relu(1 + logits),
-)
+# Not ours, and the hardest cases of the shared pass: the discriminator's slope on a fake sample,
+# by which the generator's is divided, is exactly zero (hinge) or of either sign (least squares).
+THEIRS = {
+    "hinge": Loss(
+        primal=lambda logits: -logits,
+        real=lambda logits: relu(1 - logits),
+        fake=lambda logits: relu(1 + logits),
+    ),
+    "least_squares": Loss(
+        primal=lambda logits: (logits - 1) ** 2,
+        real=lambda logits: (logits - 1) ** 2,
+        fake=lambda logits: logits**2,
+    ),
+}
 
 
 # Compiles twice as fast; the MLPs in single precision run what users run.
@@ -77,18 +86,23 @@ def hinge(D, batch, fake):
     return -jnp.mean(D(fake)), jnp.mean(relu(1 - D(batch.real))) + jnp.mean(relu(1 + D(fake)))
 
 
+def least_squares(D, batch, fake):
+    return jnp.mean((D(fake) - 1) ** 2), jnp.mean((D(batch.real) - 1) ** 2 + D(fake) ** 2)
+
+
 DEFINITIONS = {
     "minimax": minimax,
     "non_saturating": non_saturating,
     "wasserstein_gp": wasserstein_gp,
     "hinge": hinge,
+    "least_squares": least_squares,
 }
-CASES = list(itertools.product(sorted(NETWORKS), DEFINITIONS))
+CASES = [("mlp", "hinge"), ("mlp", "least_squares"), *itertools.product(sorted(NETWORKS), LOSSES)]
 SHARED = [name for name in DEFINITIONS if name != "wasserstein_gp"]
 
 
 def test_every_loss_has_a_definition():
-    assert set(DEFINITIONS) == {*LOSSES, "hinge"}
+    assert set(DEFINITIONS) == {*LOSSES, *THEIRS}
 
 
 def build(network, loss, /, **options):
@@ -96,7 +110,7 @@ def build(network, loss, /, **options):
     defaults = {
         "generator": generator,
         "discriminator": discriminator,
-        "loss": HINGE if loss == "hinge" else loss,
+        "loss": THEIRS.get(loss, loss),
         "data": data,
         "batch_size": B,
         "latent_dim": LATENT,
@@ -189,7 +203,7 @@ def evaluated(network, loss):
     @quick
     def expected(players, batch):
         F, losses = separate(network, loss, players, batch)
-        of_samples = (HINGE if loss == "hinge" else LOSSES[loss]).primal
+        of_samples = {**LOSSES, **THEIRS}[loss].primal
         samples = jax.jvp(
             lambda x: of_samples(_logits(network, PrimalDual(x, players.dual), batch.latent)),
             (players.primal,),
@@ -346,8 +360,10 @@ def test_single_precision_at_any_logits(network, loss):
     game = build(network, loss)
     players, batch, _ = singles(drawn(network))
     batch = minibatch(loss, batch)
-    # A flat critic's gradient norm underflows when squared: see the dead critic above.
-    table = [row for row in LOGITS if loss != "wasserstein_gp" or row[0] >= 1e-4]
+    # A flat critic's squared gradient norm underflows (see the dead critic above), and so does
+    # its slope times a cotangent that vanishes where the logits do: 1e-20 squared.
+    flat = loss not in ("wasserstein_gp", "least_squares")
+    table = [row for row in LOGITS if flat or row[0] >= 1e-4]
 
     @(jax.jit if network == "mlp" else quick)
     @jax.vmap

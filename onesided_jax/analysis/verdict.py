@@ -530,7 +530,8 @@ def _all(holds: list[Holds]) -> Holds:
 def _span(interval: Interval) -> str:
     if math.isnan(interval.mean):
         return "unknown"
-    return f"{interval.mean:.3g} [{interval.low:.3g}, {interval.high:.3g}]"
+    limits = f" [{interval.low:.3g}, {interval.high:.3g}]" if not math.isnan(interval.low) else ""
+    return f"{interval.mean:.3g}{limits}"
 
 
 def _json(value: Any) -> Any:

@@ -55,6 +55,9 @@ def _steps(ds: xr.Dataset, dimension: str) -> np.ndarray:
     return np.asarray(ds[dimension].values)
 
 
+_FADED = 0.4  # weight of the colour where an entry is shown but not judged
+
+
 def mvi(section: Section, cells: list[Cell]) -> Figure | None:
     """Cosine of x_s - x* and the primal gradient at (x_s, y_t), over pairs of checkpoints."""
     ds = section.dataset
@@ -66,20 +69,23 @@ def mvi(section: Section, cells: list[Cell]) -> Figure | None:
         if cosine is None or not np.isfinite(cosine).any():
             continue
         valid, sign = _matrix(ds, "mvi_valid", panel), _matrix(ds, "mvi_sign", panel)
-        measured = np.isfinite(cosine) if valid is None else (valid == 1) & np.isfinite(cosine)
+        measured = np.isfinite(cosine)
+        judged = measured if valid is None else (valid == 1) & measured
         unsure = np.zeros_like(measured) if sign is None else measured & (sign == 0)
-        shown.append((panel, cosine, measured, unsure))
+        shown.append((panel, cosine, measured, judged, unsure))
     if not shown:
         return None
-    finite = np.concatenate([np.abs(c[m]) for _, c, m, _ in shown])
+    finite = np.concatenate([np.abs(c[m]) for _, c, m, *_ in shown])
     reach = float(np.percentile(finite, 99)) if finite.size else 0.0
     colours = ScalarMappable(Normalize(-(reach or 1.0), reach or 1.0), mpl.colormaps[_DIVERGING])
     rows, columns = _steps(ds, "row"), _steps(ds, "column")
     columns_shown = panel_columns(cells, [panel for panel, *_ in shown])
     figure, axes = panels(len(shown), square=1.5, columns=columns_shown)
-    for ax, (panel, cosine, measured, unsure) in zip(axes, shown, strict=True):
+    for ax, (panel, cosine, measured, judged, unsure) in zip(axes, shown, strict=True):
         heading(ax, panel.optimizer, panel.title)
         picture = np.array(colours.to_rgba(np.where(measured, cosine, 0)))[..., :3]
+        left_out = measured & ~judged
+        picture[left_out] = _FADED * picture[left_out] + (1 - _FADED) * np.array(to_rgb(VOID))
         picture[~measured] = to_rgb(VOID)
         ax.imshow(picture, origin="lower", aspect="equal", interpolation="nearest")
         s, t = np.nonzero(unsure)
@@ -98,8 +104,10 @@ def mvi(section: Section, cells: list[Cell]) -> Figure | None:
     handles: list[Artist] = [
         Line2D([], [], color=INK, marker=".", ms=4, ls="", label="sign not significant")
     ]
-    if not all(m.all() for _, _, m, _ in shown):
-        handles.append(Patch(facecolor=VOID, label="not evaluated (too close to x*, or U < 2 se)"))
+    if any((m & ~j).any() for _, _, m, j, _ in shown):
+        handles.append(Patch(facecolor=VOID, alpha=0.6, label="faded: not judged, too close to x*"))
+    if not all(m.all() for _, _, m, *_ in shown):
+        handles.append(Patch(facecolor=VOID, label="gradient below its noise (U < 2 se)"))
     draw_legend(figure, handles)
     return finish(figure)
 

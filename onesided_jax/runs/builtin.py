@@ -23,7 +23,7 @@ def _arm(
 
 # eps is the theory's delta: of the order of a gradient entry on these games.
 _THEORY = {"b2": 0.99, "eps": 0.5}
-_RATES = ((0.01, 0.015, 0.02), (0.2, 0.6, 2.0))
+_RATES = ((0.015, 0.0125, 0.01), (2.0, 0.6, 0.2))
 _THEORY_ARMS = (
     _arm("amsgrad", *_RATES, b1=0.0, **_THEORY),
     _arm("amsgrad_eg", *_RATES, **_THEORY),
