@@ -382,11 +382,18 @@ def test_float32_agrees_with_float64_and_keeps_its_dtype(name, x64):
     game = make_game(name)
     x, y = (z.astype(np.float32) for z in points(name, 500))
     F32, info32 = jax.jit(jax.vmap(lambda x, y: game.field(PrimalDual(x, y), (), ())))(x, y)
-    assert {leaf.dtype for leaf in jax.tree.leaves((F32, info32.losses))} == {np.dtype("float32")}
+    assert F32.primal.dtype == F32.dual.dtype == jnp.float32
     F64, losses64 = evaluate(game, x.astype(np.float64), y.astype(np.float64))
     pairs = jax.tree.leaves((F32, info32.losses)), jax.tree.leaves((F64, losses64))
     for low, high in zip(*pairs, strict=True):
         np.testing.assert_allclose(low, high, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [("bilinear"), "carousel", "moving_target", "stick_slip"])
+def test_losses_of_float32_players_are_float32_in_x64_mode(name, x64):
+    players = jax.tree.map(lambda z: z.astype(jnp.float32), start(name))
+    _, info = jax.eval_shape(make_game(name).field, players, (), ())
+    assert info.losses.primal.dtype == info.losses.dual.dtype == jnp.float32
 
 
 @NAMES

@@ -53,10 +53,9 @@ def carousel(*, c: float = 1.25, omega: float = 3.0, mu: float = 0.5, radius: fl
     References:
       This project (docs/theory).
     """
-    _require(c > 1, f"c={c!r}: expected c > 1")
-    _require(omega > 1, f"omega={omega!r}: expected omega > 1")
-    _require(mu >= 0, f"mu={mu!r}: expected mu >= 0")
-    _require(radius > 1, f"radius={radius!r}: expected radius > 1")
+    for name, value in (("c", c), ("omega", omega), ("radius", radius)):
+        _require_number(name, value, "> 1", lambda value: value > 1)
+    _require_number("mu", mu, ">= 0", lambda value: value >= 0)
 
     def objective(x, y):
         # Polynomial form of the formula above: smooth at x = 0, no arctan.
@@ -81,7 +80,8 @@ def carousel(*, c: float = 1.25, omega: float = 3.0, mu: float = 0.5, radius: fl
             dual_solution=None,
             one_sided_mvi=True,
             mvi=False,
-            lipschitz_xx=18.0,
+            # The hub's radial curvature where it meets the ring, and the wall's beyond the ring.
+            lipschitz_xx=max(8 * (c + 1), mu + 4 / radius**2),
             lipschitz_xy=2.18,
         ),
     )
@@ -108,7 +108,8 @@ def bilinear(*, dim: int = 4) -> Game:
       >>> game.facts.mvi, game.facts.one_sided_mvi
       (True, False)
     """
-    _require(dim >= 1, f"dim={dim!r}: expected dim >= 1")
+    if isinstance(dim, bool) or not isinstance(dim, int) or dim < 1:
+        raise ValueError(f"dim={dim!r}: expected an integer >= 1")
     # Orthogonal factors from a fixed seed: the same matrix for every run of a sweep.
     left, right = (
         np.linalg.qr(normal)[0] for normal in np.random.default_rng(0).normal(size=(2, dim, dim))
@@ -119,7 +120,7 @@ def bilinear(*, dim: int = 4) -> Game:
         return PrimalDual(*jax.random.normal(key, (2, dim)))
 
     return _deterministic(
-        lambda x, y: x @ matrix @ y,
+        lambda x, y: x @ jnp.asarray(matrix, x.dtype) @ y,
         start,
         GameFacts(
             primal_solution=np.zeros(dim),
@@ -144,11 +145,15 @@ def moving_target(*, omega: float = 2.0) -> Game:
     Returns:
       A deterministic game, primal ``f[2]``, dual ``f[1]``; starts standard normal.
 
+    Raises:
+      ValueError: if ``omega`` is not a finite number.
+
     Example:
       >>> from onesided_jax import games
       >>> games.moving_target().facts.one_sided_mvi
       False
     """
+    _require_number("omega", omega)
 
     def objective(x, y):
         target = jnp.stack([jnp.cos(y[0]), jnp.sin(y[0])])
@@ -167,24 +172,31 @@ def stick_slip(
 
     Args:
       kappa: curvature of the well.
-      amplitude: ``A``, height of the travelling wave.
-      k: its wave number.
+      amplitude: ``A``, height of the travelling wave, not 0.
+      k: its wave number, not 0.
       omega: the wind that drives the dual.
 
     Returns:
       A deterministic game, primal ``f[1]``, dual ``f[1]``; starts standard normal.
+
+    Raises:
+      ValueError: for a parameter that is not a finite number, or 0 where it must not be.
 
     Example:
       >>> from onesided_jax import games
       >>> games.stick_slip().facts.lipschitz_xx
       20.0
     """
+    _require_number("kappa", kappa)
+    _require_number("amplitude", amplitude, "other than 0", bool)
+    _require_number("k", k, "other than 0", bool)
+    _require_number("omega", omega)
 
     def objective(x, y):
         wave = amplitude * jnp.cos(k * x[0] - y[0])
         return 0.5 * kappa * x[0] ** 2 + wave + omega * y[0]
 
-    facts = _no_solution(kappa + amplitude * k**2, amplitude * k)
+    facts = _no_solution(abs(kappa) + abs(amplitude) * k**2, abs(amplitude * k))
     return _deterministic(objective, _normal_start(1, 1), facts)
 
 
@@ -232,9 +244,16 @@ def _near(word: str, choices) -> str:
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ValueError(message)
+def _require_number(
+    name: str,
+    value: Any,
+    expected: str = "",
+    holds: Callable[[Any], bool] = lambda value: True,
+) -> None:
+    """Raises ``ValueError`` unless ``value`` is a finite number of which ``holds`` is true."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not (number and math.isfinite(value) and holds(value)):
+        raise ValueError(f"{name}={value!r}: expected a finite number {expected}".rstrip())
 
 
 def _deterministic(objective, start, facts: GameFacts) -> Game:

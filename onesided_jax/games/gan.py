@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -96,15 +97,12 @@ def gan(
     """
     loss = find_loss(loss)
     draw = _sampler(data)
-    for name, network in (("generator", generator), ("discriminator", discriminator)):
-        if not (callable(getattr(network, "init", None)) and hasattr(network, "apply")):
-            raise TypeError(
-                f"{name}: expected a Network(init, apply), got {type(network).__name__}"
-            )
+    _check_network("generator", generator)
+    dual_shapes = _check_network("discriminator", discriminator)
     for name, size in (("batch_size", batch_size), ("latent_dim", latent_dim)):
-        if size < 1:
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise ValueError(f"{name}={size!r}: expected an integer >= 1")
-    if not gradient_penalty >= 0:
+    if not 0 <= gradient_penalty < math.inf:
         raise ValueError(f"gradient_penalty={gradient_penalty!r}: expected a number >= 0")
 
     def init(key):
@@ -120,8 +118,10 @@ def gan(
         real_key, latent_key, mix_key = jax.random.split(key, 3)
         return GanBatch(
             real=draw(real_key, batch_size),
-            latent=jax.random.normal(latent_key, (batch_size, latent_dim)),
-            mix=jax.random.uniform(mix_key, (batch_size,)) if loss.gradient_penalty else (),
+            latent=jax.random.normal(latent_key, (batch_size, latent_dim), jnp.float32),
+            mix=jax.random.uniform(mix_key, (batch_size,), jnp.float32)
+            if loss.gradient_penalty
+            else (),
         )
 
     def field(players, state, batch):
@@ -131,17 +131,17 @@ def gan(
         fake, pull_to_generator, generator_state = jax.vjp(
             generate_fake, players.primal, has_aux=True
         )
-        coupled = bool(jax.tree.leaves(state.dual))
-        gradients = _separate_gradients if coupled or loss.gradient_penalty else _shared_gradients
+        shared = not (loss.gradient_penalty or _couples_or_underflows(players.dual, state.dual))
+        gradients = _shared_gradients if shared else _separate_gradients
         losses, grad_fake, grad_dual, discriminator_state = gradients(
             discriminator, loss, gradient_penalty, players.dual, state.dual, batch, fake
         )
-        (grad_primal,) = pull_to_generator(grad_fake)
+        (grad_primal,) = pull_to_generator(grad_fake.astype(fake.dtype))
         new_state = PrimalDual(generator_state, discriminator_state)
         return PrimalDual(grad_primal, grad_dual), GameInfo(losses, new_state)
 
     def generate(players, state, key, n):
-        latent = jax.random.normal(key, (n, latent_dim))
+        latent = jax.random.normal(key, (n, latent_dim), jnp.float32)
         return generator.apply(players.primal, state.primal, latent, train=False)[0]
 
     def primal_slope(players, state, direction, batch):
@@ -159,7 +159,6 @@ def gan(
     def flip_dual(dual):
         return {**dual, head: jax.tree.map(lambda leaf: -leaf, dual[head])}
 
-    dual_shapes = jax.eval_shape(discriminator.init, jax.random.key(0))[0]
     has_head = isinstance(dual_shapes, dict) and head in dual_shapes
     return Game(
         init=init,
@@ -183,6 +182,7 @@ def _shared_gradients(discriminator, loss, _, params, state, batch, fake):
         params,
         jnp.concatenate([batch.real, fake]),
     )
+    _check_logits(logits, 2 * size)
     real_logits, fake_logits = logits[:size], logits[size:]
     real_loss, real_cotangent = _value_and_slope(loss.real, real_logits)
     fake_loss, fake_cotangent = _value_and_slope(loss.fake, fake_logits)
@@ -203,6 +203,7 @@ def _separate_gradients(discriminator, loss, weight, params, state, batch, fake)
     def dual_loss(params):
         real_logits, new_state = discriminator.apply(params, state, batch.real, train=True)
         fake_logits, new_state = discriminator.apply(params, new_state, fake, train=True)
+        _check_logits(fake_logits, fake.shape[0])
         value = jnp.mean(loss.real(real_logits)) + jnp.mean(loss.fake(fake_logits))
         if loss.gradient_penalty:
             value += weight * _gradient_penalty(discriminator, params, state, batch, fake)
@@ -234,6 +235,36 @@ def _value_and_slope(
     """Per-sample losses and the derivative of their mean with respect to each logit."""
     value, pull = jax.vjp(function, logits)
     return value, pull(jnp.full_like(value, 1 / logits.shape[0]))[0]
+
+
+def _couples_or_underflows(params: Any, state: Any) -> bool:
+    """Whether the shared backward pass would not be exact.
+
+    A network with state couples its samples (BatchNorm); float16 cannot hold the floor.
+    """
+    half = any(leaf.dtype == jnp.float16 for leaf in jax.tree.leaves(params))
+    return half or bool(jax.tree.leaves(state))
+
+
+def _check_network(name: str, network: Any) -> Any:
+    """The abstract params of a network; ``TypeError`` if it is not a pair of pure functions."""
+    try:
+        params, _ = jax.eval_shape(network.init, jax.random.key(0))
+        if not callable(network.apply):
+            raise TypeError("apply cannot be called")
+    except Exception as error:
+        raise TypeError(
+            f"{name}: expected a Network(init, apply), got {type(network).__name__}; "
+            "networks.from_nnx and networks.from_linen make one of a flax module"
+        ) from error
+    return params
+
+
+def _check_logits(logits: jax.Array, size: int) -> None:
+    if logits.shape != (size,):
+        raise ValueError(
+            f"discriminator: expected logits of shape ({size},), one a sample, got {logits.shape}"
+        )
 
 
 def _sampler(data: Any) -> Callable[[PRNGKey, int], ArrayTree]:

@@ -63,7 +63,7 @@ def find_loss(loss: str | Loss) -> Loss:
     """Looks a loss up by name; a ``Loss`` passes through."""
     if isinstance(loss, Loss):
         return loss
-    if loss not in LOSSES:
+    if not isinstance(loss, str) or loss not in LOSSES:
         near = difflib.get_close_matches(str(loss), list(LOSSES), n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise ValueError(f"loss={loss!r}: expected a Loss or one of {sorted(LOSSES)}{hint}")

@@ -94,7 +94,7 @@ def amsgrad_eg(
       >>> import optax
       >>> from onesided_jax import PrimalDual, amsgrad_eg
       >>> field = lambda z, i: PrimalDual(z.dual, -z.primal)  # f(x, y) = x * y
-      >>> tx = amsgrad_eg(0.5, 0.5, eps=0.5)
+      >>> tx = amsgrad_eg(0.7, 0.7, eps=0.5)
       >>> players = PrimalDual(1.0, 1.0)
       >>> state = tx.init(players)
       >>> for _ in range(100):
