@@ -389,7 +389,7 @@ def test_float32_agrees_with_float64_and_keeps_its_dtype(name, x64):
         np.testing.assert_allclose(low, high, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [("bilinear"), "carousel", "moving_target", "stick_slip"])
+@NAMES
 def test_losses_of_float32_players_are_float32_in_x64_mode(name, x64):
     players = jax.tree.map(lambda z: z.astype(jnp.float32), start(name))
     _, info = jax.eval_shape(make_game(name).field, players, (), ())

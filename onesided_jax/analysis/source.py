@@ -13,7 +13,7 @@ from onesided_jax.games import Game
 from onesided_jax.players import ArrayTree, PrimalDual
 from onesided_jax.runs import Criteria, DamagedCheckpointError, Run, unpack
 
-__all__ = ["Snapshot", "Source", "from_result", "from_run"]
+__all__ = ["Snapshot", "Source", "criteria_of", "from_result", "from_run", "pick_run"]
 
 _CACHE_BYTES = 2**31  # snapshots kept in memory; beyond it they are read again
 
@@ -136,6 +136,11 @@ def from_result(result: Any, *, label: str = "sweep") -> Source:
         constant_rates=np.ones(runs, bool),
         damaged=[],
     )
+
+
+def pick_run(tree: ArrayTree, run: int) -> ArrayTree:
+    """One run of a tree whose leaves have a leading run axis, as host arrays."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[run], tree)
 
 
 def criteria_of(run: Run) -> Criteria:

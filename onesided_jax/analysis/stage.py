@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -17,13 +18,19 @@ import xarray as xr
 from onesided_jax.analysis.estimators import TINY, SquaredNorm, cross_regions
 from onesided_jax.analysis.measure import Probe, make_probe
 from onesided_jax.analysis.minty import MintyTest, minty_test, test_steps
-from onesided_jax.analysis.source import Source, criteria_of, from_result, from_run
+from onesided_jax.analysis.source import (
+    Source,
+    criteria_of,
+    from_result,
+    from_run,
+    pick_run,
+)
+from onesided_jax.analysis.tables import norm_table, run_table, to_dataset
 from onesided_jax.analysis.verdict import (
     SignFractions,
     Verdict,
     one_sided_convergence,
     one_sided_mvi,
-    sign_fractions,
 )
 from onesided_jax.games import Game
 from onesided_jax.players import PrimalDual
@@ -31,9 +38,6 @@ from onesided_jax.runs import Criteria, Run, build_game, open_run, precision
 
 __all__ = ["Analysis", "analyze", "generate", "load_analysis"]
 
-REGIONS = ("diagonal", "near", "newer_dual", "older_dual", "off_diagonal")
-CONTROLS = ("random x*", "fresh dual", "flipped dual")
-_SAMPLES, _SAMPLE_RUNS = 64, 4
 _FILES = ("analysis.nc", "verdict.json", "runs.csv", "gradient_norms.csv")
 
 
@@ -162,7 +166,7 @@ def _analyze(
             notes.append(f"{source.label}: no one-sided MVI test (too few checkpoints or runs)")
         for rows in _groups(source):
             verdicts += _judge(source, rows, norms, tests, tested, game, probe, criteria)
-        dataset = _dataset(source, norms, tests, tested, game, probe)
+        dataset = to_dataset(source, norms, tests, tested, game)
         datasets.append(dataset.expand_dims(optimizer=[source.label]))
     combined: Any = xr.concat(
         datasets,
@@ -216,7 +220,7 @@ def _minty_tests(
     tests = {}
     for i, run in enumerate(alive):
         tell("one-sided MVI", i, len(alive))
-        pick = _picker(run)
+        pick = functools.partial(pick_run, run=run)
         target, second = known, None
         if known is None:
             target = pick(last.players.primal)
@@ -239,10 +243,6 @@ def _minty_tests(
         )
     tell("one-sided MVI", len(alive), len(alive))
     return tests, tested
-
-
-def _picker(run: int) -> Callable[[Any], Any]:
-    return lambda tree: jax.tree.map(lambda leaf: np.asarray(leaf)[run], tree)
 
 
 def _groups(source: Source) -> Iterator[np.ndarray]:
@@ -312,122 +312,6 @@ def _stacked(fractions: list[SignFractions]) -> SignFractions:
     return SignFractions(*(np.stack(field) for field in zip(*fractions, strict=True)))
 
 
-def _dataset(
-    source: Source,
-    norms: PrimalDual,
-    tests: dict[int, MintyTest],
-    tested: list[int],
-    game: Game,
-    probe: Probe,
-) -> xr.Dataset:
-    players = ["primal", "dual"]
-    run = np.arange(len(source.seeds))
-    variables: dict[str, Any] = {
-        "seed": ("run", source.seeds.astype(float)),
-        "diverged_at": ("run", source.diverged_at.astype(float)),
-        "constant_rates": ("run", source.constant_rates.astype(float)),
-        **{f"hp_{name}": ("run", values) for name, values in source.hyperparameters.items()},
-    }
-    for name, field in (("", "value"), ("_se", "standard_error"), ("_noise", "noise_trace")):
-        stacked = np.stack([getattr(player, field) for player in norms], axis=-1)
-        variables[f"gradient_norm_sq{name}"] = (("run", "step", "player"), stacked)
-    if source.metrics:
-        for name, key in (("loss", "loss"), ("minibatch_gradient_norm", "gradient_norm")):
-            stacked = np.stack([source.metrics[f"{key}_{player}"] for player in players], axis=-1)
-            variables[name] = (("run", "record", "player"), stacked.astype(float))
-    coordinates: dict[str, Any] = {"run": run, "step": source.steps, "player": players}
-    if source.metrics:
-        records = next(iter(source.metrics.values())).shape[1]
-        coordinates["record"] = source.record_every * np.arange(1, records + 1)
-    dataset = xr.Dataset(variables, coordinates)
-    if tests:
-        dataset = dataset.merge(_minty_dataset(tests, tested))
-    return dataset.merge(_pictures(source, game, probe))
-
-
-def _minty_dataset(tests: dict[int, MintyTest], tested: list[int]) -> xr.Dataset:
-    matrices = ("mvi_run", "row", "column")
-    regions = cross_regions(tested, tested)
-    every = list(tests.values())
-
-    def stack(name: str) -> np.ndarray:
-        return np.stack([np.asarray(getattr(test, name), float) for test in every])
-
-    fractions = [
-        [sign_fractions(t.sign, t.valid & regions[region]) for region in REGIONS] for t in every
-    ]
-    return xr.Dataset(
-        {
-            "mvi_inner": (matrices, stack("inner")),
-            "mvi_t": (matrices, stack("t")),
-            "mvi_cosine": (matrices, stack("cosine")),
-            "mvi_sign": (matrices, stack("sign")),
-            "mvi_valid": (matrices, stack("valid")),
-            "mvi_fraction_negative": (
-                ("mvi_run", "region"),
-                np.array([[float(f.negative) for f in row] for row in fractions]),
-            ),
-            "mvi_fraction_positive": (
-                ("mvi_run", "region"),
-                np.array([[float(f.positive) for f in row] for row in fractions]),
-            ),
-            "mvi_control": (
-                ("mvi_run", "control"),
-                np.array(
-                    [
-                        [
-                            np.nan if f is None else float(np.mean(f.negative))
-                            for f in (test.null, test.fresh_dual, test.flipped_dual)
-                        ]
-                        for test in every
-                    ]
-                ),
-            ),
-            "mvi_flip_exact": ("mvi_run", np.array([float(t.flip_exact) for t in every])),
-            "necessary": (("mvi_run", "column"), stack("necessary")),
-            "dominance": ("mvi_run", np.array([test.dominance for test in every])),
-        },
-        {
-            "mvi_run": list(tests),
-            "row_step": ("row", tested),
-            "column_step": ("column", tested),
-            "region": list(REGIONS),
-            "control": list(CONTROLS),
-        },
-    )
-
-
-def _pictures(source: Source, game: Game, probe: Probe) -> xr.Dataset:
-    """Samples of a GAN's generators, or the primal paths of a small analytic game."""
-    last = source.snapshot(source.steps[-1])
-    if game.generate is not None:
-        alive = [r for r in range(len(source.seeds)) if source.diverged_at[r] < 0][:_SAMPLE_RUNS]
-        if not alive:
-            return xr.Dataset()
-        draw = jax.jit(lambda p, s: game.generate(p, s, jax.random.key(0), _SAMPLES))  # pyright: ignore[reportOptionalCall]
-        samples = np.stack(
-            [np.asarray(draw(_picker(r)(last.players), _picker(r)(last.state))) for r in alive]
-        )
-        coordinates = {"sample_run": alive}
-        if samples.ndim == 5:
-            pixels = np.clip((samples + 1) * 127.5, 0, 255).round().astype(np.uint8)
-            dims = ("sample_run", "sample", "height", "width", "channel")
-            return xr.Dataset({"samples": (dims, pixels)}, coordinates)
-        if samples.ndim == 3 and samples.shape[-1] == 2:
-            dims = ("sample_run", "sample", "coordinate")
-            return xr.Dataset({"points": (dims, samples)}, coordinates)
-        return xr.Dataset()
-    primal = last.players.primal
-    if isinstance(primal, np.ndarray) and primal.ndim == 2 and primal.shape[1] <= 2:
-        path = np.stack(
-            [np.asarray(source.snapshot(s).players.primal) for s in source.steps], axis=1
-        )
-        dims = ("path_run", "step", "primal_coordinate")
-        coordinates = {"path_run": np.arange(len(path)), "step": source.steps}
-        return xr.Dataset({"path": (dims, path)}, coordinates)
-    return xr.Dataset()
-
-
 def generate(run: Run, *, count: int, seed: int = 0) -> Iterator[tuple[str, int, int, np.ndarray]]:
     """Samples of every generator at its newest readable checkpoint.
 
@@ -455,7 +339,7 @@ def generate(run: Run, *, count: int, seed: int = 0) -> Iterator[tuple[str, int,
             source = from_run(run, cell, game)
             last = source.snapshot(source.steps[-1])
             for index in range(len(source.seeds)):
-                pick = _picker(index)
+                pick = functools.partial(pick_run, run=index)
                 yield (
                     cell,
                     index,
@@ -471,22 +355,7 @@ def _write(run: Run, analysis: Analysis) -> None:
         analysis.dataset.to_netcdf(new / "analysis.nc", engine="h5netcdf")
         verdicts = [verdict.to_json() for verdict in analysis.verdicts]
         (new / "verdict.json").write_text(json.dumps(verdicts, indent=2, allow_nan=False) + "\n")
-        _tidy_norms(analysis.dataset).to_csv(new / "gradient_norms.csv", index=False)
-        _run_table(analysis.dataset).to_csv(new / "runs.csv", index=False)
+        norm_table(analysis.dataset).to_csv(new / "gradient_norms.csv", index=False)
+        run_table(analysis.dataset).to_csv(new / "runs.csv", index=False)
         for name in _FILES:
             shutil.move(new / name, run.path / name)
-
-
-def _tidy_norms(dataset: xr.Dataset) -> Any:
-    names = ["gradient_norm_sq", "gradient_norm_sq_se"]
-    return dataset[names].to_dataframe().reset_index().dropna(subset=names[:1])
-
-
-def _run_table(dataset: xr.Dataset) -> Any:
-    names = [n for n in dataset if n in ("seed", "diverged_at") or str(n).startswith("hp_")]
-    table = dataset[names]
-    for player in ("primal", "dual"):
-        table[f"final_gradient_norm_sq_{player}"] = (
-            dataset["gradient_norm_sq"].sel(player=player, drop=True).isel(step=-1, drop=True)
-        )
-    return table.to_dataframe().reset_index().dropna(subset=["seed"])

@@ -78,10 +78,10 @@ _ALL = (
             _arm("amsgrad_xeg", 1e-3, 1e-3, **_NETWORK),
         ),
         seeds=(0,),
-        steps=1_500,
-        checkpoint_every=50,
+        steps=1_200,
+        checkpoint_every=40,
         record_every=5,
-        criteria=Criteria(microbatches=8, mvi_samples=128, mvi_rows=12),
+        criteria=Criteria(microbatches=8, mvi_samples=128, mvi_rows=10),
     ),
     Recipe(
         name="mnist-dcgan",
