@@ -438,7 +438,6 @@ class HalfInside(nnx.Module):
         return self.head(x)[:, 0]
 
 
-@pytest.mark.xfail(strict=True, reason="games.gan looks at the params' dtype, not the logits'")
 def test_float16_logits_of_float32_params_get_their_gradient():
     networks = {**quadratic_networks(), "discriminator": from_nnx(lambda rngs: HalfInside(rngs))}
     game = build("mlp", "non_saturating", **networks)

@@ -28,6 +28,7 @@ def carousel(*, c: float = 1.25, omega: float = 3.0, mu: float = 0.5, radius: fl
     with :math:`\rho(s) = 2s - s^2` for :math:`s \le 1` and 1 beyond. The one-sided MVI holds at
     ``x* = 0``, with equality on the ring :math:`1 \le r \le R`, where plain descent is carried
     outwards for every step size. :math:`|\nabla_y f| \ge \omega - 1` everywhere: no ``y*``, no MVI.
+    The phase ``y`` grows without end: train long runs in float64.
 
     Args:
       c: offset, ``> 1``.
@@ -167,8 +168,8 @@ def stick_slip(
 ) -> Game:
     r"""N1: :math:`f(x, y) = \tfrac\kappa2 x^2 + A\cos(kx - y) + \omega y`.
 
-    A negative control: the sign of the primal gradient flips with ``y`` near any ``x``, so no
-    ``x*`` satisfies the one-sided MVI.
+    A negative control: for ``|x| < |A k / kappa|`` the sign of the primal gradient flips with
+    ``y``, so no ``x*`` satisfies the one-sided MVI.
 
     Args:
       kappa: curvature of the well.

@@ -52,7 +52,13 @@ def gan(
     shared: one generator pass, and, if the discriminator treats its samples independently (it
     has no state such as BatchNorm's) and there is no gradient penalty, one discriminator pass over
     real and generated samples and one backward pass for both players. Otherwise each player gets
-    a backward pass of its own; real and generated samples are then normalised apart.
+    a backward pass of its own; real and generated samples are then normalised apart, and the
+    discriminator's state advances on the real ones first. A discriminator that couples its samples
+    *without* having state (minibatch statistics that are not stored) must not be used: the shared
+    pass cannot see it. In half precision use bfloat16, not float16.
+
+    For ``minimax`` the primal loss leaves ``E log sigmoid(D(real))`` out, which does not depend on
+    the generator; the field is zero-sum, the two reported losses do not add up to zero.
 
     Args:
       generator: a :class:`onesided_jax.networks.Network`, or anything with its two functions
@@ -170,7 +176,7 @@ def gan(
     )
 
 
-def _shared_gradients(discriminator, loss, _, params, state, batch, fake):
+def _shared_gradients(discriminator, loss, weight, params, state, batch, fake):
     """One discriminator pass and one backward pass for both players.
 
     Exact because rows do not interact: row ``i`` of the input gradient is linear in the cotangent
@@ -183,6 +189,8 @@ def _shared_gradients(discriminator, loss, _, params, state, batch, fake):
         jnp.concatenate([batch.real, fake]),
     )
     _check_logits(logits, 2 * size)
+    if logits.dtype == jnp.float16:  # it cannot hold the floor; the quotient would be 0 / 0
+        return _separate_gradients(discriminator, loss, weight, params, state, batch, fake)
     real_logits, fake_logits = logits[:size], logits[size:]
     real_loss, real_cotangent = _value_and_slope(loss.real, real_logits)
     fake_loss, fake_cotangent = _value_and_slope(loss.fake, fake_logits)
