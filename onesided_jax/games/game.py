@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -32,8 +33,19 @@ class GameFacts(NamedTuple):
       dual_solution: ``y*`` of the (two-sided) MVI together with ``primal_solution``.
       one_sided_mvi: whether ``<x - x*, grad_x f(x, y)> >= 0`` for all ``x, y``.
       mvi: whether ``<z - z*, F(z)> >= 0`` for all ``z``.
-      lipschitz_xx: bound on the Hessian block ``||grad_xx f||``.
-      lipschitz_xy: bound on ``||grad_xy f||``.
+      lipschitz_xx: bound on the Hessian block ``||grad_xx f||`` on the box.
+      lipschitz_xy: bound on ``||grad_xy f||`` on the box.
+      lipschitz: joint Lipschitz constant of ``F`` on the box.
+      box: the constants hold where every ``|z_i| <= box``; infinity: everywhere.
+      dual_one_sided_mvi: whether ``<y - y*, -grad_y f(x, y)> >= 0`` for all ``x, y``, for some
+        ``y*``.
+      monotone: whether ``<z - z', F(z) - F(z')> >= 0`` for all ``z, z'``.
+      weak_mvi: a ``rho`` with ``<z - z*, F(z)> >= -rho/2 ||F(z)||^2`` for all ``z``; 0 under the
+        MVI.
+      star_cocoercivity: a ``c`` with ``<x - x*, grad_x f> >= c ||grad_x f||^2`` for all ``x, y``.
+      strong_mvi: a ``mu`` with ``<x - x*, grad_x f> >= mu ||x - x*||^2`` for all ``x, y``.
+      noise_variance: ``sigma^2``, bound on ``E ||grad_x f(z; xi) - grad_x f(z)||^2`` of one
+        minibatch; 0 for a deterministic game.
     """
 
     primal_solution: ArrayTree | None
@@ -42,6 +54,14 @@ class GameFacts(NamedTuple):
     mvi: bool
     lipschitz_xx: float
     lipschitz_xy: float
+    lipschitz: float | None = None
+    box: float = math.inf
+    dual_one_sided_mvi: bool = False
+    monotone: bool = False
+    weak_mvi: float | None = None
+    star_cocoercivity: float | None = None
+    strong_mvi: float | None = None
+    noise_variance: float = 0.0
 
 
 class Game(NamedTuple):
