@@ -32,8 +32,12 @@ def advance(s, g, b1, b2, eps, convention):
     m = (1 - b1) * g + b1 * s.m
     v = (1 - b2) * (g * g) + b2 * s.v
     c1, c2 = (1.0, 1.0) if convention == "classic" else (1 - b1**t, 1 - b2**t)
-    vh = v / c2 if convention == "adam" else np.maximum(s.vh, v / c2)
-    h = np.sqrt(vh) + eps
+    if convention == "torch":
+        vh = np.maximum(s.vh, v)
+        h = np.sqrt(vh) / np.sqrt(c2) + eps
+    else:
+        vh = v / c2 if convention == "adam" else np.maximum(s.vh, v / c2)
+        h = np.sqrt(vh) + eps
     return Moments(m, v, vh, t), (m / c1) / h, h
 
 
@@ -50,9 +54,12 @@ def _players(**options):
 # ---- theory.md 2.2: descent-ascent without extrapolation ----
 
 
-def simultaneous(gx, gy, x, y, T, lr_x, lr_y, *, b1=0.9, b2=0.999, eps=1e-8, convention="adam"):
+def simultaneous(
+    gx, gy, x, y, T, lr_x, lr_y, *, b1=0.9, b2=0.999, eps=1e-8, convention="adam",
+    initial_accumulator=0.0,
+):  # fmt: skip
     of_x, of_y = _players(b1=b1, b2=b2, eps=eps, convention=convention)
-    sx, sy, path = moments(x), moments(y), []
+    sx, sy, path = moments(x, initial_accumulator), moments(y, initial_accumulator), []
     for k in range(T):
         g, a = gx(x, y), gy(x, y)
         sx, dx, _ = advance(sx, g, **of_x)
@@ -67,6 +74,81 @@ adam = simultaneous
 
 def amsgrad(*args, convention="optax", **options):
     return simultaneous(*args, convention=convention, **options)
+
+
+def alternating_adam(
+    gx, gy, x, y, T, lr_x, lr_y, *, b1=0.9, b2=0.999, eps=1e-8, dual_steps=1
+):  # fmt: skip
+    """ALT: one rate of y for all dual steps of an iteration."""
+    of = {"b1": b1, "b2": b2, "eps": eps, "convention": "adam"}
+    sx, sy, path = moments(x), moments(y), []
+    for k in range(T):
+        for _ in range(dual_steps):
+            sy, dy, _ = advance(sy, gy(x, y), **of)
+            y = y + _rate(lr_y, k) * dy
+        sx, dx, _ = advance(sx, gx(x, y), **of)
+        x = x - _rate(lr_x, k) * dx
+        path.append((x, y))
+    return path
+
+
+def sgda(gx, gy, x, y, T, lr_x, lr_y):
+    path = []
+    for k in range(T):
+        x, y = x - _rate(lr_x, k) * gx(x, y), y + _rate(lr_y, k) * gy(x, y)
+        path.append((x, y))
+    return path
+
+
+def lookahead_adam(
+    gx, gy, x, y, T, lr_x, lr_y, *, sync_period=5, slow_step_size=0.5, b1=0.9, b2=0.999, eps=1e-8
+):
+    """LOOKAHEAD-MINMAX: both players at once, base moments not reset."""
+    of = {"b1": b1, "b2": b2, "eps": eps, "convention": "adam"}
+    sx, sy, slow_x, slow_y, path = moments(x), moments(y), x, y, []
+    for k in range(T):
+        sx, dx, _ = advance(sx, gx(x, y), **of)
+        sy, dy, _ = advance(sy, gy(x, y), **of)
+        x, y = x - _rate(lr_x, k) * dx, y + _rate(lr_y, k) * dy
+        if (k + 1) % sync_period == 0:
+            x = slow_x = slow_x + slow_step_size * (x - slow_x)
+            y = slow_y = slow_y + slow_step_size * (y - slow_y)
+        path.append((x, y))
+    return path
+
+
+def optimistic_adam(
+    gx, gy, x, y, T, lr_x, lr_y, *, first_step="repeat", b1=0.9, b2=0.999, eps=1e-8
+):
+    """OPTIMISTIC ADAM, ``u`` with its own rate: x - 2 u_t + u_{t-1}."""
+    of = {"b1": b1, "b2": b2, "eps": eps, "convention": "adam"}
+    sx, sy, last, path = moments(x), moments(y), None, []
+    for k in range(T):
+        sx, dx, _ = advance(sx, gx(x, y), **of)
+        sy, dy, _ = advance(sy, gy(x, y), **of)
+        u = (_rate(lr_x, k) * dx, _rate(lr_y, k) * dy)
+        if last is None:
+            last = u if first_step == "repeat" else (0.0, 0.0)
+        x, y = x - 2 * u[0] + last[0], y + 2 * u[1] - last[1]
+        last = u
+        path.append((x, y))
+    return path
+
+
+def oadagrad(gx, gy, x, y, T, lr_x, lr_y, *, eps=1e-7, initial_accumulator=0.1):
+    """OADAGRAD with gt_0 = 0; the visible point is zt. Iteration k owns both of its half-steps."""
+    zx, zy, xt, yt = x, y, x, y
+    total_x, total_y = np.full_like(x, initial_accumulator), np.full_like(y, initial_accumulator)
+    path = []
+    for k in range(T):
+        g, a = gx(xt, yt), gy(xt, yt)
+        zx = zx - _rate(lr_x, k) * g / (eps + np.sqrt(total_x))
+        zy = zy + _rate(lr_y, k) * a / (eps + np.sqrt(total_y))
+        total_x, total_y = total_x + g * g, total_y + a * a
+        xt = zx - _rate(lr_x, k + 1) * g / (eps + np.sqrt(total_x))
+        yt = zy + _rate(lr_y, k + 1) * a / (eps + np.sqrt(total_y))
+        path.append((xt, yt))
+    return path
 
 
 # ---- theory.md 2.3: extragradient ----
@@ -101,23 +183,95 @@ def extragradient(
 extra_adam = partial(extragradient, extrapolation_state="carried", clock="iteration")
 
 
+def extra_sgd(gx, gy, x, y, T, lr_x, lr_y):
+    path = []
+    for k in range(T):
+        xt, yt = x - _rate(lr_x, k) * gx(x, y), y + _rate(lr_y, k) * gy(x, y)
+        x, y = x - _rate(lr_x, k) * gx(xt, yt), y + _rate(lr_y, k) * gy(xt, yt)
+        path.append((x, y))
+    return path
+
+
+def past_extragradient(
+    gx, gy, x, y, T, lr_x, lr_y, *, extrapolation_state="carried", clock="iteration",
+    b1=0.9, b2=0.999, eps=1e-8, convention="adam",
+):  # fmt: skip
+    """PAST-EG around Adam: E is the last U. Call n ends iteration n - 1 and extrapolates for n."""
+    of_x, of_y = _players(b1=b1, b2=b2, eps=eps, convention=convention)
+    update, extrapolation = (moments(x), moments(y)), (moments(x), moments(y))
+    z, zt, path = (x, y), (x, y), []
+
+    def half_step(states, iteration, z, g):
+        k = iteration if clock == "iteration" else states[0].t
+        sx, dx, _ = advance(states[0], g[0], **of_x)
+        sy, dy, _ = advance(states[1], g[1], **of_y)
+        return (sx, sy), (z[0] - _rate(lr_x, k) * dx, z[1] + _rate(lr_y, k) * dy)
+
+    for n in range(T):
+        q = (gx(*zt), gy(*zt))
+        if n > 0:
+            update, z = half_step(update, n - 1, z, q)
+        looks = extrapolation if extrapolation_state == "separate" else update
+        extrapolation, zt = half_step(looks, n, z, q)
+        if extrapolation_state == "carried":
+            update = extrapolation
+        path.append(zt)
+    return path
+
+
+past_extra_adam = partial(past_extragradient, extrapolation_state="carried", clock="iteration")
+
+
+def past_amsgrad_eg(
+    gx, gy, x, y, T, lr_x, lr_y, *, b2=0.99, eps=1e-3, dual_eps=None, convention="optax",
+    initial_accumulator=0.0,
+):  # fmt: skip
+    """PAST-EG as proved: h_t from the gradients up to q_{t-1}, one for both half-steps of t."""
+    of_x, of_y = _players(
+        b1=0.0, b2=b2, eps=(eps, eps if dual_eps is None else dual_eps), convention=convention
+    )
+    zx, zy, path = x, y, []
+    q, a = gx(x, y), gy(x, y)
+    sx, _, h = advance(moments(x, initial_accumulator), q, **of_x)
+    sy, _, hy = advance(moments(y, initial_accumulator), a, **of_y)
+    for k in range(T):
+        xt, yt = zx - _rate(lr_x, k) * q / h, zy + _rate(lr_y, k) * a / hy
+        path.append((xt, yt))
+        q, a = gx(xt, yt), gy(xt, yt)
+        zx, zy = zx - _rate(lr_x, k) * q / h, zy + _rate(lr_y, k) * a / hy
+        sx, _, h = advance(sx, q, **of_x)
+        sy, _, hy = advance(sy, a, **of_y)
+    return path
+
+
 def amsgrad_eg(
     gx, gy, x, y, T, lr_x, lr_y, *, b2=0.99, eps=1e-3, dual_eps=None, dual_extrapolation=True,
-    convention="optax", initial_accumulator=0.0, power=0.0, decay="both",
+    convention="optax", initial_accumulator=0.0, power=0.0, decay="both", update_scale=1.0,
+    dual_extrapolation_learning_rate=None, b1_update=0.0, b1_extrapolation=0.0, dual_b1=0.0,
 ):  # fmt: skip
-    """EG-SHARED: one metric per iteration, from the extrapolation gradient; no momentum."""
+    """EG-SHARED: one metric per iteration, from the extrapolation gradient."""
     eps = (eps, eps if dual_eps is None else dual_eps)
     of_x, of_y = _players(b1=0.0, b2=b2, eps=eps, convention=convention)
     sx, sy, path = moments(x, initial_accumulator), moments(y, initial_accumulator), []
+    mean_u, mean_e, mean_y = np.zeros_like(x), np.zeros_like(x), np.zeros_like(y)
     for k in range(T):
         eta, eta_y = _rate(lr_x, k), _rate(lr_y, k)
-        decayed = eta_y * (k + 1) ** -power
-        update_rate = decayed if decay == "both" else eta_y
+        own = dual_extrapolation_learning_rate
+        looking = eta_y if own is None else _rate(own, k)
+        decayed = looking * (k + 1) ** -power
+        update_rate = decayed if decay == "both" and own is None else eta_y
         g, a = gx(x, y), gy(x, y)
         sx, _, h = advance(sx, g, **of_x)
         sy, _, hy = advance(sy, a, **of_y)
-        xt, yt = x - eta * g / h, (y + decayed * a / hy if dual_extrapolation else y)
-        x, y = x - eta * gx(xt, yt) / h, y + update_rate * gy(xt, yt) / hy
+        b = _rate(b1_extrapolation, k)
+        mean_e = (1 - b) * g + b * mean_e
+        xt = x - eta * mean_e / h
+        yt = y + decayed * a / hy if dual_extrapolation else y
+        q, qy = gx(xt, yt), gy(xt, yt)
+        b, by = _rate(b1_update, k), _rate(dual_b1, k)
+        mean_u, mean_y = (1 - b) * q + b * mean_u, (1 - by) * qy + by * mean_y
+        x = x - update_scale * eta * mean_u / h
+        y = y + update_scale * update_rate * mean_y / hy
         path.append((x, y))
     return path
 
@@ -127,6 +281,80 @@ amsgrad_xeg = partial(amsgrad_eg, dual_extrapolation=False)
 
 def amsgrad_eg_drd(*args, power=0.5, **options):
     return amsgrad_eg(*args, power=power, **options)
+
+
+# ---- the second wave ----
+
+
+def extragradient_plus(gx, gy, x, y, T, lr_x, lr_y, *, update_scale=0.5):
+    """EG+ with plain gradients: look by gamma, step by update_scale * gamma."""
+    path = []
+    for k in range(T):
+        xt, yt = x - _rate(lr_x, k) * gx(x, y), y + _rate(lr_y, k) * gy(x, y)
+        x, y = (
+            x - update_scale * _rate(lr_x, k) * gx(xt, yt),
+            y + update_scale * _rate(lr_y, k) * gy(xt, yt),
+        )
+        path.append((x, y))
+    return path
+
+
+def anchored(gx, gy, x, y, T, lr_x, lr_y, *, form="extragradient"):
+    """ANCHORED EG (EAG-C) and HALPERN, b_k = 1 / (k + 2)."""
+    x0, y0, path = x, y, []
+    for k in range(T):
+        b, a, ay = 1 / (k + 2), _rate(lr_x, k), _rate(lr_y, k)
+        if form == "halpern":
+            x, y = (
+                b * x0 + (1 - b) * (x - a * gx(x, y)),
+                b * y0 + (1 - b) * (y + ay * gy(x, y)),
+            )
+        else:
+            px, py = x + b * (x0 - x), y + b * (y0 - y)
+            xt, yt = px - a * gx(x, y), py + ay * gy(x, y)
+            x, y = px - a * gx(xt, yt), py + ay * gy(xt, yt)
+        path.append((x, y))
+    return path
+
+
+def _jacobian(gx, gy, x, y, step=1e-3):
+    """Of F = (gx, -gy), by central differences of sixth order: 1e-13 on these games."""
+    n, z = len(x), np.concatenate([x, y])
+    F = lambda z: np.concatenate([gx(z[:n], z[n:]), -gy(z[:n], z[n:])])  # noqa: E731
+    weights = {1: 3 / 4, 2: -3 / 20, 3: 1 / 60}
+    columns = [
+        sum(w * (F(z + i * step * e) - F(z - i * step * e)) for i, w in weights.items()) / step
+        for e in np.eye(len(z))
+    ]
+    return np.stack(columns, axis=1), F(z)
+
+
+def consensus(gx, gy, x, y, T, lr_x, lr_y, *, strength=0.1):
+    path, n = [], len(x)
+    for k in range(T):
+        J, F = _jacobian(gx, gy, x, y)
+        w = F + strength * J.T @ F
+        x, y = x - _rate(lr_x, k) * w[:n], y - _rate(lr_y, k) * w[n:]
+        path.append((x, y))
+    return path
+
+
+def acgd(gx, gy, x, y, T, lr_x, lr_y, *, b2=0.99, eps=1e-5):
+    """ACGD (Schaefer, Zheng & Anandkumar), both systems dense and each solved on its own."""
+    n, path = len(x), []
+    vx, vy = np.zeros_like(x), np.zeros_like(y)
+    for k in range(T):
+        g, a = gx(x, y), gy(x, y)
+        vx, vy = b2 * vx + (1 - b2) * g * g, b2 * vy + (1 - b2) * a * a
+        c = 1 - b2 ** (k + 1)
+        Ax = np.diag(_rate(lr_x, k) / (np.sqrt(vx / c) + eps))
+        Ay = np.diag(_rate(lr_y, k) / (np.sqrt(vy / c) + eps))
+        Dxy = _jacobian(gx, gy, x, y)[0][:n, n:]
+        dx = -np.linalg.solve(np.linalg.inv(Ax) + Dxy @ Ay @ Dxy.T, g + Dxy @ Ay @ a)
+        dy = np.linalg.solve(np.linalg.inv(Ay) + Dxy.T @ Ax @ Dxy, a - Dxy.T @ Ax @ g)
+        x, y = x + dx, y + dy
+        path.append((x, y))
+    return path
 
 
 # ---- theory.md 4: games, as (gx, gy) ----

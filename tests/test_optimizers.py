@@ -1,6 +1,7 @@
 """Every optimizer against the NumPy reference, and against what optax promises its users."""
 
 import functools
+import inspect
 import re
 from functools import partial
 
@@ -11,21 +12,49 @@ import optax
 import pytest
 import reference
 from jax import lax
+from optimizer_table import EVERY, assert_close, make, step, tree_field, tree_of
 
 import onesided_jax as osj
 from onesided_jax import PrimalDual
 
 EXACT_RTOL = 1e-12  # float64: jit contracts to FMA and pow differs from NumPy's, 3e-16 a step
-TWO_EVALUATIONS = {"extra_adam", "amsgrad_eg", "amsgrad_xeg", "amsgrad_eg_drd"}
+TWO_EVALUATIONS = {
+    "acgd",
+    "alternating_adam",
+    "amsgrad_eg",
+    "amsgrad_eg_drd",
+    "amsgrad_xeg",
+    "extra_adam",
+    "extra_sgd",
+}
 ALL = sorted(osj.OPTIMIZERS)
 NAMES = pytest.mark.parametrize("name", ALL)
 
 # A value for every float hyperparameter, none of them the default.
+ADAM = {"b1": 0.5, "b2": 0.9, "eps": 1e-3}
 HYPERPARAMETERS = {
-    "adam": {"b1": 0.5, "b2": 0.9, "eps": 1e-3},
-    "amsgrad": {"b1": 0.5, "b2": 0.9, "eps": 1e-3},
-    "extra_adam": {"b1": 0.5, "b2": 0.9, "eps": 1e-3},
-    "amsgrad_eg": {"b2": 0.9, "eps": 0.1, "dual_eps": 0.02, "initial_accumulator": 0.3},
+    "acgd": {"b2": 0.9, "eps": 1e-3},
+    "adam": ADAM,
+    "alternating_adam": ADAM,
+    "amsgrad": ADAM | {"initial_accumulator": 0.3},
+    "extra_adam": ADAM,
+    "extra_sgd": {},
+    "lookahead_adam": ADAM | {"slow_step_size": 0.3},
+    "oadagrad": {"eps": 1e-3, "initial_accumulator": 0.3},
+    "optimistic_adam": ADAM,
+    "past_amsgrad_eg": {"b2": 0.9, "eps": 0.1, "dual_eps": 0.02, "initial_accumulator": 0.3},
+    "past_extra_adam": ADAM,
+    "sgda": {},
+    "amsgrad_eg": {
+        "b2": 0.9,
+        "eps": 0.1,
+        "dual_eps": 0.02,
+        "initial_accumulator": 0.3,
+        "update_scale": 0.7,
+        "b1_update": 0.2,
+        "b1_extrapolation": 0.3,
+        "dual_b1": 0.6,
+    },
     "amsgrad_xeg": {"b2": 0.9, "eps": 0.1, "dual_eps": 0.02, "initial_accumulator": 0.3},
     "amsgrad_eg_drd": {"b2": 0.9, "eps": 0.1, "dual_eps": 0.02, "power": 0.75},
 }
@@ -76,14 +105,6 @@ def field_of(f):
     return field
 
 
-def step(tx, field, params, state, **extra_args):
-    """One iteration of the loop that every user writes."""
-    updates, state = tx.update(
-        field(params), state, params, grad_fn=lambda p, i: field(p), **extra_args
-    )
-    return optax.apply_updates(params, updates), state
-
-
 def trajectory(tx, game, steps):
     """The players after each step, on a leading axis."""
     f, _, start = GAMES[game]
@@ -96,11 +117,7 @@ def trajectory(tx, game, steps):
     return lax.scan(body, (start, tx.init(start)), length=steps)[1]
 
 
-def assert_close(actual, expected, rtol=EXACT_RTOL):
-    """Elementwise, but a coordinate that crosses zero is judged at the scale of its player."""
-    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
-        assert a.dtype == b.dtype
-        np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * np.abs(b).max())
+assert_close = partial(assert_close, rtol=EXACT_RTOL)
 
 
 # ---- 1. the update rules ----
@@ -112,16 +129,33 @@ def alias(name, **hyperparameters):
     )
 
 
-def wrapped(extrapolation_state, convention="adam", **moments):
-    """``extragradient`` around a plain optimizer, whose schedules count what its state counts."""
+def acgd(**hyperparameters):
+    """Conjugate gradients run to rounding; the reference solves dense systems."""
+    exact = {"max_iterations": 50, "tolerance": 1e-15}
+    return (
+        partial(osj.acgd, **exact, **hyperparameters),
+        partial(reference.acgd, **hyperparameters),
+    )
+
+
+def around_sgda(wrapper, **options):
+    """A wrapper around plain descent-ascent."""
+    return (
+        lambda *rates: getattr(osj, wrapper)(osj.sgda(*rates), **options),
+        partial(getattr(reference, wrapper), **options),
+    )
+
+
+def wrapped(extrapolation_state, convention="adam", wrapper="extragradient", **moments):
+    """A wrapper around a plain optimizer, whose schedules count what its state counts."""
     base = osj.adam if convention == "adam" else partial(osj.amsgrad, convention=convention)
     clock = "state" if extrapolation_state == "carried" else "iteration"
     return (
-        lambda *rates: osj.extragradient(
+        lambda *rates: getattr(osj, wrapper)(
             base(*rates, **moments), extrapolation_state=extrapolation_state
         ),
         partial(
-            reference.extragradient,
+            getattr(reference, wrapper),
             extrapolation_state=extrapolation_state,
             clock=clock,
             convention=convention,
@@ -153,9 +187,29 @@ def two_players(wrapper=lambda base: base, **reference_options):
 CONSTANT = (0.02, 0.05)
 SCHEDULED = (lambda k: 0.02 / (1 + 0.1 * k), lambda k: 0.05 / (1 + 0.03 * k))
 RULES = {
-    **{f"{name}, defaults": alias(name) for name in HYPERPARAMETERS},
-    **{f"{name}, {kw}": alias(name, **kw) for name, kw in HYPERPARAMETERS.items()},
+    **{f"{name}, defaults": alias(name) for name in HYPERPARAMETERS if name != "acgd"},
+    **{f"{name}, {kw}": alias(name, **kw) for name, kw in HYPERPARAMETERS.items() if kw},
+    "acgd, {'b2': 0.9, 'eps': 0.001}": acgd(b2=0.9, eps=1e-3),
+    "acgd, defaults": acgd(),
     "amsgrad, classic": alias("amsgrad", convention="classic"),
+    "amsgrad, torch": alias("amsgrad", convention="torch", b1=0.5),
+    "amsgrad, torch from delta^2": alias("amsgrad", convention="torch", initial_accumulator=0.25),
+    "alternating_adam, 3 dual steps": alias("alternating_adam", dual_steps=3, b1=0.5),
+    "optimistic_adam, zero": alias("optimistic_adam", first_step="zero"),
+    "lookahead_adam, 3": alias("lookahead_adam", sync_period=3, slow_step_size=0.8),
+    "past_amsgrad_eg, classic": alias("past_amsgrad_eg", convention="classic", eps=0.5),
+    "past_amsgrad_eg, torch": alias("past_amsgrad_eg", convention="torch", eps=0.5),
+    "amsgrad_eg, torch": alias("amsgrad_eg", convention="torch"),
+    "amsgrad_eg, momentum schedules": alias(
+        "amsgrad_eg",
+        b1_update=lambda k: 0.9 / (k + 1.0),
+        b1_extrapolation=lambda k: 0.5 / (k + 1.0),
+        dual_b1=0.9,
+    ),
+    "amsgrad_eg, extrapolation momentum alone": alias("amsgrad_eg", b1_extrapolation=0.5),
+    "amsgrad_eg, two dual schedules": alias(
+        "amsgrad_eg", dual_extrapolation_learning_rate=lambda k: 0.1 / (k + 1.0) ** 0.5
+    ),
     "amsgrad_eg, classic": alias("amsgrad_eg", convention="classic"),
     "amsgrad_eg, classic from delta^2": alias(
         "amsgrad_eg", convention="classic", eps=0.5, initial_accumulator=0.25
@@ -172,6 +226,15 @@ RULES = {
     },
     "extragradient(amsgrad), carried": wrapped("carried", "classic", b1=0.5),
     "extragradient(amsgrad), separate": wrapped("separate", "optax", b1=0.5),
+    "extragradient(amsgrad), torch": wrapped("carried", "torch", b1=0.5),
+    **{
+        f"past_extragradient(adam), {state}": wrapped(state, wrapper="past_extragradient", b1=0.5)
+        for state in ("carried", "discarded", "separate")
+    },
+    "extragradient_plus(sgda)": around_sgda("extragradient_plus", update_scale=0.4),
+    "anchored(sgda)": around_sgda("anchored"),
+    "anchored(sgda), halpern": around_sgda("anchored", form="halpern"),
+    "consensus(sgda)": around_sgda("consensus", strength=0.3),
     "descent_ascent": two_players(),
     "extragradient(descent_ascent)": two_players(
         partial(osj.extragradient, extrapolation_state="discarded"),
@@ -193,9 +256,13 @@ def assert_follows_reference(rule, rates, game, steps):
     assert_close(actual, PrimalDual(*map(np.stack, zip(*path))))
 
 
+ROWS = [(rule, game) for rule in RULES for game in GAMES]
+# The reference differentiates by finite differences, which O1's wall has a kink for.
+ROWS.remove(("consensus(sgda)", "O1"))
+
+
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("game", GAMES)
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(("rule", "game"), ROWS)
 def test_trajectory_equals_the_reference(rule, game):
     assert_follows_reference(rule, CONSTANT, game, steps=200)
 
@@ -266,46 +333,26 @@ def test_grad_fn_is_called_once_or_never(name):
     ((midpoint, i),) = calls
     assert i == 0
     assert isinstance(midpoint, PrimalDual)
-    assert not np.array_equal(midpoint.primal, params.primal)
-    assert np.array_equal(midpoint.dual, params.dual) == (name == "amsgrad_xeg")
+    if name == "acgd":  # differentiates at the players it was given
+        return
+    stays = (
+        np.array_equal(midpoint.primal, params.primal),
+        np.array_equal(midpoint.dual, params.dual),
+    )
+    special = {"amsgrad_xeg": (False, True), "alternating_adam": (True, False)}
+    assert stays == special.get(name, (False, False))
 
 
 # ---- 3. what jit, vmap and scan need ----
-
-TREE = PrimalDual(
-    primal={"kernel": np.linspace(-1, 1, 6).reshape(2, 3), "bias": np.array([0.1, 0.2, -0.3])},
-    dual=[np.array([[0.5], [-0.25]]), np.array(0.75)],
-)
-
-
-def tree_field(players):
-    """A field with no particular meaning on ``TREE``: smooth, and coupling the players."""
-    pull = sum(jnp.sum(leaf) for leaf in jax.tree.leaves(players.dual))
-    push = sum(jnp.sum(leaf) for leaf in jax.tree.leaves(players.primal))
-    return PrimalDual(
-        jax.tree.map(lambda a: jnp.sin(a) + pull, players.primal),
-        jax.tree.map(lambda a: a - push, players.dual),
-    )
-
-
-def tree_of(dtype):
-    return jax.tree.map(lambda a: jnp.asarray(a, dtype), TREE)
-
 
 RATES = {
     "float": lambda dtype: 0.05,
     "array": lambda dtype: jnp.asarray(0.05, dtype),  # a wider one widens optax's own updates too
     "schedule": lambda dtype: optax.cosine_decay_schedule(0.05, 10),
 }
-MORE = {
-    "extra_adam, transparent": partial(osj.extra_adam, opaque_mode=False),
-    "extragradient, separate": lambda *rates: osj.extragradient(
-        osj.amsgrad(*rates), extrapolation_state="separate"
-    ),
-}
 
 
-@pytest.mark.parametrize("name", [*ALL, *MORE])
+@pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("rate", RATES)
 @pytest.mark.parametrize(
     ("dtype", "x64_mode"),
@@ -314,7 +361,7 @@ MORE = {
 def test_dtypes_are_preserved_and_the_state_is_a_scan_carry(name, rate, dtype, x64_mode):
     with jax.enable_x64(x64_mode):
         value = RATES[rate](dtype)
-        tx = (osj.OPTIMIZERS | MORE)[name](*rates_for(name, value, value, number=0.05))
+        tx = make(name, value, value)
         params = tree_of(dtype)
         state = tx.init(params)
         updates, new_state = jax.eval_shape(
@@ -336,11 +383,18 @@ def dtypes_of(tree):
     return jax.tree.map(lambda a: (a.shape, str(a.dtype)), tree)
 
 
+def taken_by(name, options):
+    """Those of ``options`` that an optimizer has."""
+    parameters = inspect.signature(osj.OPTIMIZERS[name]).parameters
+    return {option: value for option, value in options.items() if option in parameters}
+
+
 @functools.cache
 def change_after_three_steps(name, dtype):
     with jax.enable_x64(dtype == "float64"):
         # 0.999 rounds to 1 in bfloat16: 1 - b2 has to be taken before the cast.
-        tx, start = osj.OPTIMIZERS[name](0.05, 0.05, b2=0.999, eps=1e-3), tree_of(dtype)
+        options = taken_by(name, {"b2": 0.999, "eps": 1e-3})
+        tx, start = osj.OPTIMIZERS[name](0.05, 0.05, **options), tree_of(dtype)
         take = jax.jit(partial(step, tx, tree_field))
         end, state = start, tx.init(start)
         for _ in range(3):
@@ -389,10 +443,10 @@ def test_traced_hyperparameters_floats_and_schedules_agree(name):
     assert_close(schedules, floats)
 
 
-@pytest.mark.parametrize("name", [*ALL, *MORE])
+@pytest.mark.parametrize("name", EVERY)
 def test_the_second_call_does_not_recompile(name):
     decayed = osj.dual_rate_decay(0.05)
-    tx = (osj.OPTIMIZERS | MORE)[name](*rates_for(name, decayed, decayed, number=0.05))
+    tx = make(name, decayed, decayed)
     traces = []
 
     @jax.jit
@@ -406,20 +460,12 @@ def test_the_second_call_does_not_recompile(name):
     assert len(traces) == 1
 
 
-# ---- 4. company: optax's own wrappers and loops ----
+# ---- 4. forwarding (the rest of optax's company is in test_dropin.py) ----
 
 
 def one_step(tx, **extra_args):
     params = tree_of("float32")
     return step(tx, tree_field, params, tx.init(params), **extra_args)
-
-
-@NAMES
-def test_unknown_extra_args_are_accepted_and_ignored(name):
-    tx = osj.OPTIMIZERS[name](0.02, 0.05)
-    expected, _ = one_step(tx)
-    actual, _ = one_step(tx, value=jnp.float32(1.0), something_else="x")
-    assert_close(actual, expected, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -435,36 +481,6 @@ def test_extra_args_reach_the_base(wrapper):
     actual, _ = one_step(wrapper(base), scale=0.25)
     expected, _ = one_step(wrapper(optax.sgd(0.25)))
     assert_close(actual, expected, rtol=1e-6)
-
-
-@NAMES
-def test_chain_passes_grad_fn_through(name):
-    tx = osj.OPTIMIZERS[name](0.02, 0.05)
-    whole, _ = one_step(tx)
-    half, _ = one_step(optax.chain(optax.identity(), tx, optax.scale(0.5)))
-    expected = jax.tree.map(lambda a, b: (a + b) / 2, tree_of("float32"), whole)
-    assert_close(half, expected, rtol=1e-6)
-
-
-@NAMES
-def test_inject_hyperparams_gives_the_same_step(name):
-    make = osj.OPTIMIZERS[name]
-    rates = (optax.linear_schedule(0.02, 0.0, 10), 0.05)
-    expected, _ = one_step(make(*rates))
-    actual, state = one_step(optax.inject_hyperparams(make)(*rates))
-    assert_close(actual, expected, rtol=1e-6)
-    assert {"primal_learning_rate", "dual_learning_rate"} <= set(state.hyperparams)
-
-
-@NAMES
-def test_apply_if_finite_skips_a_bad_step(name):
-    tx = optax.apply_if_finite(osj.OPTIMIZERS[name](0.02, 0.05), max_consecutive_errors=3)
-    params = tree_of("float32")
-    bad = jax.tree.map(lambda a: jnp.full_like(a, jnp.nan), params)
-    updates, state = tx.update(bad, tx.init(params), params, grad_fn=lambda p, i: tree_field(p))
-    assert_close(updates, jax.tree.map(jnp.zeros_like, params), rtol=0)
-    actual, _ = step(tx, tree_field, params, state)
-    assert_close(actual, one_step(osj.OPTIMIZERS[name](0.02, 0.05))[0], rtol=1e-6)
 
 
 # ---- 5. mistakes ----
@@ -519,9 +535,11 @@ def test_players_that_are_no_pair_are_refused(name, players):
 )
 def test_extragradient_inside_a_partition_shows_the_right_spelling(name, wrong):
     message = message_of(ValueError, one_step, wrong(EXTRAGRADIENTS[name]()))
-    if name.startswith("amsgrad"):  # takes rates, and has no base to put a partition into
-        assert re.search(r"amsgrad_\w+\(primal_learning_rate, dual_learning_rate", message)
+    if name.startswith(("amsgrad", "acgd")):  # take rates, and no base to put a partition into
+        assert re.search(r"(amsgrad_\w+|acgd)\(primal_learning_rate, dual_learning_rate", message)
         assert "(descent_ascent(" not in message
+    elif name == "alternating_adam":
+        assert "alternating(primal, dual), masks inside" in message
     else:
         assert "extragradient(descent_ascent(primal, dual))" in message
 
@@ -537,8 +555,15 @@ def test_bad_learning_rates_are_named(name, bad, player):
     assert f"{player}_learning_rate" in message
 
 
-@NAMES
-@pytest.mark.parametrize(("option", "bad"), [("b2", 1.0), ("b2", -0.5), ("eps", -1e-3)])
+BAD = {"b1": (1.0, -0.5), "b2": (1.0, -0.5), "eps": (-1e-3,), "dual_b1": (1.0,)}
+BAD |= {"update_scale": (-1.0,), "slow_step_size": (1.5,), "initial_accumulator": (-1.0,)}
+BAD |= {"dual_steps": (0, 1.5), "sync_period": (0,), "max_iterations": (0,), "power": (-1.0,)}
+BAD_ROWS = [
+    (name, option, bad) for name in ALL for option in taken_by(name, BAD) for bad in BAD[option]
+]
+
+
+@pytest.mark.parametrize(("name", "option", "bad"), BAD_ROWS)
 def test_hyperparameters_out_of_range_are_named(name, option, bad):
     message = message_of(ValueError, osj.OPTIMIZERS[name], 0.1, 0.1, **{option: bad})
     assert f"{option}={bad}" in message

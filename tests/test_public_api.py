@@ -20,7 +20,8 @@ SIGNATURES = {
     "extragradient": "(base, *, extrapolation_state='carried', opaque_mode=True)",
     "amsgrad_eg": (
         "(primal_learning_rate, dual_learning_rate, *, b2=0.99, eps=0.001, dual_eps=None, "
-        "dual_extrapolation=True, dual_extrapolation_learning_rate=None, convention='optax', "
+        "dual_extrapolation=True, dual_extrapolation_learning_rate=None, update_scale=1.0, "
+        "b1_update=0.0, b1_extrapolation=0.0, dual_b1=0.0, convention='optax', "
         "initial_accumulator=0.0)"
     ),
     "amsgrad_xeg": (
@@ -35,7 +36,43 @@ SIGNATURES = {
     "adam": "(primal_learning_rate, dual_learning_rate, *, b1=0.9, b2=0.999, eps=1e-08)",
     "amsgrad": (
         "(primal_learning_rate, dual_learning_rate, *, b1=0.9, b2=0.999, eps=1e-08, "
-        "convention='optax')"
+        "convention='optax', initial_accumulator=0.0)"
+    ),
+    "alternating": "(primal, dual, dual_steps=1)",
+    "past_extragradient": "(base, *, extrapolation_state='carried')",
+    "lookahead_minmax": "(base, sync_period=5, slow_step_size=0.5)",
+    "optimistic": "(base, *, first_step='repeat')",
+    "extragradient_plus": "(base, *, update_scale=0.5, extrapolation_state='discarded')",
+    "anchored": "(base, *, form='extragradient')",
+    "consensus": "(base, strength)",
+    "apply_if_finite": "(inner, max_consecutive_errors)",
+    "with_player_keys": "(tx, primal, dual)",
+    "alternating_adam": (
+        "(primal_learning_rate, dual_learning_rate, *, b1=0.9, b2=0.999, eps=1e-08, dual_steps=1)"
+    ),
+    "past_extra_adam": (
+        "(primal_learning_rate, dual_learning_rate, *, b1=0.9, b2=0.999, eps=1e-08)"
+    ),
+    "past_amsgrad_eg": (
+        "(primal_learning_rate, dual_learning_rate, *, b2=0.99, eps=0.001, dual_eps=None, "
+        "convention='optax', initial_accumulator=0.0)"
+    ),
+    "optimistic_adam": (
+        "(primal_learning_rate, dual_learning_rate, *, b1=0.9, b2=0.999, eps=1e-08, "
+        "first_step='repeat')"
+    ),
+    "lookahead_adam": (
+        "(primal_learning_rate, dual_learning_rate, *, b1=0.9, b2=0.999, eps=1e-08, "
+        "sync_period=5, slow_step_size=0.5)"
+    ),
+    "oadagrad": (
+        "(primal_learning_rate, dual_learning_rate, *, eps=1e-07, initial_accumulator=0.1)"
+    ),
+    "sgda": "(primal_learning_rate, dual_learning_rate)",
+    "extra_sgd": "(primal_learning_rate, dual_learning_rate, *, opaque_mode=True)",
+    "acgd": (
+        "(primal_learning_rate, dual_learning_rate, *, b2=0.99, eps=1e-05, max_iterations=20, "
+        "tolerance=1e-06)"
     ),
     "extra_adam": (
         "(primal_learning_rate, dual_learning_rate, *, b1=0.9, b2=0.999, eps=1e-08, "

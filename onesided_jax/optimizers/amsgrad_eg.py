@@ -8,12 +8,16 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from onesided_jax.optimizers import _second_moment
 from onesided_jax.optimizers._checks import (
     check_choice,
     check_midpoint_arguments,
     check_number,
-    check_players,
+    check_numbers,
 )
+from onesided_jax.optimizers._players import over_players
+from onesided_jax.optimizers._second_moment import CONVENTIONS, Convention, SecondMoment
+from onesided_jax.optimizers._trees import add, rate_at
 from onesided_jax.optimizers.schedules import dual_rate_decay
 from onesided_jax.players import PrimalDual
 
@@ -29,11 +33,29 @@ class AmsgradEgState(NamedTuple):
       count: int32 scalar, iterations done.
       nu: second moment of the extrapolation gradients, structure of the players.
       nu_max: its running maximum; the preconditioner is ``sqrt(nu_max) + eps``.
+      momentum: the running means of :class:`Momentum` that are in use.
     """
 
     count: Any  # pyright: ignore[reportIncompatibleMethodOverride]
     nu: PrimalDual
     nu_max: PrimalDual
+    momentum: Momentum
+
+
+class Momentum(NamedTuple):
+    """One entry for each kind of momentum: a running mean of gradients, or ``()`` if unused.
+
+    The same three slots hold the decay rates inside :func:`amsgrad_eg`.
+
+    Attributes:
+      update: of the primal's update gradients.
+      extrapolation: of the primal's extrapolation gradients.
+      dual: of the dual's update gradients.
+    """
+
+    update: Any
+    extrapolation: Any
+    dual: Any
 
 
 def amsgrad_eg(
@@ -45,7 +67,11 @@ def amsgrad_eg(
     dual_eps: Any = None,
     dual_extrapolation: bool = True,
     dual_extrapolation_learning_rate: Rate | None = None,
-    convention: Literal["optax", "classic"] = "optax",
+    update_scale: Any = 1.0,
+    b1_update: Any = 0.0,
+    b1_extrapolation: Any = 0.0,
+    dual_b1: Any = 0.0,
+    convention: Convention = "optax",
     initial_accumulator: Any = 0.0,
 ) -> optax.GradientTransformationExtraArgs:
     r"""AMSGrad extragradient with one preconditioner per iteration and no primal momentum.
@@ -60,7 +86,8 @@ def amsgrad_eg(
       h_t = \sqrt{\hat\nu_t} + \epsilon \\
       \tilde z_t &= z_t - \eta_t g / h_t, \qquad z_{t+1} = z_t - \eta_t q / h_t
 
-    with :math:`c_t = 1 - \beta_2^t` (``"optax"``) or :math:`1` (``"classic"``). Under the
+    with :math:`c_t = 1 - \beta_2^t` (``"optax"``) or :math:`1` (``"classic"``); ``"torch"`` has
+    :math:`c_t = 1` and :math:`h_t = \sqrt{\hat\nu_t / (1 - \beta_2^t)} + \epsilon`. Under the
     one-sided MVI and :math:`\eta \le \epsilon / (\sqrt 2 L_x)` the primal gradient reaches zero,
     up to a term in the dual *extrapolation* displacement only: it vanishes when the dual rate
     decays (:func:`amsgrad_eg_drd`) or when only the primal extrapolates (:func:`amsgrad_xeg`).
@@ -76,15 +103,25 @@ def amsgrad_eg(
         extragradient, XEG).
       dual_extrapolation_learning_rate: the rate of the dual's extrapolation half-step where it
         differs; ``None`` takes ``dual_learning_rate``.
+      update_scale: the update's rate in units of the extrapolation's, for both players; below 1
+        it is extragradient+ for weak MVIs (our Theorem 9).
+      b1_update: momentum of the primal's update half-step, a number in ``[0, 1)`` or a schedule of
+        the iteration; the running mean :math:`m_t = (1 - \beta_{1,t}) q_t + \beta_{1,t} m_{t-1}`
+        replaces :math:`q_t`. Keep it 0 or summable: any constant above 1/3 (on both players)
+        makes bilinear games unstable for every small rate (our Theorem 8).
+      b1_extrapolation: the same for the primal's extrapolation half-step.
+      dual_b1: the same for the dual's update half-step, where the one-sided results allow any.
       convention: ``"optax"`` bias-corrects the second moment as ``optax.amsgrad`` does;
         ``"classic"`` (Reddi et al.) does not, and opens with steps about
-        :math:`1/\sqrt{1-\beta_2}` times larger.
+        :math:`1/\sqrt{1-\beta_2}` times larger; ``"torch"`` corrects outside the maximum, so its
+        preconditioner may decrease.
       initial_accumulator: :math:`\hat\nu_0 \ge 0`, e.g. :math:`\delta^2`.
 
     Returns:
       A transformation of ``PrimalDual`` trees with ``update(F, state, params, *, grad_fn)``;
       ``grad_fn(players, 0) -> F`` evaluates the field at the midpoint. Two copies of the players
-      in the state.
+      in the state, and one of a player for each momentum in use. Momentum written as the number 0
+      takes no memory.
 
     Raises:
       ValueError: for a concrete number out of range or an unknown convention; from ``update`` if
@@ -109,62 +146,68 @@ def amsgrad_eg(
       its abstract, with our proof. Reddi et al., `On the Convergence of Adam and Beyond
       <https://arxiv.org/abs/1904.09237>`_, 2018 (AMSGrad).
     """
-    check_number("primal_learning_rate", primal_learning_rate)
-    check_number("dual_learning_rate", dual_learning_rate)
-    check_number("dual_extrapolation_learning_rate", dual_extrapolation_learning_rate)
-    check_number("b2", b2, high=1.0)
-    check_number("eps", eps)
-    check_number("dual_eps", dual_eps)
-    check_number("initial_accumulator", initial_accumulator)
-    check_choice("convention", convention, ("optax", "classic"))
+    check_numbers(
+        primal_learning_rate=primal_learning_rate,
+        dual_learning_rate=dual_learning_rate,
+        dual_extrapolation_learning_rate=dual_extrapolation_learning_rate,
+        b2=b2,
+        eps=eps,
+        dual_eps=dual_eps,
+        update_scale=update_scale,
+        b1_update=b1_update,
+        b1_extrapolation=b1_extrapolation,
+        dual_b1=dual_b1,
+        initial_accumulator=initial_accumulator,
+    )
+    check_choice("convention", convention, CONVENTIONS)
     if dual_extrapolation_learning_rate is None:
         dual_extrapolation_learning_rate = dual_learning_rate
     epsilons = PrimalDual(eps, eps if dual_eps is None else dual_eps)
+    b1 = Momentum(b1_update, b1_extrapolation, dual_b1)
 
     def init(params):
-        check_players("amsgrad_eg", params)
+        start = Momentum(params.primal, params.primal, params.dual)
         return AmsgradEgState(
-            count=jnp.zeros((), jnp.int32),
-            nu=jax.tree.map(jnp.zeros_like, params),
-            nu_max=jax.tree.map(lambda p: jnp.full_like(p, initial_accumulator), params),
+            *_second_moment.init(params, initial_accumulator),
+            momentum=Momentum(*map(_no_mean, b1, start)),
         )
 
     def update(updates, state, params=None, *, grad_fn=None, **extra_args):
         del extra_args
         check_midpoint_arguments("amsgrad_eg", params, grad_fn)
-        check_players("amsgrad_eg", params)
         assert params is not None
         assert grad_fn is not None
         count = state.count
-        next_count = optax.safe_increment(count)
-        correction = 1 - b2**next_count if convention == "optax" else 1
-
-        def second_moment(g, v):
-            # 1 - b2 before the cast: bfloat16 rounds 0.999 to 1.
-            return jnp.asarray(1 - b2, v.dtype) * (g * g) + jnp.asarray(b2, v.dtype) * v
-
-        def running_max(v_max, v):
-            return jnp.maximum(v_max, v / jnp.asarray(correction, v.dtype))
-
-        nu = jax.tree.map(second_moment, updates, state.nu)
-        nu_max = jax.tree.map(running_max, state.nu_max, nu)
-        scale = PrimalDual(*map(_preconditioner, nu_max, epsilons))
-
-        def steps(field, rates):
-            return PrimalDual(*map(_preconditioned_step, field, scale, rates))
-
-        primal_rate = _rate_at(primal_learning_rate, count)
-        looked = steps(updates, (primal_rate, _rate_at(dual_extrapolation_learning_rate, count)))
-        midpoint = PrimalDual(
-            primal=optax.apply_updates(params.primal, looked.primal),
-            dual=optax.apply_updates(params.dual, looked.dual)
-            if dual_extrapolation
-            else params.dual,
+        moment = SecondMoment(count, state.nu, state.nu_max)
+        moment = _second_moment.advance(moment, updates, b2, convention)
+        scale = PrimalDual(
+            *(
+                _second_moment.preconditioner(moment, part, eps, b2, convention)
+                for part, eps in zip(moment.nu_max, epsilons)
+            )
         )
-        step = steps(grad_fn(midpoint, 0), (primal_rate, _rate_at(dual_learning_rate, count)))
-        return step, AmsgradEgState(next_count, nu, nu_max)
+        decay = Momentum(*(rate_at(b, count) for b in b1))
+        primal_rate = rate_at(primal_learning_rate, count)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+        look, look_mean = _mean(updates.primal, state.momentum.extrapolation, decay.extrapolation)
+        looked = PrimalDual(
+            _step(look, scale.primal, primal_rate),
+            _step(updates.dual, scale.dual, rate_at(dual_extrapolation_learning_rate, count)),
+        )
+        midpoint = PrimalDual(
+            primal=add(params.primal, looked.primal),
+            dual=add(params.dual, looked.dual) if dual_extrapolation else params.dual,
+        )
+        field = grad_fn(midpoint, 0)
+        move, move_mean = _mean(field.primal, state.momentum.update, decay.update)
+        dual_move, dual_mean = _mean(field.dual, state.momentum.dual, decay.dual)
+        step = PrimalDual(
+            _step(move, scale.primal, update_scale * primal_rate),
+            _step(dual_move, scale.dual, update_scale * rate_at(dual_learning_rate, count)),
+        )
+        return step, AmsgradEgState(*moment, Momentum(move_mean, look_mean, dual_mean))
+
+    return over_players("amsgrad_eg", optax.GradientTransformationExtraArgs(init, update))
 
 
 def amsgrad_xeg(
@@ -174,7 +217,7 @@ def amsgrad_xeg(
     b2: Any = 0.99,
     eps: Any = 1e-3,
     dual_eps: Any = None,
-    convention: Literal["optax", "classic"] = "optax",
+    convention: Convention = "optax",
     initial_accumulator: Any = 0.0,
 ) -> optax.GradientTransformationExtraArgs:
     """x-only extragradient: :func:`amsgrad_eg` with ``dual_extrapolation=False``.
@@ -188,7 +231,7 @@ def amsgrad_xeg(
       b2: decay of the second moment.
       eps: added outside the root.
       dual_eps: the dual's own ``eps``; ``None`` takes ``eps``.
-      convention: ``"optax"`` or ``"classic"``.
+      convention: ``"optax"``, ``"classic"`` or ``"torch"``.
       initial_accumulator: where the running maximum starts.
 
     Returns:
@@ -220,7 +263,7 @@ def amsgrad_eg_drd(
     eps: Any = 1e-3,
     dual_eps: Any = None,
     dual_extrapolation: bool = True,
-    convention: Literal["optax", "classic"] = "optax",
+    convention: Convention = "optax",
     initial_accumulator: Any = 0.0,
 ) -> optax.GradientTransformationExtraArgs:
     r"""AMSGrad extragradient with dual rate decay, :math:`\eta_{y,t} = \eta_y t^{-p}`.
@@ -239,7 +282,7 @@ def amsgrad_eg_drd(
       eps: added outside the root.
       dual_eps: the dual's own ``eps``; ``None`` takes ``eps``.
       dual_extrapolation: ``False`` for x-only extragradient.
-      convention: ``"optax"`` or ``"classic"``.
+      convention: ``"optax"``, ``"classic"`` or ``"torch"``.
       initial_accumulator: where the running maximum starts.
 
     Returns:
@@ -273,13 +316,20 @@ def amsgrad_eg_drd(
     )
 
 
-def _rate_at(rate: Rate, count: jax.Array) -> Any:
-    return rate(count) if callable(rate) else rate
+def _no_mean(b1: Any, params: Any) -> Any:
+    unused = isinstance(b1, (int, float)) and b1 == 0
+    return () if unused else jax.tree.map(jnp.zeros_like, params)
 
 
-def _preconditioner(nu_max: Any, eps: Any) -> Any:
-    return jax.tree.map(lambda v: jnp.sqrt(v) + jnp.asarray(eps, v.dtype), nu_max)
+def _mean(gradient: Any, mean: Any, b1: Any) -> tuple[Any, Any]:
+    """The running mean with ``gradient`` taken in, as the direction to use and as state."""
+    if isinstance(mean, tuple) and not mean:
+        return gradient, ()
+    new = jax.tree.map(
+        lambda g, m: jnp.asarray(1 - b1, m.dtype) * g + jnp.asarray(b1, m.dtype) * m, gradient, mean
+    )
+    return new, new
 
 
-def _preconditioned_step(field: Any, scale: Any, rate: Any) -> Any:
-    return jax.tree.map(lambda g, h: -jnp.asarray(rate, h.dtype) * g / h, field, scale)
+def _step(direction: Any, scale: Any, rate: Any) -> Any:
+    return jax.tree.map(lambda g, h: -jnp.asarray(rate, h.dtype) * g / h, direction, scale)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import optax
 
-from onesided_jax.optimizers._checks import check_players
+from onesided_jax.optimizers._players import over_players
 from onesided_jax.players import PrimalDual
 
 __all__ = ["descent_ascent"]
@@ -31,10 +31,11 @@ def descent_ascent(
       dual: transformation of the max player's part.
 
     Returns:
-      A transformation of ``PrimalDual`` trees; extra arguments are forwarded to both.
+      A transformation of ``PrimalDual`` trees, or of trees with two top-level keys such as
+      ``generator`` and ``discriminator``; extra arguments are forwarded to both players.
 
     Raises:
-      ValueError: from ``init`` or ``update``, if the tree is not a ``PrimalDual``.
+      ValueError: from ``init`` or ``update``, if the tree is neither.
 
     Example:
       >>> import optax
@@ -51,13 +52,4 @@ def descent_ascent(
       <https://arxiv.org/abs/1706.08500>`_, 2017.
     """
     partition = optax.partition({"primal": primal, "dual": dual}, PrimalDual("primal", "dual"))
-
-    def init(params):
-        check_players("descent_ascent", params)
-        return partition.init(params)
-
-    def update(updates, state, params=None, **extra_args):
-        check_players("descent_ascent", updates)
-        return partition.update(updates, state, params, **extra_args)
-
-    return optax.GradientTransformationExtraArgs(init, update)
+    return over_players("descent_ascent", partition)

@@ -210,10 +210,10 @@ def grid(
 
 
 def hyperparameters_of(optimizer: str) -> tuple[list[str], list[str]]:
-    """Names of an optimizer's float hyperparameters (axes) and of its static options."""
+    """Names of an optimizer's float hyperparameters (axes) and of its int, bool and str options."""
     floats, static = [], []
     for name, parameter in inspect.signature(OPTIMIZERS[optimizer]).parameters.items():
-        is_static = isinstance(parameter.default, (bool, str))
+        is_static = isinstance(parameter.default, (bool, int, str))
         (static if is_static else floats).append(name)
     static = [name for name in static if name != "opaque_mode"]  # the engine passes grad_fn
     return floats, static

@@ -1,0 +1,102 @@
+"""Skips a step that would make the players non-finite, at whichever evaluation it went wrong."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from onesided_jax.optimizers._checks import check_count
+from onesided_jax.optimizers._trees import select
+
+__all__ = ["ApplyIfFiniteState", "apply_if_finite"]
+
+
+class ApplyIfFiniteState(NamedTuple):
+    """State of :func:`apply_if_finite`.
+
+    Attributes:
+      inner_state: state of the wrapped optimizer.
+      notfinite_count: int32 scalar, steps skipped since the last good one.
+      total_notfinite: int32 scalar, all of them.
+    """
+
+    inner_state: Any
+    notfinite_count: Any
+    total_notfinite: Any
+
+
+def apply_if_finite(
+    inner: optax.GradientTransformation, max_consecutive_errors: int
+) -> optax.GradientTransformationExtraArgs:
+    """``optax.apply_if_finite`` that also sees the midpoint of two-evaluation methods.
+
+    optax's looks at the incoming gradient alone. Here a step is skipped (zero updates, ``inner``'s
+    state as before) if the incoming field, the players at which ``grad_fn`` is asked, the field
+    that it returns, or the resulting updates hold a NaN or an infinity.
+
+    Args:
+      inner: any transformation, of one player or of both.
+      max_consecutive_errors: how many steps in a row may be skipped, ``>= 1``; the next bad one is
+        let through, as optax does, so that a run that is lost shows it.
+
+    Returns:
+      A transformation; extra arguments go to ``inner``.
+
+    Raises:
+      ValueError: if ``max_consecutive_errors`` is not an integer ``>= 1``.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from onesided_jax import PrimalDual, apply_if_finite, extra_sgd
+      >>> tx = apply_if_finite(extra_sgd(0.1, 0.1), max_consecutive_errors=3)
+      >>> players = PrimalDual(1.0, 1.0)
+      >>> def log_field(z, i):  # log(x) leaves its domain at the midpoint
+      ...     return PrimalDual(jnp.log(z.primal), z.dual)
+      >>> F = PrimalDual(20.0, 0.0)
+      >>> updates, state = tx.update(F, tx.init(players), players, grad_fn=log_field)
+      >>> float(updates.primal), int(state.total_notfinite)
+      (0.0, 1)
+    """
+    check_count("max_consecutive_errors", max_consecutive_errors)
+    inner = optax.with_extra_args_support(inner)
+
+    def init(params):
+        counts = (jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
+        return ApplyIfFiniteState(inner.init(params), *counts)
+
+    def update(updates, state, params=None, **extra_args):
+        grad_fn = extra_args.get("grad_fn")
+        if grad_fn is not None:
+            extra_args["grad_fn"] = functools.partial(_poisoned, grad_fn)
+        step, inner_state = inner.update(updates, state.inner_state, params, **extra_args)
+        good = _all_finite((updates, step))
+        count = jnp.where(good, 0, optax.safe_increment(state.notfinite_count))
+        accept = good | (count > max_consecutive_errors)
+        total = jnp.where(good, state.total_notfinite, state.total_notfinite + 1)
+        # A select, not a cond: under vmap it is one anyway, and the step is computed already.
+        step = jax.tree.map(lambda u: jnp.where(accept, u, 0), step)
+        return step, ApplyIfFiniteState(
+            select(accept, inner_state, state.inner_state), count, total
+        )
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _poisoned(grad_fn, params, i):
+    """The field at ``params``, all NaN if either is non-finite, so that the updates show it."""
+    field = grad_fn(params, i)
+    good = _all_finite((params, field))
+    return jax.tree.map(lambda g: jnp.where(good, g, jnp.nan), field)
+
+
+def _all_finite(tree: Any) -> jax.Array:
+    finite = [
+        jnp.isfinite(leaf).all()
+        for leaf in jax.tree.leaves(tree)
+        if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
+    ]
+    return functools.reduce(jnp.logical_and, finite, jnp.array(True))

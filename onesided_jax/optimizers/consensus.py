@@ -1,0 +1,77 @@
+"""Consensus optimization: both players also shrink the field."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from onesided_jax.optimizers._checks import (
+    check_midpoint_arguments,
+    check_not_masked,
+    check_number,
+)
+
+__all__ = ["consensus"]
+
+
+def consensus(
+    base: optax.GradientTransformation, strength: Any
+) -> optax.GradientTransformationExtraArgs:
+    r"""Feeds ``base`` the field plus the gradient of its own squared norm.
+
+    .. math::
+      F + \gamma \nabla \tfrac12 \|F\|^2 = F + \gamma J^\top F
+
+    with :math:`J` the Jacobian of ``F``, as one vector-Jacobian product through ``grad_fn``: no
+    matrix is built. It damps rotation, and is drawn to *any* stationary point, maxima of the
+    primal included.
+
+    Args:
+      base: any transformation; for two players ``consensus(descent_ascent(...), strength)``.
+      strength: :math:`\gamma \ge 0`; float, scalar array or tracer.
+
+    Returns:
+      A transformation with ``update(F, state, params, *, grad_fn, **extra)``. In it
+      ``grad_fn(params, 0)`` is differentiated at ``params`` in reverse mode; if it draws a
+      minibatch of its own, :math:`J^\top F` is unbiased. No state beside ``base``'s.
+
+    Raises:
+      ValueError: for a negative ``strength``; from ``update`` if ``params`` or ``grad_fn`` is
+        missing, or if it stands inside ``partition`` or ``masked``.
+
+    Example:
+      >>> import optax
+      >>> from onesided_jax import PrimalDual, consensus
+      >>> field = lambda z, i: PrimalDual(z.dual, -z.primal)  # f(x, y) = x * y
+      >>> tx = consensus(optax.sgd(0.5), strength=1.0)
+      >>> players = PrimalDual(1.0, 2.0)
+      >>> updates, _ = tx.update(field(players, 0), tx.init(players), players, grad_fn=field)
+      >>> [float(u) for u in updates]  # -0.5 * (y + x), -0.5 * (-x + y)
+      [-1.5, -0.5]
+
+    References:
+      Mescheder, Nowozin & Geiger, `The Numerics of GANs <https://arxiv.org/abs/1705.10461>`_,
+      2017.
+    """
+    check_number("strength", strength)
+    base = optax.with_extra_args_support(base)
+
+    def init(params):
+        check_not_masked("consensus", params)
+        return base.init(params)
+
+    def update(updates, state, params=None, *, grad_fn=None, **extra_args):
+        check_midpoint_arguments("consensus", params, grad_fn)
+        assert grad_fn is not None
+        field, pullback = jax.vjp(lambda players: grad_fn(players, 0), params)
+        cotangent = jax.tree.map(lambda f, g: jnp.asarray(g, f.dtype), field, updates)
+        (uphill,) = pullback(cotangent)
+        direction = jax.tree.map(
+            lambda g, v: g + jnp.asarray(strength, v.dtype) * v, updates, uphill
+        )
+        return base.update(direction, state, params, **extra_args)
+
+    return optax.GradientTransformationExtraArgs(init, update)

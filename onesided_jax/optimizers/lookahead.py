@@ -1,0 +1,139 @@
+"""Lookahead-minmax around any optax transformation, and Lookahead Adam made of it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from onesided_jax.optimizers._checks import check_count, check_number, check_params
+from onesided_jax.optimizers._trees import copy
+from onesided_jax.optimizers.adam import adam
+
+__all__ = ["LookaheadMinmaxState", "lookahead_adam", "lookahead_minmax"]
+
+
+class LookaheadMinmaxState(NamedTuple):
+    """State of :func:`lookahead_minmax`.
+
+    Attributes:
+      base: state of the base transformation.
+      slow: the slow players, structure of the params.
+      since_sync: int32 scalar, base steps since both players were last pulled back.
+    """
+
+    base: Any
+    slow: Any
+    since_sync: Any
+
+
+def lookahead_minmax(
+    base: optax.GradientTransformation, sync_period: int = 5, slow_step_size: Any = 0.5
+) -> optax.GradientTransformationExtraArgs:
+    r"""Pulls both players back together towards where they were ``sync_period`` steps ago.
+
+    Every :math:`k` steps of ``base`` :math:`s \leftarrow s + \alpha (z - s),\ z \leftarrow s`.
+    That damps the rotation of a game, whatever ``base`` does; its state is not reset. The players
+    that you see are the fast ones, and the slow ones after every :math:`k`-th step.
+    ``optax.lookahead`` keeps both in the params and passes no extra arguments, hence no
+    ``grad_fn``, to its base.
+
+    Args:
+      base: any transformation, also :func:`extragradient`, also of a single player.
+      sync_period: :math:`k`, base steps between two pulls, ``>= 1``.
+      slow_step_size: :math:`\alpha` in ``[0, 1]``; float, scalar array or tracer.
+
+    Returns:
+      A transformation with ``update(F, state, params, **extra)``; extra arguments go to ``base``.
+      One copy of the params in the state.
+
+    Raises:
+      ValueError: for a number out of range; from ``update`` if ``params`` is missing.
+
+    Example:
+      >>> import optax
+      >>> from onesided_jax import PrimalDual, lookahead_minmax
+      >>> tx = lookahead_minmax(optax.sgd(0.3), sync_period=5)
+      >>> players = PrimalDual(1.0, 1.0)
+      >>> state = tx.init(players)
+      >>> for _ in range(200):
+      ...     F = PrimalDual(players.dual, -players.primal)  # f(x, y) = x * y
+      ...     updates, state = tx.update(F, state, players)
+      ...     players = optax.apply_updates(players, updates)
+      >>> bool(abs(players.primal) + abs(players.dual) < 1e-2)
+      True
+
+    References:
+      Chavdarova et al., `Taming GANs with Lookahead-Minmax <https://arxiv.org/abs/2006.14567>`_,
+      2021, Algorithm 1.
+    """
+    check_count("sync_period", sync_period)
+    check_number("slow_step_size", slow_step_size, high=1.0 + 1e-12)
+    base = optax.with_extra_args_support(base)
+
+    def init(params):
+        check_params("lookahead_minmax", params)
+        return LookaheadMinmaxState(base.init(params), copy(params), jnp.zeros((), jnp.int32))
+
+    def update(updates, state, params=None, **extra_args):
+        check_params("lookahead_minmax", params)
+        step, base_state = base.update(updates, state.base, params, **extra_args)
+        since_sync = state.since_sync + 1
+        sync = since_sync == sync_period
+
+        def pulled(p, u, s):
+            return s + jnp.asarray(slow_step_size, s.dtype) * jnp.asarray(p + u - s, s.dtype)
+
+        slow = jax.tree.map(
+            lambda p, u, s: jnp.where(sync, pulled(p, u, s), s), params, step, state.slow
+        )
+        step = jax.tree.map(
+            lambda p, u, s: jnp.where(sync, jnp.asarray(s - p, jnp.result_type(u)), u),
+            params,
+            step,
+            slow,
+        )
+        return step, LookaheadMinmaxState(base_state, slow, jnp.where(sync, 0, since_sync))
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def lookahead_adam(
+    primal_learning_rate: Any,
+    dual_learning_rate: Any,
+    *,
+    b1: Any = 0.9,
+    b2: Any = 0.999,
+    eps: Any = 1e-8,
+    sync_period: int = 5,
+    slow_step_size: Any = 0.5,
+) -> optax.GradientTransformationExtraArgs:
+    """Lookahead-minmax around simultaneous Adam: ``lookahead_minmax(adam(...), ...)``.
+
+    Args:
+      primal_learning_rate: as in :func:`adam`, like all that follow.
+      dual_learning_rate: rate of the dual player.
+      b1: decay of the first moment in ``[0, 1)``.
+      b2: decay of the second moment in ``[0, 1)``.
+      eps: added outside the root.
+      sync_period: Adam steps between two pulls.
+      slow_step_size: how far the slow players follow, in ``[0, 1]``.
+
+    Returns:
+      A transformation of ``PrimalDual`` trees, one gradient per step.
+
+    Raises:
+      ValueError: for a concrete number out of range.
+
+    Example:
+      >>> from onesided_jax import lookahead_adam
+      >>> tx = lookahead_adam(2e-4, 2e-4, b1=0.5, sync_period=5)
+
+    References:
+      Chavdarova et al., `Taming GANs with Lookahead-Minmax <https://arxiv.org/abs/2006.14567>`_,
+      2021.
+    """
+    base = adam(primal_learning_rate, dual_learning_rate, b1=b1, b2=b2, eps=eps)
+    return lookahead_minmax(base, sync_period, slow_step_size)

@@ -1,0 +1,118 @@
+"""Optimistic AdaGrad."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from onesided_jax.optimizers._checks import check_numbers
+from onesided_jax.optimizers._players import over_players
+from onesided_jax.optimizers._trees import rate_at
+from onesided_jax.players import PrimalDual
+
+__all__ = ["OadagradState", "oadagrad"]
+
+
+class OadagradState(NamedTuple):
+    """State of :func:`oadagrad`.
+
+    Attributes:
+      count: int32 scalar, gradients seen.
+      sum_of_squares: of these gradients, on top of ``initial_accumulator``.
+      displacement: visible players minus the iterate: ``z_t = params - displacement``.
+    """
+
+    count: Any  # pyright: ignore[reportIncompatibleMethodOverride]
+    sum_of_squares: PrimalDual
+    displacement: PrimalDual
+
+
+def oadagrad(
+    primal_learning_rate: Any,
+    dual_learning_rate: Any,
+    *,
+    eps: Any = 1e-7,
+    initial_accumulator: Any = 0.1,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Optimistic AdaGrad: extrapolation from the past under AdaGrad's preconditioner.
+
+    .. math::
+      H_t = \epsilon + \Big(a + \sum_{s<t} \tilde g_s^2\Big)^{1/2}, \qquad
+      \tilde z_t = z_t - \eta_t \tilde g_{t-1} / H_t, \qquad
+      z_{t+1} = z_t - \eta_t \tilde g_t / H_t, \qquad \tilde g_0 = 0
+
+    The players that you see are the extrapolated points :math:`\tilde z_t`. The index convention
+    of :math:`H` is our reading of the paper; the start of the sum is optax's.
+
+    Args:
+      primal_learning_rate: non-negative float, scalar array, tracer, or schedule of the iteration.
+      dual_learning_rate: the same for the dual player.
+      eps: added outside the root.
+      initial_accumulator: :math:`a \ge 0`, of the order of a typical squared gradient: the first
+        steps are of length ``rate * |g| / sqrt(a)``, and rotating games do not forgive long ones.
+
+    Returns:
+      A transformation of ``PrimalDual`` trees, one gradient per step, no ``grad_fn``. Two copies of
+      the players in the state.
+
+    Raises:
+      ValueError: for a concrete number out of range.
+
+    Example:
+      >>> import optax
+      >>> from onesided_jax import PrimalDual, oadagrad
+      >>> tx = oadagrad(1.0, 1.0, initial_accumulator=4.0)
+      >>> players = PrimalDual(1.0, 1.0)
+      >>> state = tx.init(players)
+      >>> for _ in range(200):
+      ...     F = PrimalDual(players.dual, -players.primal)  # f(x, y) = x * y
+      ...     updates, state = tx.update(F, state, players)
+      ...     players = optax.apply_updates(players, updates)
+      >>> bool(abs(players.primal) + abs(players.dual) < 1e-2)
+      True
+
+    References:
+      Liu et al., `Towards Better Understanding of Adaptive Gradient Algorithms in Generative
+      Adversarial Nets <https://arxiv.org/abs/1912.11940>`_, 2020.
+    """
+    check_numbers(
+        primal_learning_rate=primal_learning_rate,
+        dual_learning_rate=dual_learning_rate,
+        eps=eps,
+        initial_accumulator=initial_accumulator,
+    )
+    rates = PrimalDual(primal_learning_rate, dual_learning_rate)
+
+    def half_step(gradients, sum_of_squares, iteration):
+        def player(gradient, total, rate):
+            rate = rate_at(rate, iteration)
+            return jax.tree.map(
+                lambda g, s: (
+                    -jnp.asarray(rate, s.dtype) * g / (jnp.asarray(eps, s.dtype) + jnp.sqrt(s))
+                ),
+                gradient,
+                total,
+            )
+
+        return PrimalDual(*map(player, gradients, sum_of_squares, rates))
+
+    def init(params):
+        return OadagradState(
+            count=jnp.zeros((), jnp.int32),
+            sum_of_squares=jax.tree.map(lambda p: jnp.full_like(p, initial_accumulator), params),
+            displacement=jax.tree.map(jnp.zeros_like, params),
+        )
+
+    def update(updates, state, params=None, **extra_args):
+        del params, extra_args
+        next_count = optax.safe_increment(state.count)
+        step = half_step(updates, state.sum_of_squares, state.count)
+        total = jax.tree.map(lambda s, g: s + g * g, state.sum_of_squares, updates)
+        looked = half_step(updates, total, next_count)
+        visible = jax.tree.map(lambda u, d, e: (u - d) + e, step, state.displacement, looked)
+        return visible, OadagradState(next_count, total, looked)
+
+    return over_players("oadagrad", optax.GradientTransformationExtraArgs(init, update))

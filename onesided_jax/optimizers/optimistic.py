@@ -1,0 +1,138 @@
+"""Optimistic gradient around any optax transformation, and Optimistic Adam made of it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from onesided_jax.optimizers._checks import check_choice
+from onesided_jax.optimizers._trees import cast_like, select
+from onesided_jax.optimizers.adam import adam
+
+__all__ = ["OptimisticState", "optimistic", "optimistic_adam"]
+
+
+class OptimisticState(NamedTuple):
+    """State of :func:`optimistic`.
+
+    Attributes:
+      base: state of the base transformation.
+      previous: its last update.
+      count: int32 scalar, steps done.
+    """
+
+    base: Any
+    previous: Any
+    count: Any  # pyright: ignore[reportIncompatibleMethodOverride]
+
+
+def optimistic(
+    base: optax.GradientTransformation, *, first_step: Literal["repeat", "zero"] = "repeat"
+) -> optax.GradientTransformationExtraArgs:
+    r"""Steps twice as far as ``base`` says and takes back its last step.
+
+    With :math:`u_t` the update of ``base``, its rate included:
+
+    .. math::
+      z_{t+1} = z_t + 2 u_t - u_{t-1}
+
+    Two ways in which this is easily got wrong, and what is done here:
+
+    * *The first step* has no :math:`u_0`. ``"repeat"`` takes :math:`u_0 = u_1`, a step of plain
+      ``base``, as optax has since its issue 1082; ``"zero"`` takes :math:`u_0 = 0`, a double
+      step, as the code of Gidel et al.
+    * *Schedules.* What is taken back is the step that was made, with the rate it was made with, so
+      that steps telescope: :math:`z_{t+1} = z_t' + u_t` for an iterate :math:`z'` that moves by
+      :math:`u_t`. ``optax.optimistic_adam_v2`` multiplies :math:`2 d_t - d_{t-1}` by today's
+      rate; under a decaying rate it takes back less than it gave. It also defaults to Nesterov
+      momentum, which Daskalakis et al. do not have.
+
+    Args:
+      base: any transformation, also of a single player.
+      first_step: what stands in for the missing :math:`u_0`, see above.
+
+    Returns:
+      A transformation with ``update(F, state, params, **extra)``, one gradient per step; extra
+      arguments go to ``base``. One copy of the params in the state beside ``base``'s.
+
+    Raises:
+      ValueError: for an unknown ``first_step``.
+
+    Example:
+      >>> import optax
+      >>> from onesided_jax import PrimalDual, optimistic
+      >>> tx = optimistic(optax.sgd(0.3))
+      >>> players = PrimalDual(1.0, 1.0)
+      >>> state = tx.init(players)
+      >>> for _ in range(100):
+      ...     F = PrimalDual(players.dual, -players.primal)  # f(x, y) = x * y
+      ...     updates, state = tx.update(F, state, players)
+      ...     players = optax.apply_updates(players, updates)
+      >>> bool(abs(players.primal) + abs(players.dual) < 1e-2)
+      True
+
+    References:
+      Daskalakis et al., `Training GANs with Optimism <https://arxiv.org/abs/1711.00141>`_, 2018.
+    """
+    check_choice("first_step", first_step, ("repeat", "zero"))
+    base = optax.with_extra_args_support(base)
+
+    def init(params):
+        return OptimisticState(
+            base=base.init(params),
+            previous=jax.tree.map(jnp.zeros_like, params),
+            count=jnp.zeros((), jnp.int32),
+        )
+
+    def update(updates, state, params=None, **extra_args):
+        step, base_state = base.update(updates, state.base, params, **extra_args)
+        previous = state.previous
+        if first_step == "repeat":
+            previous = select(state.count == 0, step, previous)
+        forward = jax.tree.map(lambda u, p: 2 * u - p, step, previous)
+        kept = cast_like(step, state.previous)
+        return forward, OptimisticState(base_state, kept, optax.safe_increment(state.count))
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def optimistic_adam(
+    primal_learning_rate: Any,
+    dual_learning_rate: Any,
+    *,
+    b1: Any = 0.9,
+    b2: Any = 0.999,
+    eps: Any = 1e-8,
+    first_step: Literal["repeat", "zero"] = "repeat",
+) -> optax.GradientTransformationExtraArgs:
+    """Optimistic Adam (Daskalakis et al.): ``optimistic(adam(...))``.
+
+    Args:
+      primal_learning_rate: as in :func:`adam`, like all that follow.
+      dual_learning_rate: rate of the dual player.
+      b1: decay of the first moment in ``[0, 1)``; on bilinear games momentum on both players
+        above about 1/3 is unstable for every small rate.
+      b2: decay of the second moment in ``[0, 1)``.
+      eps: added outside the root.
+      first_step: ``"repeat"`` or ``"zero"``, see :func:`optimistic`, also for how it differs from
+        ``optax.optimistic_adam_v2``.
+
+    Returns:
+      A transformation of ``PrimalDual`` trees, one gradient per step.
+
+    Raises:
+      ValueError: for a concrete number out of range or an unknown ``first_step``.
+
+    Example:
+      >>> from onesided_jax import optimistic_adam
+      >>> tx = optimistic_adam(2e-4, 2e-4, b1=0.0)
+
+    References:
+      Daskalakis et al., `Training GANs with Optimism <https://arxiv.org/abs/1711.00141>`_, 2018,
+      Algorithm 1.
+    """
+    base = adam(primal_learning_rate, dual_learning_rate, b1=b1, b2=b2, eps=eps)
+    return optimistic(base, first_step=first_step)

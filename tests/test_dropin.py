@@ -1,0 +1,578 @@
+"""Every optimizer and wrapper in the company that optax users keep: one row per promise."""
+
+import inspect
+import re
+from functools import partial
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import linen, nnx
+from jax import lax
+from optimizer_table import (
+    EVERY,
+    OPTIMIZERS,
+    TREE,
+    WRAPPERS,
+    assert_close,
+    make,
+    step,
+    steps,
+    tree_field,
+    tree_of,
+)
+
+import onesided_jax as osj
+from onesided_jax import PrimalDual
+from onesided_jax.runs import checkpoints
+
+RTOL = 1e-6
+ROW = pytest.mark.parametrize("name", EVERY)
+PERIODS = {"lookahead of extragradient": 2, "lookahead_adam": 5}
+
+
+def after(tx, count=3, dtype="float32", **extra_args):
+    return jax.jit(lambda: steps(tx, tree_field, tree_of(dtype), count, **extra_args)[0])()
+
+
+@pytest.fixture(scope="module")
+def plain():
+    """The players after three steps of each, computed once."""
+    known = {}
+
+    def of(name):
+        if name not in known:
+            known[name] = after(make(name, 0.02, 0.05))
+        return known[name]
+
+    return of
+
+
+# ---- optax's combinators ----
+
+
+@ROW
+def test_unknown_extra_args_are_accepted(name, plain):
+    extra = {"value": jnp.float32(1.0), "something_else": jnp.float32(2.0)}
+    assert_close(after(make(name, 0.02, 0.05), **extra), plain(name), rtol=RTOL)
+
+
+@ROW
+def test_chain_and_named_chain_pass_grad_fn_through(name, plain):
+    tx = make(name, 0.02, 0.05)
+    chained = optax.chain(optax.identity(), tx)
+    named = optax.named_chain(("nothing", optax.identity()), ("game", tx))
+    assert_close(after(chained), plain(name), rtol=RTOL)
+    assert_close(after(named), plain(name), rtol=RTOL)
+
+
+@ROW
+def test_multi_steps_averages_the_field(name):
+    # The same field twice per update: MultiSteps must take exactly the plain steps.
+    tx = optax.MultiSteps(make(name, 0.02, 0.05), every_k_schedule=2).gradient_transformation()
+    params = tree_of()
+    state = tx.init(params)
+    take = jax.jit(partial(step, tx, tree_field))
+    expected, expected_state = params, make(name, 0.02, 0.05).init(params)
+    expect = jax.jit(partial(step, make(name, 0.02, 0.05), tree_field))
+    for _ in range(2):
+        waiting, state = take(params, state)
+        assert_close(waiting, params, rtol=0)
+        params, state = take(params, state)
+        expected, expected_state = expect(expected, expected_state)
+    assert_close(params, expected, rtol=RTOL)
+
+
+@ROW
+def test_optax_apply_if_finite_skips_a_bad_gradient(name, plain):
+    tx = optax.apply_if_finite(make(name, 0.02, 0.05), max_consecutive_errors=3)
+    params = tree_of()
+    bad = jax.tree.map(lambda a: jnp.full_like(a, jnp.nan), params)
+
+    @jax.jit
+    def skip(state):
+        return tx.update(bad, state, params, grad_fn=lambda p, i: tree_field(p))
+
+    updates, state = skip(tx.init(params))
+    assert_close(updates, jax.tree.map(jnp.zeros_like, params), rtol=0)
+    take = jax.jit(partial(step, tx, tree_field))
+    for _ in range(3):
+        params, state = take(params, state)
+    assert_close(params, plain(name), rtol=RTOL)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_inject_hyperparams_gives_the_same_steps(name):
+    # A schedule is injected at the call, which for methods from the past is two iterations' half.
+    primal = 0.02 if "past" in name or name == "oadagrad" else optax.linear_schedule(0.02, 0.0, 10)
+    rates = (primal, 0.05)
+    static = [s for s in SHAPES if s in inspect.signature(OPTIMIZERS[name]).parameters]
+    expected = after(OPTIMIZERS[name](*rates), dtype="float64")
+    tx = optax.inject_hyperparams(OPTIMIZERS[name], static_args=static)(*rates)
+    assert_close(after(tx, dtype="float64"), expected, rtol=1e-12)
+    injected = tx.init(tree_of()).hyperparams
+    assert {"primal_learning_rate", "dual_learning_rate"} <= set(injected)
+
+
+SHAPES = ("dual_steps", "sync_period", "max_iterations")  # of the program: no numbers to inject
+
+
+@ROW
+def test_decoupled_weight_decay_shrinks_both_players(name):
+    # Outside: whatever the optimizer does with a zero field, each call shrinks both players alike.
+    tx = optax.chain(make(name, 0.02, 0.05), optax.add_decayed_weights(-0.1))
+    pull = name in {"anchored", "anchored, halpern"}  # towards the start, decayed players or not
+    still = jax.jit(lambda: steps(tx, lambda p: jax.tree.map(jnp.zeros_like, p), tree_of(), 3)[0])()
+    for end, start in zip(jax.tree.leaves(still), jax.tree.leaves(tree_of()), strict=True):
+        assert (np.abs(end) < np.abs(start)).all()
+        if name in PERIODS and PERIODS[name] < 3:
+            continue  # pulled back once on the way
+        if not pull and "transparent" not in name:
+            np.testing.assert_allclose(end, 0.9**3 * start, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        osj.extragradient,
+        osj.extragradient_plus,
+        osj.past_extragradient,
+        osj.optimistic,
+        partial(osj.lookahead_minmax, sync_period=2),
+        lambda base: base,
+    ],
+    ids=["extragradient", "plus", "past", "optimistic", "lookahead", "descent_ascent"],
+)
+def test_decoupled_weight_decay_inside_the_base_shrinks_both_players(wrap):
+    def players_after(decay):
+        player = optax.adamw(0.01, weight_decay=decay)
+        return after(wrap(osj.descent_ascent(player, player)), 6)
+
+    for decayed, free in zip(
+        jax.tree.leaves(players_after(1.0)), jax.tree.leaves(players_after(0.0)), strict=True
+    ):
+        assert np.sum(decayed**2) < np.sum(free**2)
+
+
+# ---- jit, scan, cond, export, disk ----
+
+
+@ROW
+def test_state_is_stable_through_scan_and_cond_and_has_no_bools(name):
+    tx = make(name, optax.constant_schedule(0.02), optax.constant_schedule(0.05))
+    params = tree_of()
+
+    def maybe(carry, take):
+        return lax.cond(take, partial(step, tx, tree_field), lambda *same: same, *carry), None
+
+    takes = jnp.array([True, False, True])
+    ends, state = jax.jit(lambda c: lax.scan(maybe, c, takes)[0])((params, tx.init(params)))
+    assert_close(ends, after(tx, 2), rtol=RTOL)
+    kinds = {leaf.dtype.kind for leaf in jax.tree.leaves(state)}
+    assert kinds <= {"f", "i"}
+    assert all(leaf.dtype != bool for leaf in jax.tree.leaves(state))
+
+
+@ROW
+def test_players_and_state_can_be_donated_together(name):
+    tx = make(name, 0.02, 0.05)
+    params = tree_of()
+    take = jax.jit(partial(step, tx, tree_field), donate_argnums=(0, 1))
+    ends, _ = take(params, jax.jit(tx.init)(params))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(ends))
+    eager_params = tree_of()
+    take(eager_params, tx.init(eager_params))  # no buffer twice
+
+
+@ROW
+def test_export_lowers_for_cpu_cuda_and_tpu(name):
+    tx = make(name, 0.02, 0.05)
+    params = tree_of()
+    # Structure only: export refuses NamedTuples it does not know, a flat list of leaves it takes.
+    leaves, treedef = jax.tree.flatten((params, tx.init(params)))
+
+    def flat(*leaves):
+        return jax.tree.leaves(step(tx, tree_field, *treedef.unflatten(leaves)))
+
+    exported = jax.export.export(jax.jit(flat), platforms=["cpu", "cuda", "tpu"])(*leaves)
+    assert exported.platforms == ("cpu", "cuda", "tpu")
+
+
+@ROW
+def test_state_round_trips_through_a_checkpoint(name, tmp_path):
+    tx = make(name, 0.02, 0.05)
+    params, state = jax.jit(lambda: steps(tx, tree_field, tree_of(), 2))()
+    store = checkpoints.CheckpointStore(tmp_path)
+    like = {"params": params, "state": state}
+    store.write(2, checkpoints.pack(like), {})
+    restored = checkpoints.unpack(store.read(2), like)
+    for a, b in zip(jax.tree.leaves(restored), jax.tree.leaves(like), strict=True):
+        assert a.dtype == b.dtype
+        assert np.array_equal(a, b)
+    assert jax.tree.structure(restored) == jax.tree.structure(like)
+
+
+# ---- a midpoint that turns non-finite ----
+
+
+def exploding(threshold):
+    """A field that is infinite, or worse, away from where training starts."""
+
+    def field(players):
+        far = jnp.any(jnp.abs(players.primal - 1.0) > threshold)
+        return PrimalDual(jnp.where(far, jnp.inf, players.dual), -players.primal)
+
+    return field
+
+
+LOOKING = ["extra_adam", "extra_sgd", "amsgrad_eg", "amsgrad_xeg", "amsgrad_eg_drd"]
+
+
+@pytest.mark.parametrize("name", LOOKING)
+def test_a_midpoint_that_turns_non_finite_is_skipped(name):
+    field = exploding(0.01)
+    players = PrimalDual(jnp.ones(2), jnp.ones(2))
+    bare = OPTIMIZERS[name](0.5, 0.5)
+    lost, _ = step(bare, field, players, bare.init(players))
+    assert not np.isfinite(lost.primal).all()  # the field at hand is finite: optax sees nothing
+    unseen = optax.apply_if_finite(bare, 5)
+    lost, _ = step(unseen, field, players, unseen.init(players))
+    assert not np.isfinite(lost.primal).all()
+    tx = osj.apply_if_finite(bare, 2)
+    state = tx.init(players)
+    for skipped in (1, 2):
+        kept, state = step(tx, field, players, state)
+        assert_close(kept, players, rtol=0)
+        assert int(state.total_notfinite) == int(state.notfinite_count) == skipped
+        assert_close(state.inner_state, bare.init(players), rtol=0)
+    lost, state = step(tx, field, players, state)  # the third in a row is let through
+    assert not np.isfinite(lost.primal).all()
+
+
+def test_a_good_step_resets_the_count_of_bad_ones():
+    players = PrimalDual(jnp.ones(2), jnp.ones(2))
+    tx = osj.apply_if_finite(osj.extra_sgd(0.5, 0.5), 2)
+    _, state = step(tx, exploding(0.01), players, tx.init(players))
+    moved, state = step(tx, exploding(10.0), players, state)
+    assert (int(state.notfinite_count), int(state.total_notfinite)) == (0, 1)
+    bare = osj.extra_sgd(0.5, 0.5)
+    assert_close(moved, step(bare, exploding(10.0), players, bare.init(players))[0], rtol=0)
+
+
+def test_a_non_finite_midpoint_is_caught_though_its_field_is_finite():
+    def field(players):
+        return PrimalDual(jnp.tanh(players.primal), -jnp.tanh(players.dual))
+
+    tx = osj.apply_if_finite(osj.extra_sgd(1e38, 1e38), 2)
+    players = PrimalDual(jnp.float32(10.0), jnp.float32(-10.0))
+    F = jax.tree.map(lambda a: 100 * a, field(players))  # finite, but the step overflows
+    updates, state = tx.update(F, tx.init(players), players, grad_fn=lambda p, i: field(p))
+    assert int(state.total_notfinite) == 1
+    assert float(updates.primal) == 0.0
+
+
+# ---- players in other clothes ----
+
+
+def dict_of(primal, dual):
+    return {"generator": primal, "discriminator": dual}
+
+
+class Pair(nnx.Module):
+    """Two parameters under the two names."""
+
+    def __init__(self, players):
+        self.generator = nnx.Param(jnp.asarray(players.primal["kernel"], jnp.float32))
+        self.discriminator = nnx.Param(jnp.asarray(players.dual[0], jnp.float32))
+
+
+CLOTHES = {
+    "dict": dict_of,
+    "frozen dict": lambda p, d: flax.core.freeze(dict_of(p, d)),
+    "initials": lambda p, d: {"G": p, "D": d},
+    "x, y": lambda p, d: {"x": p, "y": d},
+}
+
+
+@ROW
+@pytest.mark.parametrize("clothes", CLOTHES)
+def test_two_known_keys_are_as_good_as_primal_dual(name, clothes, plain):
+    dress = CLOTHES[clothes]
+    first, second = (
+        list(dress(0, 1)) if clothes != "frozen dict" else ("generator", "discriminator")
+    )
+
+    def field(players):
+        return dress(*tree_field(PrimalDual(players[first], players[second])))
+
+    tx, start = make(name, 0.02, 0.05), dress(*tree_of())
+    ends, _ = jax.jit(lambda: steps(tx, field, start, 3))()
+    assert jax.tree.structure(ends) == jax.tree.structure(start)
+    assert_close(PrimalDual(ends[first], ends[second]), plain(name), rtol=RTOL)
+
+
+def test_other_keys_are_named_and_can_be_given():
+    players = {"min_player": jnp.ones(2), "adversary": jnp.ones(3)}
+    with pytest.raises(ValueError, match=r"adversary.*with_player_keys"):
+        osj.adam(0.1, 0.1).init(players)
+    tx = osj.with_player_keys(osj.extra_sgd(0.1, 0.2), primal="min_player", dual="adversary")
+    field = lambda p: {"min_player": p["min_player"], "adversary": -p["adversary"]}  # noqa: E731
+    ends, _ = step(tx, field, players, tx.init(players))
+    np.testing.assert_allclose(ends["min_player"], 1 - 0.1 * (1 - 0.1), rtol=1e-6)
+    np.testing.assert_allclose(ends["adversary"], 1 + 0.2 * (1 + 0.2), rtol=1e-6)
+    with pytest.raises(ValueError, match=re.escape("['min_player', 'opponent']")):
+        osj.with_player_keys(osj.sgda(0.1, 0.1), "min_player", "opponent").init(players)
+    with pytest.raises(ValueError, match="two different keys"):
+        osj.with_player_keys(osj.sgda(0.1, 0.1), "a", "a")
+
+
+NNX_NAMES = [name for name in EVERY if name != "extragradient, transparent"]
+
+
+@pytest.mark.parametrize("name", NNX_NAMES)
+def test_nnx_optimizer_updates_a_model_of_two_submodules(name):
+    def of(players):
+        return PrimalDual({"kernel": players.primal}, [players.dual])
+
+    def field(players):
+        F = tree_field(of(players))
+        return PrimalDual(F.primal["kernel"], F.dual[0])
+
+    tx = make(name, 0.02, 0.05)
+    model = Pair(tree_of())
+    optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
+    graphdef = nnx.graphdef(model)
+
+    def grad_fn(params, i):
+        del i
+        merged = nnx.merge(graphdef, params)
+        F = field(PrimalDual(merged.generator[...], merged.discriminator[...]))
+        F = {"generator": F.primal, "discriminator": F.dual}
+        return jax.tree.unflatten(jax.tree.structure(params), [F[k] for k in sorted(F)])
+
+    for _ in range(2):
+        params = nnx.state(model, nnx.Param)
+        grads = grad_fn(nnx.as_pure(params), 0)
+        grads = jax.tree.unflatten(jax.tree.structure(params), jax.tree.leaves(grads))
+        optimizer.update(model, grads, grad_fn=grad_fn)  # as nnx.grad gives them
+    start = PrimalDual(tree_of().primal["kernel"], tree_of().dual[0])
+    expected, _ = steps(tx, field, start, 2)
+    assert_close(PrimalDual(model.generator[...], model.discriminator[...]), expected, rtol=RTOL)
+
+
+def test_linen_params_of_two_submodules():
+    class Both(linen.Module):
+        def setup(self):
+            self.generator = linen.Dense(3)
+            self.discriminator = linen.Dense(1)
+
+        def __call__(self, z):
+            return self.discriminator(jnp.tanh(self.generator(z)))
+
+    z = jnp.linspace(-1.0, 1.0, 8).reshape(4, 2)
+    both = Both()
+    params = both.init(jax.random.key(0), z)["params"]
+    assert set(params) == {"generator", "discriminator"}
+    value = lambda params: jnp.mean(jnp.sin(both.apply({"params": params}, z)))  # noqa: E731
+
+    def field(params):
+        gradient = jax.grad(value)(params)
+        return gradient | {"discriminator": jax.tree.map(jnp.negative, gradient["discriminator"])}
+
+    tx = osj.extra_adam(0.01, 0.01, b1=0.0)
+    ends, _ = jax.jit(lambda: steps(tx, field, params, 5))()
+    assert jax.tree.structure(ends) == jax.tree.structure(params)
+    halves = lambda p: PrimalDual(p["generator"], p["discriminator"])  # noqa: E731
+    whole = lambda p: {"generator": p.primal, "discriminator": p.dual}  # noqa: E731
+    expected, _ = jax.jit(lambda: steps(tx, lambda p: halves(field(whole(p))), halves(params), 5))()
+    assert_close(halves(ends), expected, rtol=RTOL)
+
+
+# ---- one player: ordinary minimisation, as optax tests its own ----
+
+
+def parabola():
+    initial, final = jnp.array([-1.0, 10.0, 1.0]), jnp.array([1.0, -1.0, 1.0])
+    return initial, final, jax.grad(lambda x: jnp.sum((x - final) ** 2))
+
+
+def rosenbrock():
+    a, b = 1.0, 100.0
+    gradient = jax.grad(lambda x: (a - x[0]) ** 2 + b * (x[1] - x[0] ** 2) ** 2)
+    return jnp.array([0.0, 0.0]), jnp.array([a, a**2]), gradient
+
+
+SINGLE = {
+    "extragradient(adam)": lambda rate: osj.extragradient(optax.adam(rate)),
+    "extragradient(adam), transparent": lambda rate: osj.extragradient(
+        optax.adam(rate), opaque_mode=False
+    ),
+    "extragradient(adam), discarded": lambda rate: osj.extragradient(
+        optax.adam(rate), extrapolation_state="discarded"
+    ),
+    "extragradient_plus(adam)": lambda rate: osj.extragradient_plus(optax.adam(rate)),
+    "past_extragradient(adam)": lambda rate: osj.past_extragradient(optax.adam(rate)),
+    "past_extragradient(adam), separate": lambda rate: osj.past_extragradient(
+        optax.adam(rate), extrapolation_state="separate"
+    ),
+    "optimistic(adam)": lambda rate: osj.optimistic(optax.adam(rate)),
+    "optimistic(adam), zero": lambda rate: osj.optimistic(optax.adam(rate), first_step="zero"),
+    "lookahead_minmax(adam)": lambda rate: osj.lookahead_minmax(optax.adam(rate)),
+    "lookahead_minmax(extragradient(adam))": lambda rate: osj.lookahead_minmax(
+        osj.extragradient(optax.adam(rate))
+    ),
+    "consensus(adam)": lambda rate: osj.consensus(optax.adam(rate), 1e-3),
+    "apply_if_finite(adam)": lambda rate: osj.apply_if_finite(optax.adam(rate), 3),
+}
+
+
+@pytest.mark.parametrize("name", SINGLE)
+@pytest.mark.parametrize(
+    ("target", "rate"), [(parabola, optax.exponential_decay(0.1, 1000, 0.8)), (rosenbrock, 2e-3)]
+)
+def test_a_single_player_minimises(name, target, rate):
+    start, final, gradient = target()
+    tx = SINGLE[name](rate)
+    ends, _ = jax.jit(lambda: steps(tx, gradient, start, 20_000))()
+    np.testing.assert_allclose(ends, final, rtol=3e-2, atol=3e-2)
+
+
+@pytest.mark.parametrize("form", ["extragradient", "halpern"])
+def test_anchored_minimises_a_parabola(form):
+    start, final, gradient = parabola()
+    tx = osj.anchored(optax.sgd(0.1), form=form)
+    ends, _ = jax.jit(lambda: steps(tx, gradient, start, 2_000))()
+    np.testing.assert_allclose(ends, final, atol=3e-2)
+
+
+# ---- convergence on the games that a method's theory covers ----
+
+A = np.diag([1.0, 0.7, 0.4])
+
+
+def bilinear(z):
+    return PrimalDual(A @ z.dual, -A.T @ z.primal)
+
+
+def quadratic(z):  # strongly monotone
+    return PrimalDual(z.primal + A @ z.dual, 0.5 * z.dual - A.T @ z.primal)
+
+
+def logarithmic(z):  # MVI, not monotone
+    slope = lambda a: 2 * a / (1 + a * a)  # noqa: E731
+    return PrimalDual(slope(z.primal) + z.dual, slope(z.dual) - z.primal)
+
+
+def weak_minty(z, a=0.2, b=1.0):  # -a/2 x^2 + b xy + a/2 y^2
+    return PrimalDual(-a * z.primal + b * z.dual, -(b * z.primal + a * z.dual))
+
+
+COVERED = {
+    bilinear: {
+        "extra_sgd": lambda: osj.extra_sgd(0.5, 0.5),
+        "extra_adam": lambda: osj.extra_adam(0.3, 0.3, b1=0.0, b2=0.9, eps=1.0),
+        "amsgrad_eg": lambda: osj.amsgrad_eg(0.5, 0.5, eps=1.0),
+        "past_amsgrad_eg": lambda: osj.past_amsgrad_eg(0.4, 0.4, eps=1.0),
+        "past_extra_adam": lambda: osj.past_extra_adam(0.3, 0.3, b1=0.0, b2=0.9, eps=1.0),
+        "past_extragradient(sgd)": lambda: osj.past_extragradient(osj.sgda(0.3, 0.3)),
+        "optimistic(sgd)": lambda: osj.optimistic(osj.sgda(0.3, 0.3)),
+        "optimistic_adam": lambda: osj.optimistic_adam(0.3, 0.3, b1=0.0, b2=0.9, eps=1.0),
+        "oadagrad": lambda: osj.oadagrad(1.0, 1.0, initial_accumulator=9.0),
+        "lookahead(sgda)": lambda: osj.lookahead_minmax(osj.sgda(0.3, 0.3), 5, 0.5),
+        "consensus(sgda)": lambda: osj.consensus(osj.sgda(0.2, 0.2), 1.0),
+        "acgd": lambda: osj.acgd(0.3, 0.3, eps=1.0),
+        "extragradient_plus(sgd)": lambda: osj.extragradient_plus(osj.sgda(0.5, 0.5)),
+    },
+    quadratic: {
+        "sgda": lambda: osj.sgda(0.2, 0.2),
+        "adam": lambda: osj.adam(0.01, 0.01, b1=0.0, eps=1.0),
+        "alternating_adam": lambda: osj.alternating_adam(0.01, 0.01, b1=0.0, eps=1.0),
+        "amsgrad": lambda: osj.amsgrad(0.1, 0.1, b1=0.0, eps=1.0),
+        "lookahead_adam": lambda: osj.lookahead_adam(0.05, 0.05, b1=0.0, eps=1.0),
+        "extra_sgd": lambda: osj.extra_sgd(0.3, 0.3),
+        "anchored, halpern": lambda: osj.anchored(osj.sgda(0.2, 0.2), form="halpern"),
+    },
+    logarithmic: {
+        "extra_sgd": lambda: osj.extra_sgd(0.2, 0.2),
+        "amsgrad_eg": lambda: osj.amsgrad_eg(0.3, 0.3, eps=1.0),
+        "past_amsgrad_eg": lambda: osj.past_amsgrad_eg(0.3, 0.3, eps=1.0),
+        "optimistic(sgd)": lambda: osj.optimistic(osj.sgda(0.2, 0.2)),
+    },
+    weak_minty: {
+        "extragradient_plus(sgd)": lambda: osj.extragradient_plus(
+            osj.sgda(2**-0.5, 2**-0.5), update_scale=0.22
+        ),
+        "amsgrad_eg, update_scale": lambda: osj.amsgrad_eg(
+            20.0, 20.0, eps=30.0, b2=0.0, update_scale=0.2
+        ),
+    },
+}
+ROWS = [(game, name) for game, methods in COVERED.items() for name in methods]
+SLOW = {"anchored, halpern": 1e-2}  # O(1/k), the others are linear
+
+
+@pytest.mark.parametrize(
+    ("game", "name"), ROWS, ids=[f"{game.__name__}-{name}" for game, name in ROWS]
+)
+def test_converges_where_the_theory_says(game, name):
+    with jax.enable_x64(True):
+        start = PrimalDual(jnp.array([1.0, -0.5, 0.7]), jnp.array([0.3, 0.9, -0.8]))
+        tx = COVERED[game][name]()
+        ends, _ = jax.jit(lambda: steps(tx, game, start, 20_000))()
+    assert max(np.abs(leaf).max() for leaf in ends) < SLOW.get(name, 1e-6)
+
+
+FAILS = {
+    "sgda, bilinear": (bilinear, lambda: osj.sgda(0.05, 0.05)),
+    "extra_sgd, weak MVI": (weak_minty, lambda: osj.extra_sgd(2**-0.5, 2**-0.5)),
+    "momentum above 1/3, bilinear": (
+        bilinear,
+        lambda: osj.extragradient(
+            osj.descent_ascent(*2 * [optax.sgd(0.02, momentum=0.4)]),
+            extrapolation_state="separate",
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAILS)
+def test_diverges_where_the_theory_forbids(name):
+    game, make_tx = FAILS[name]
+    start = PrimalDual(jnp.ones(3), jnp.ones(3))
+    ends, _ = jax.jit(lambda: steps(make_tx(), game, start, 10_000))()
+    assert not max(np.abs(leaf).max() for leaf in ends) < 2.0
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(("b1", "converges"), [(0.3, True), (0.37, False)])
+def test_update_momentum_turns_bilinear_games_unstable_at_one_third(b1, converges):
+    # theory.md, Theorem 8: both players carry a running mean in the update half-step.
+    eta = 0.02
+    tx = osj.amsgrad_eg(
+        eta * 1e6, eta * 1e6, eps=1e6, b1_update=b1, dual_b1=b1
+    )  # eps so large that the preconditioner is a constant
+    start = PrimalDual(jnp.ones(1), jnp.ones(1))
+    field = lambda z: PrimalDual(z.dual, -z.primal)  # noqa: E731
+    ends, _ = jax.jit(lambda: steps(tx, field, start, 60_000))()
+    size = np.hypot(ends.primal[0], ends.dual[0])
+    assert (size < 0.5) if converges else (size > 2.0)
+
+
+@pytest.fixture
+def x64():
+    with jax.enable_x64(True):
+        yield
+
+
+def test_the_tables_cover_every_public_optimizer():
+    wrappers = {"descent_ascent", "alternating", "extragradient", "extragradient_plus"}
+    wrappers |= {"past_extragradient", "optimistic", "lookahead_minmax", "anchored", "consensus"}
+    wrappers |= {"apply_if_finite", "with_player_keys"}
+    functions = {n for n in osj.optimizers.__all__ if n[0].islower()} - {"dual_rate_decay"}
+    assert functions == wrappers | set(OPTIMIZERS)
+    assert TREE.primal  # the table's own game
+    assert set(WRAPPERS) | set(OPTIMIZERS) == set(EVERY)
