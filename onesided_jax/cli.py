@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import inspect
 import math
 import os
 import sys
@@ -164,6 +165,34 @@ def recipes(name: Annotated[Positional[str | None], arg(help="Print this one as 
     _console.print(table)
 
 
+def games():
+    """List the analytic games: what is known of each, and which conditions hold."""
+    from onesided_jax.games import GAMES
+
+    table = Table("game", "one-sided MVI", "MVI", "monotone", "L_xx", "L_xy", "box", "what")
+    for name, factory in GAMES.items():
+        facts = factory().facts
+        assert facts is not None
+        weak = f"weak, rho = {facts.weak_mvi:.3g}" if facts.weak_mvi else "-"
+        table.add_row(
+            name,
+            "yes" if facts.one_sided_mvi else "-",
+            "yes" if facts.mvi else weak,
+            "yes" if facts.monotone else "-",
+            f"{facts.lipschitz_xx:.3g}",
+            f"{facts.lipschitz_xy:.3g}",
+            "-" if math.isinf(facts.box) else f"{facts.box:g}",
+            _summary(factory),
+        )
+    _console.print(table)
+
+
+def _summary(factory: Any) -> str:
+    """First line of a docstring as plain text."""
+    line = inspect.getdoc(factory).partition("\n")[0]
+    return line.replace("`", "")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The entry point; returns the exit code: 0 done, 2 bad input, 130 interrupted.
 
@@ -172,7 +201,9 @@ def main(arguments: list[str] | None = None) -> int:
       >>> main(["analyze", "no/such/run"])
       2
     """
-    commands = {f.__name__: f for f in (demo, sweep, resume, analyze, report, sample, recipes)}
+    commands = {
+        f.__name__: f for f in (demo, sweep, resume, analyze, report, sample, recipes, games)
+    }
     _use_compilation_cache()
     try:
         tyro.extras.subcommand_cli_from_dict(
