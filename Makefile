@@ -3,13 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint types clean
+.PHONY: demo test lint types docs clean
 
 demo: .venv/.demo
 	$(BIN)/onesided demo --out demo
 	@echo "Open demo/report.html in a browser."
 
-test: lint types .venv/.dev
+test: lint types docs .venv/.dev
 	$(BIN)/python -m pytest
 
 lint: .venv/.dev
@@ -19,6 +19,9 @@ lint: .venv/.dev
 
 types: .venv/.dev
 	$(BIN)/basedpyright
+
+docs: .venv/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -32,4 +35,4 @@ types: .venv/.dev
 	@touch $@ .venv/.demo
 
 clean:
-	rm -rf .venv .cache build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .cache build site dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -189,7 +189,7 @@ def games():
 
 def _summary(factory: Any) -> str:
     """First line of a docstring as plain text."""
-    line = inspect.getdoc(factory).partition("\n")[0]
+    line = (inspect.getdoc(factory) or "").partition("\n")[0]
     return line.replace("`", "")
 
 

@@ -1,0 +1,99 @@
+"""Build-time hooks of the site: TeX becomes MathML, and reST docstrings become Markdown.
+
+MathML needs no script and no network in the reader's browser. The docstrings keep the form that
+optax's have, readable in ``help()``; mkdocstrings wants Markdown.
+"""
+
+import html
+import re
+import textwrap
+
+import griffe
+from latex2mathml.converter import convert
+
+CODE = re.compile(r"(^```.*?^```|`[^`\n]*`)", re.DOTALL | re.MULTILINE)
+DISPLAY, INLINE = re.compile(r"\$\$(.+?)\$\$", re.DOTALL), re.compile(r"\$([^$\n]+?)\$")
+BLOCK = re.compile(r"^( *)\.\. math::\n\n?((?:\1 +.*\n?|\n)+)", re.MULTILINE)
+ROLE = re.compile(r":(?:func|class|data|mod|meth|attr):`~?\.?([^`]+)`")
+LINK = re.compile(r"`([^`<]+?)\s+<(https?://[^>]+)>`_+", re.DOTALL)
+RULER = re.compile(r"^ *=+( +=+)+ *$")
+
+
+def mathml(tex: str, display: bool = False) -> str:
+    """One formula as a <math> element on one line."""
+    tex = tex.strip().replace(r"\tfrac", r"\frac").replace(r"\dots", r"\ldots")
+    if display and ("&" in tex or r"\\" in tex):
+        tex = r"\begin{aligned}" + tex + r"\end{aligned}"
+    return convert(tex, display="block" if display else "inline").replace("\n", " ")
+
+
+def on_page_markdown(markdown: str, **_) -> str:
+    """Mkdocs hook: the formulas of a page, outside its code."""
+
+    def convert_text(text: str) -> str:
+        text = DISPLAY.sub(lambda m: mathml(m[1], display=True), text)
+        return INLINE.sub(lambda m: mathml(html.unescape(m[1])), text)
+
+    parts = CODE.split(markdown)
+    return "".join(part if i % 2 else convert_text(part) for i, part in enumerate(parts))
+
+
+def table(lines: list[str]) -> list[str]:
+    """A reST simple table as a Markdown one; ``lines`` start and end with a ruler."""
+    starts = [m.start() for m in re.finditer(r"=+", lines[0])]
+    bounds = list(zip(starts, [*starts[1:], None]))
+    rows: list[list[str]] = []
+    for line in lines:
+        if RULER.match(line):
+            continue
+        cells = [line[a:b].strip() for a, b in bounds]
+        if rows and not cells[0]:  # a row that goes on
+            rows[-1] = [f"{old} {new}".strip() for old, new in zip(rows[-1], cells)]
+        else:
+            rows.append(cells)
+    if sum(map(bool, map(RULER.match, lines))) < 3:  # no header
+        rows.insert(0, [" "] * len(starts))
+    rows.insert(1, ["---"] * len(starts))
+    return [f"| {' | '.join(row)} |" for row in rows]
+
+
+def tables(text: str) -> str:
+    """Every simple table of a docstring."""
+    out, pending = [], []
+    for line in text.split("\n"):
+        if pending or RULER.match(line):
+            pending.append(line)
+            closed = len(pending) > 1 and RULER.match(line)
+            if closed and (sum(map(bool, map(RULER.match, pending))) == 3 or not _header(pending)):
+                out += table(textwrap.dedent("\n".join(pending)).split("\n"))
+                pending = []
+        else:
+            out.append(line)
+    return "\n".join(out + pending)
+
+
+def _header(lines: list[str]) -> bool:
+    """Whether the second ruler closes a header: then a third one ends the table."""
+    return len(lines) == 3
+
+
+def markdown(docstring: str) -> str:
+    """A docstring's reST as Markdown."""
+    text = BLOCK.sub(
+        lambda m: f"{m[1]}{mathml(textwrap.dedent(m[2]), display=True)}\n\n", docstring
+    )
+    text = re.sub(
+        r":math:`([^`]+)`", lambda m: mathml(re.sub(r"\s+", " ", m[1])), text, flags=re.DOTALL
+    )
+    text = ROLE.sub(r"`\1`", text)
+    text = LINK.sub(lambda m: f"[{' '.join(m[1].split())}]({m[2]})", text)
+    return re.sub(r"^Example:", "Examples:", tables(text), flags=re.MULTILINE)
+
+
+class Docstrings(griffe.Extension):
+    """Griffe extension that rewrites every docstring before it is parsed."""
+
+    def on_instance(self, *, obj, **_):
+        """Called for each module, class, function and attribute."""
+        if obj.docstring is not None:
+            obj.docstring.value = markdown(obj.docstring.value)
