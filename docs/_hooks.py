@@ -4,7 +4,7 @@ MathML needs no script and no network in the reader's browser. The docstrings ke
 optax's have, readable in ``help()``; mkdocstrings wants Markdown.
 """
 
-import html
+from html import unescape
 import re
 import textwrap
 
@@ -18,13 +18,13 @@ ROLE = re.compile(r":(?:func|class|data|mod|meth|attr):`~?\.?([^`]+)`")
 LINK = re.compile(r"`([^`<]+?)\s+<(https?://[^>]+)>`_+", re.DOTALL)
 RULER = re.compile(r"^ *=+( +=+)+ *$")
 
-
 def mathml(tex: str, display: bool = False) -> str:
-    """One formula as a <math> element on one line."""
+    """A placeholder for a formula: Markdown takes every <math> element for a block of its own."""
     tex = tex.strip().replace(r"\tfrac", r"\frac").replace(r"\dots", r"\ldots")
     if display and ("&" in tex or r"\\" in tex):
         tex = r"\begin{aligned}" + tex + r"\end{aligned}"
-    return convert(tex, display="block" if display else "inline").replace("\n", " ")
+    element = convert(tex, display="block" if display else "inline").replace("\n", " ")
+    return f"formula-{element.encode().hex()}-"
 
 
 def on_page_markdown(markdown: str, **_) -> str:
@@ -32,10 +32,15 @@ def on_page_markdown(markdown: str, **_) -> str:
 
     def convert_text(text: str) -> str:
         text = DISPLAY.sub(lambda m: mathml(m[1], display=True), text)
-        return INLINE.sub(lambda m: mathml(html.unescape(m[1])), text)
+        return INLINE.sub(lambda m: mathml(unescape(m[1])), text)
 
     parts = CODE.split(markdown)
     return "".join(part if i % 2 else convert_text(part) for i, part in enumerate(parts))
+
+
+def on_page_content(html: str, **_) -> str:
+    """Mkdocs hook: the formulas in the place of their placeholders."""
+    return re.sub(r"formula-([0-9a-f]+)-", lambda m: bytes.fromhex(m[1]).decode(), html)
 
 
 def table(lines: list[str]) -> list[str]:

@@ -23,8 +23,15 @@ def test_the_programs_of_a_page_run(page):
 @pytest.mark.parametrize("room", ROOMS)
 def test_the_reference_has_every_public_name(room):
     reference = "\n".join(path.read_text("utf-8") for path in (DOCS / "api").glob("*.md"))
-    listed = re.findall(rf"^::: onesided_jax\.{room}\.(\w+)$", reference, re.MULTILINE)
+    listed = re.findall(rf"^::: onesided_jax\.{room}\.(?:\w+\.)?(\w+)$", reference, re.MULTILINE)
     assert sorted(listed) == sorted(getattr(osj, room).__all__)
+
+
+def test_the_reference_shows_functions_where_modules_share_their_names():
+    reference = "\n".join(path.read_text("utf-8") for path in (DOCS / "api").glob("*.md"))
+    package = Path(osj.__file__).parent
+    for room, name in re.findall(r"^::: onesided_jax\.(\w+)\.(\w+)$", reference, re.MULTILINE):
+        assert not (package / room / f"{name}.py").exists(), f"write ...{name}.{name}"
 
 
 def test_the_table_of_games_is_complete():
