@@ -4,9 +4,9 @@ MathML needs no script and no network in the reader's browser. The docstrings ke
 optax's have, readable in ``help()``; mkdocstrings wants Markdown.
 """
 
-from html import unescape
 import re
 import textwrap
+from html import unescape
 
 import griffe
 from latex2mathml.converter import convert
@@ -17,6 +17,7 @@ BLOCK = re.compile(r"^( *)\.\. math::\n\n?((?:\1 +.*\n?|\n)+)", re.MULTILINE)
 ROLE = re.compile(r":(?:func|class|data|mod|meth|attr):`~?\.?([^`]+)`")
 LINK = re.compile(r"`([^`<]+?)\s+<(https?://[^>]+)>`_+", re.DOTALL)
 RULER = re.compile(r"^ *=+( +=+)+ *$")
+
 
 def mathml(tex: str, display: bool = False) -> str:
     """A placeholder for a formula: Markdown takes every <math> element for a block of its own."""
