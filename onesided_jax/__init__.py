@@ -51,7 +51,7 @@ from onesided_jax.players import PrimalDual
 
 if TYPE_CHECKING:
     from onesided_jax import analysis, datasets, games, networks, report, runs, sweeps
-    from onesided_jax.analysis import analyze
+    from onesided_jax.analysis import analyze, certificate, certify
     from onesided_jax.games import Game, GameFacts, GameInfo
     from onesided_jax.networks import Network
     from onesided_jax.runs import Criteria, GameSpec, OptimizerSpec, Recipe, grid, open_run
@@ -67,7 +67,7 @@ if TYPE_CHECKING:
 
 _ROOMS = ("analysis", "datasets", "games", "networks", "report", "runs", "sweeps")
 _LAZY = {
-    "analysis": ("analyze",),
+    "analysis": ("analyze", "certificate", "certify"),
     "games": ("Game", "GameFacts", "GameInfo"),
     "networks": ("Network",),
     "runs": ("Criteria", "GameSpec", "OptimizerSpec", "Recipe", "grid", "open_run"),
@@ -101,6 +101,8 @@ __all__ = [
     "analyze",
     "anchored",
     "apply_if_finite",
+    "certificate",
+    "certify",
     "consensus",
     "datasets",
     "descent_ascent",

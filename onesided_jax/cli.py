@@ -181,7 +181,7 @@ def games():
             "yes" if facts.monotone else "-",
             f"{facts.lipschitz_xx:.3g}",
             f"{facts.lipschitz_xy:.3g}",
-            "-" if math.isinf(facts.box) else f"{facts.box:g}",
+            "-" if math.isinf(facts.boxes.primal) else f"{facts.boxes.primal:g}",
             _summary(factory),
         )
     _console.print(table)

@@ -60,7 +60,7 @@ def mean_field(game):
 def points(key, count, size, facts):
     """Random points at many scales, inside the box; half of them with a ``y`` far out."""
     keys = jax.random.split(jax.random.key(key), 3)
-    reach = min(REACH, facts.box)
+    reach = min(REACH, facts.boxes.primal)
     scale = 10 ** jax.random.uniform(keys[0], (count, 1), minval=-2.0, maxval=0.0)
     z = jax.random.uniform(keys[1], (count, size), minval=-reach, maxval=reach)
     return jnp.where(jax.random.bernoulli(keys[2], 0.5, (count, 1)), z, scale * z)
@@ -69,7 +69,7 @@ def points(key, count, size, facts):
 def worst(value, key, size, facts, candidates=((),)):
     """For each candidate, the smallest ``value(z, candidate)`` that random points and then
     projected gradient descent from the worst of them find."""
-    reach = min(REACH, facts.box)
+    reach = min(REACH, facts.boxes.primal)
 
     def search(candidate):
         values = jax.vmap(lambda z: value(z, candidate))
@@ -335,7 +335,7 @@ def test_additive_noise_has_the_stated_variance_and_no_bias():
 )
 def test_minibatches_are_unbiased_within_the_stated_variance(game):
     players, state = game.init(jax.random.key(3))
-    players = jax.tree.map(lambda a: jnp.clip(a, -game.facts.box, game.facts.box), players)
+    players = jax.tree.map(lambda a: jnp.clip(a, -game.facts.boxes.primal, game.facts.boxes.primal), players)
     variance, mean = sampled_variance(game, players)
     assert 0 < variance <= game.facts.noise_variance
     singles = jax.vmap(lambda i: game.field(players, state, i[None])[0].primal)(jnp.arange(20))

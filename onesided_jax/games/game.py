@@ -36,7 +36,8 @@ class GameFacts(NamedTuple):
       lipschitz_xx: bound on the Hessian block ``||grad_xx f||`` on the box.
       lipschitz_xy: bound on ``||grad_xy f||`` on the box.
       lipschitz: joint Lipschitz constant of ``F`` on the box.
-      box: the constants hold where every ``|z_i| <= box``; infinity: everywhere.
+      box: the constants hold where every ``|z_i| <= box``; infinity: everywhere. A ``PrimalDual``
+        bounds each player's entries on their own.
       dual_one_sided_mvi: whether ``<y - y*, -grad_y f(x, y)> >= 0`` for all ``x, y``, for some
         ``y*``.
       monotone: whether ``<z - z', F(z) - F(z')> >= 0`` for all ``z, z'``.
@@ -55,13 +56,18 @@ class GameFacts(NamedTuple):
     lipschitz_xx: float
     lipschitz_xy: float
     lipschitz: float | None = None
-    box: float = math.inf
+    box: float | PrimalDual = math.inf
     dual_one_sided_mvi: bool = False
     monotone: bool = False
     weak_mvi: float | None = None
     star_cocoercivity: float | None = None
     strong_mvi: float | None = None
     noise_variance: float = 0.0
+
+    @property
+    def boxes(self) -> PrimalDual:
+        """``box`` as one bound per player."""
+        return self.box if isinstance(self.box, PrimalDual) else PrimalDual(self.box, self.box)
 
 
 class Game(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -87,7 +88,7 @@ def _carousel(x, y, c, mu, radius):
     return w * (c * s + turned) + mu / 2 * (r_safe - radius) ** 2
 
 
-def _one_sided(solution, xx, xy, joint=None, box=math.inf, **constants) -> GameFacts:
+def _one_sided(solution, xx, xy, joint=None, box: Any = math.inf, **constants) -> GameFacts:
     """Facts of a game with ``x*`` and no ``y*``."""
     return GameFacts(solution, None, True, False, xx, xy, joint, box, **constants)
 
@@ -263,12 +264,12 @@ def strong_wind(*, dim: int = 20, omega: float = 2.0) -> Game:
         wells = jnp.sum(x * x + 3 * jnp.sin(x) ** 2)
         return (1.5 + jnp.sin(y[0])) * wells + omega * (y[0] + y[1]) + 0.3 * jnp.cos(3 * y[1])
 
-    box = 4.0  # grad_xy grows with x
+    box = 4.0  # of x: grad_xy grows with it
     facts = _one_sided(
         np.zeros(dim),
         20.0,
         math.sqrt(dim) * (2 * box + 3),
-        box=box,
+        box=PrimalDual(box, math.inf),
         star_cocoercivity=0.05,
         strong_mvi=0.34829,
     )
