@@ -23,7 +23,7 @@ def mathml(tex: str, display: bool = False) -> str:
     """A placeholder for a formula: Markdown takes every <math> element for a block of its own."""
     tex = tex.strip().replace(r"\tfrac", r"\frac").replace(r"\dots", r"\ldots")
     if display and ("&" in tex or r"\\" in tex):
-        tex = r"\begin{aligned}" + tex + r"\end{aligned}"
+        tex = r"\begin{align*}" + tex + r"\end{align*}"
     element = convert(tex, display="block" if display else "inline").replace("\n", " ")
     return f"formula-{element.encode().hex()}-"
 

@@ -335,7 +335,9 @@ def test_additive_noise_has_the_stated_variance_and_no_bias():
 )
 def test_minibatches_are_unbiased_within_the_stated_variance(game):
     players, state = game.init(jax.random.key(3))
-    players = jax.tree.map(lambda a: jnp.clip(a, -game.facts.boxes.primal, game.facts.boxes.primal), players)
+    players = jax.tree.map(
+        lambda a: jnp.clip(a, -game.facts.boxes.primal, game.facts.boxes.primal), players
+    )
     variance, mean = sampled_variance(game, players)
     assert 0 < variance <= game.facts.noise_variance
     singles = jax.vmap(lambda i: game.field(players, state, i[None])[0].primal)(jnp.arange(20))

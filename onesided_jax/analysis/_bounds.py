@@ -27,6 +27,7 @@ class Move(NamedTuple):
       rates: ``gamma_t``, the extrapolation's rate (without one, the update's), two scalars.
       shrink: ``eta_t / gamma_t``, the update's rate in units of it, two scalars.
       b1: momentum of the primal's update, of its extrapolation and of the dual's update.
+      dual_looks: whether the dual extrapolates.
       exact: bool scalar; whether extrapolation and update followed the field itself.
     """
 
@@ -38,6 +39,7 @@ class Move(NamedTuple):
     rates: PrimalDual
     shrink: PrimalDual
     b1: tuple[Any, Any, Any]
+    dual_looks: Any
     exact: Any
 
 
@@ -66,7 +68,14 @@ class Known(NamedTuple):
 
 
 class Check(NamedTuple):
-    """One inequality up to now: both sides, the largest ratio, the first step that broke it (0)."""
+    """All inequalities up to now, one entry each in the order of ``BOUNDS``.
+
+    Attributes:
+      lhs: left sides.
+      rhs: right sides.
+      worst: the largest ratio so far.
+      first: the first step that broke it, 0 if none.
+    """
 
     lhs: Any
     rhs: Any
@@ -92,16 +101,17 @@ class Sums(NamedTuple):
       rate: sum of the primal's extrapolation rates.
       look: sum of ``gamma ||y~ - y||^2``.
       moved: sum of ``gamma ||y~_t - y~_{t-1}||^2``.
-      distance: sum of ``eta ||x~ - x*||^2``.
+      distance: sum of ``||x~ - x*||^2``.
       farthest: largest ``|x~_i - x*_i|``.
       steepest: largest ``|g_i|`` at ``z`` or ``z~``.
       b1: sum of the update's momentum.
-      b1_squared: sum of its squares.
+      b1_squared: sum of ``gamma b1^2``.
       work: sum of ``f(x_t, y_t) - f(x_{t+1}, y_t)``.
       last_dual: ``y~_{t-1}``.
       last_update: ``q_{t-1}`` of the primal, or ``()``.
-      checks: name to :class:`Check`.
-      failed: premise to the first step without it; 0 while it holds.
+      minty: sum of ``<g~, x~ - x*>``, ``g~`` the primal gradient at ``z~``.
+      check: :class:`Check` of all bounds.
+      failed: first step without each premise, in the order of ``PREMISES``; 0 while it holds.
     """
 
     count: Any  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -126,8 +136,9 @@ class Sums(NamedTuple):
     work: Any
     last_dual: Any
     last_update: Any
-    checks: dict[str, Check]
-    failed: dict[str, Any]
+    minty: Any
+    check: Check
+    failed: Any
 
 
 PREMISES = {
@@ -144,12 +155,12 @@ PREMISES = {
     "star": "the game is not star-cocoercive on the primal side",
     "strong": "the one-sided MVI is not strong",
     "mean_minty": "the game has no one-sided MVI in the mean",
-    "inside": "x* lies outside the run's bounding box",
     "box": "the run left the box on which the constants hold",
     "radius": "the iterates left the radius given",
     "step": "the step is too large: needs rate <= delta / (sqrt(2) L_x)",
     "half_step": "the step is too large: needs rate <= delta / (2 L_x)",
     "past_step": "the step is too large: needs rate <= delta / (2 sqrt(2) L_x)",
+    "joint": "the joint Lipschitz constant L_F is not known",
     "joint_step": "a step is too large: needs rates <= delta / (sqrt(2) L_F)",
     "descent_step": "the step is too large: needs rate <= delta / (sqrt(2) L_x), "
     "without extrapolation delta / L_xx",
@@ -159,7 +170,7 @@ PREMISES = {
     "momentum": "a player carries momentum",
     "unscaled": "the update's rate differs from the extrapolation's",
     "shortened": "the update's rate exceeds the extrapolation's",
-    "dual_look": "the dual's two half-steps differ in rate",
+    "dual_look": "the dual does not extrapolate at the rate of its update",
     "dual_rests": "the dual extrapolates",
     "objective": "the game has no objective",
 }
@@ -171,7 +182,7 @@ _T1 = ("extragradient", "exact", "deterministic", "one_sided_mvi", "primal_momen
 BOUNDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "C0": ("the master identity, to rounding", ("finite",)),
     "C1": ("the identity under the one-sided MVI, for this x*", ("finite",)),
-    "C2": ("the same for any x* in the run's bounding box", ("inside", "finite")),
+    "C2": ("the same for any x* in the run's bounding box", ("finite",)),
     "T1": ("one-sided convergence", _T1),
     "T1 strong": ("distance to x* under the strong one-sided MVI", (*_T1, "strong")),
     "T2": ("one-sided convergence, whatever the dual does", (*_T1, "dual_rests")),
@@ -183,7 +194,7 @@ BOUNDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "T4": (
         "two-sided convergence",
         ("extragradient", "exact", "deterministic", "mvi", "momentum", "unscaled", "dual_look",
-         "joint_step", "box", "radius", "finite"),
+         "joint", "joint_step", "box", "radius", "finite"),
     ),
     "T5": (
         "freezing: no MVI needed",
@@ -216,11 +227,10 @@ BOUNDS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 def start(players: PrimalDual, known: Known, momentum: bool) -> Sums:
     """Sums over no iteration; ``momentum``: whether the primal's update may carry any."""
-    failed = {name: 0 if fixed_premises(known).get(name, True) else 1 for name in PREMISES}
+    failed = [0 if fixed_premises(known).get(name, True) else 1 for name in PREMISES]
     zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, jnp.float64), players)
     here = jax.tree.map(lambda a: a.astype(jnp.float64), players)
-    zero, nan = jnp.zeros((), jnp.float64), jnp.full((), jnp.nan, jnp.float64)
-    never = jnp.zeros((), jnp.int32)
+    zero, never = jnp.zeros((), jnp.float64), jnp.zeros((), jnp.int32)
     pair = PrimalDual(zero, zero)
     return Sums(
         count=never,
@@ -245,8 +255,12 @@ def start(players: PrimalDual, known: Known, momentum: bool) -> Sums:
         work=zero,
         last_dual=here.dual,
         last_update=zeros.primal if momentum else (),
-        checks={name: Check(nan, nan, nan, never) for name in BOUNDS},
-        failed={name: jnp.asarray(step, jnp.int32) for name, step in failed.items()},
+        minty=zero,
+        check=Check(
+            *(jnp.full(len(BOUNDS), jnp.nan) for _ in range(3)),
+            first=jnp.zeros(len(BOUNDS), jnp.int32),
+        ),
+        failed=jnp.asarray(failed, jnp.int32),
     )
 
 
@@ -297,29 +311,20 @@ def advance(sums: Sums, move: Move, known: Known) -> Sums:
         rate=sums.rate + gamma,
         look=sums.look + gamma * _total(lambda d: d * d, move.look.dual),
         moved=sums.moved + gamma * _total(lambda a, b: (a - b) ** 2, middle.dual, sums.last_dual),
-        distance=sums.distance + gamma * shrink.primal * _total(lambda a: a * a, away),
+        distance=sums.distance + _total(lambda a: a * a, away),
         farthest=jnp.maximum(sums.farthest, _largest(away)),
         steepest=jnp.maximum(sums.steepest, jnp.max(jnp.stack([*map(_largest, slopes)]))),
         b1=sums.b1 + b1,
-        b1_squared=sums.b1_squared + b1 * b1,
+        b1_squared=sums.b1_squared + gamma * b1 * b1,
         work=work,
+        minty=sums.minty + _total(jnp.multiply, slopes[-1], away),
         last_dual=middle.dual,
         last_update=sums.last_update if isinstance(sums.last_update, tuple) else q.primal,
     )
-    fixed = fixed_premises(known)
-    sides = _sides(new, known)
-    premises = _premises(new, move, (z, middle, after), known)
-    checks, failed = dict(sums.checks), dict(sums.failed)
-    for name, (_, needed) in BOUNDS.items():
-        if all(fixed.get(premise, True) for premise in needed):
-            checks[name] = _check(name, checks[name], *sides[name], new.count)
-    for premise, here in premises.items():
-        if here is not True:
-            broken = (failed[premise] == 0) & jnp.logical_not(here)
-            failed[premise] = jnp.where(broken, new.count, failed[premise])
-    # The run's box may come to hold x* later.
-    failed["inside"] = jnp.where(_inside(new, known), 0, new.count)
-    new = new._replace(checks=checks, failed=failed)
+    new = new._replace(
+        check=_check(sums.check, _sides(new, known), new.count),
+        failed=_fail(sums.failed, _premises(new, move, (z, middle, after), known), new.count),
+    )
     if known.kind != "past":  # every call is an iteration
         return new
     return jax.tree.map(lambda a, b: jax.lax.select(move.active, a, b), new, sums)
@@ -338,23 +343,15 @@ def fixed_premises(known: Known) -> dict[str, bool]:
         "independent": known.independent or deterministic,
         "mean_minty": deterministic or facts.one_sided_mvi,
         "mvi": facts.mvi and known.solution.dual is not None,
+        "joint": facts.lipschitz is not None,
         "star": facts.star_cocoercivity is not None,
         "strong": facts.strong_mvi is not None,
         "objective": known.objective is not None,
     }
 
 
-def _inside(sums: Sums, known: Known) -> Any:
-    """Whether ``x*`` lies in the run's bounding box."""
-    inside = jax.tree.map(
-        lambda low, high, s: jnp.all((low <= s) & (s <= high)),
-        sums.low.primal, sums.high.primal, known.solution.primal,
-    )  # fmt: skip
-    return jnp.all(jnp.stack(jax.tree.leaves(inside)))
-
-
-def _sides(sums: Sums, known: Known) -> dict[str, tuple[Any, Any, Any]]:
-    """``(left side, right side, scale of rounding)`` of every inequality, times the rates' sum."""
+def _sides(sums: Sums, known: Known) -> list[Any]:
+    """Left sides, right sides and scales of rounding of all inequalities, times the rates' sum."""
     x_star, y_star = known.solution
     nan = jnp.full((), jnp.nan, jnp.float64)
     lipschitz_y = math.sqrt(2) * known.facts.lipschitz_xy
@@ -375,13 +372,19 @@ def _sides(sums: Sums, known: Known) -> dict[str, tuple[Any, Any, Any]]:
     widest = _largest(reach(0, x_star)) if known.radius is None else known.radius
     trace = widest**2 * _total(lambda v: v, sums.variation.primal)
     ranges = jax.tree.map(jnp.subtract, sums.high.primal, sums.low.primal)
-    boxed = _total(lambda r, v: r * r * v, ranges, sums.variation.primal)
+    low_enough = [low <= s for low, s in _pairs(sums.low.primal, x_star)]
+    high_enough = [s <= high for high, s in _pairs(sums.high.primal, x_star)]
+    inside = jnp.stack([jnp.all(a) for a in low_enough + high_enough]).all()
+    # C2 speaks of points in the run's box; while x* is not one of them it says nothing.
+    boxed = jnp.where(inside, 0.0, jnp.inf) + _total(
+        lambda r, v: r * r * v, ranges, sums.variation.primal
+    )
     looked = lipschitz_y**2 / delta * sums.look
     moved = lipschitz_y**2 / delta * sums.moved
     entries = sum(leaf.size for leaf in jax.tree.leaves(x_star))
     momentum = (
         8 * entries * sums.steepest * sums.farthest * sums.b1
-        + 16 * entries * sums.steepest**2 / delta * sums.b1_squared * sums.rate / sums.count
+        + 16 * entries * sums.steepest**2 / delta * sums.b1_squared
     )
     both = nan
     if y_star is not None:
@@ -393,7 +396,7 @@ def _sides(sums: Sums, known: Known) -> dict[str, tuple[Any, Any, Any]]:
     sides = {
         "C0": (p, a0 - 2 * s + q, size),
         "C1": (p, phi + q, size),
-        "C2": (p, jnp.where(_inside(sums, known), boxed + q, jnp.inf), 0.0),
+        "C2": (p, boxed + q, 0.0),
         "T1": (squared, 2 * trace + 2 * looked, 0.0),
         "T1 strong": (
             sums.distance, (trace + looked) / (2 * strong) if strong else nan, 0.0,
@@ -411,9 +414,11 @@ def _sides(sums: Sums, known: Known) -> dict[str, tuple[Any, Any, Any]]:
         "T8": (squared, 2 * trace + 4 * looked + momentum, 0.0),
         "T9": (squared, 2 * trace + 2 * looked, 0.0),
     }  # fmt: skip
-    if known.objective is None:
-        sides["T5"] = (squared, nan, 0.0)
-    return sides
+    skipped = fixed_premises(known)
+    for name, (_, needed) in BOUNDS.items():
+        if not all(skipped.get(premise, True) for premise in needed):
+            sides[name] = (nan, nan, 0.0)
+    return [jnp.stack([jnp.asarray(sides[name][i]) for name in BOUNDS]) for i in range(3)]
 
 
 def _premises(sums: Sums, move: Move, points: tuple, known: Known) -> dict[str, Any]:
@@ -423,9 +428,8 @@ def _premises(sums: Sums, move: Move, points: tuple, known: Known) -> dict[str, 
     x_star, root = known.solution.primal, math.sqrt(2)
     one_sided: Any = True
     if facts.noise_variance == 0:
-        along = _total(jnp.multiply, sums.gradient.primal, x_star)
-        size = jnp.abs(sums.s.primal) + jnp.abs(along) + sums.p.primal
-        one_sided = sums.s.primal - along >= -ROUNDING * size
+        size = jnp.abs(sums.s.primal) + jnp.abs(sums.minty) + sums.p.primal
+        one_sided = sums.minty >= -ROUNDING * size
     bounded = [i for i in range(2) if not math.isinf(known.box[i])]
     inside: Any = True
     if bounded:
@@ -450,7 +454,7 @@ def _premises(sums: Sums, move: Move, points: tuple, known: Known) -> dict[str, 
         "momentum": _both(_both(move.b1[0] == 0, move.b1[1] == 0), move.b1[2] == 0),
         "unscaled": _near_one(move.shrink.primal),
         "shortened": move.shrink.primal <= slack,
-        "dual_look": _near_one(move.shrink.dual),
+        "dual_look": _both(move.dual_looks, _near_one(move.shrink.dual)),
         "dual_rests": sums.look == 0,
     }
     if facts.star_cocoercivity is not None:
@@ -475,17 +479,28 @@ def _both(a: Any, b: Any) -> Any:
     return a if b is True else jnp.logical_and(a, b)
 
 
-def _check(name: str, was: Check, lhs: Any, rhs: Any, size: Any, count: Any) -> Check:
-    """One inequality (C0: equality) at this step."""
-    if name == "C0":
-        ratio = jnp.abs(lhs - rhs) / size
-        broken = ratio > ROUNDING
-    else:
-        ratio = jnp.where(lhs <= 0, 0.0, jnp.where(rhs > 0, lhs / rhs, jnp.inf))
-        ratio = jnp.where(jnp.isnan(rhs), jnp.nan, ratio)
-        broken = lhs - rhs > ROUNDING * (size + jnp.abs(rhs))
+def _fail(failed: Any, premises: dict[str, Any], count: Any) -> Any:
+    """First steps without each premise."""
+    holds = jnp.stack([jnp.asarray(premises.get(name, True)) for name in PREMISES])
+    return jnp.where((failed == 0) & ~holds, count, failed)
+
+
+def _check(was: Check, sides: list[Any], count: Any) -> Check:
+    """All inequalities (C0: an equality) at this step."""
+    lhs, rhs, size = sides
+    excess = lhs - rhs
+    ratio = jnp.where(lhs <= 0, 0.0, jnp.where(rhs > 0, lhs / rhs, jnp.inf))
+    ratio = jnp.where(jnp.isnan(rhs), jnp.nan, ratio)
+    identity = jnp.asarray([name == "C0" for name in BOUNDS])
+    ratio = jnp.where(identity, jnp.abs(excess) / size, ratio)
+    excess = jnp.where(identity, jnp.abs(excess), excess)
+    broken = excess > ROUNDING * jnp.where(identity, size, size + jnp.abs(rhs))
     first = jnp.where((was.first == 0) & broken, count, was.first)
     return Check(lhs, rhs, jnp.fmax(was.worst, ratio), first)
+
+
+def _pairs(*trees: Any) -> Any:
+    return zip(*map(jax.tree.leaves, trees), strict=True)
 
 
 def _total(function: Any, *trees: Any) -> Any:

@@ -97,6 +97,7 @@ def _move(view, scale, rates, shrink=(1, 1), look=None, b1=(0, 0, 0)) -> Move:
         rates=rates,
         shrink=PrimalDual(*shrink),
         b1=b1,
+        dual_looks=True,
         exact=True,
     )
 
@@ -156,13 +157,15 @@ def _amsgrad_eg(memory, view, settings):
         for name in ("b1_update", "b1_extrapolation", "dual_b1")
     )
     direction = _float64(view.field)
-    if state.momentum.extrapolation != ():
+    if jax.tree.leaves(state.momentum.extrapolation):
         direction = direction._replace(primal=_float64(state.momentum.extrapolation))
     scale = _amsgrad_scale(state.count, state.nu, state.nu_max, settings)
     look = _look(direction, scale, rates)
-    if not settings["dual_extrapolation"]:
+    looks = settings["dual_extrapolation"]
+    if not looks:
         look = look._replace(dual=jax.tree.map(jnp.zeros_like, look.dual))
-    return memory, _move(view, scale, rates, (shorten, scaled), look, b1)
+    move = _move(view, scale, rates, (shorten, scaled), look, b1)
+    return memory, move._replace(dual_looks=looks)
 
 
 def _amsgrad_xeg(memory, view, settings):

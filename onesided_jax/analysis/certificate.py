@@ -83,8 +83,8 @@ class Certificate:
     Attributes:
       steps: ``int[S]``, iterations at each snapshot.
       bounds: name ("C0" to "C2", "T1" to "T9", "T1 strong") to :class:`Bound`.
-      sum_minty: ``f64[R, S]``, the sum of ``<q_t, x~_t - x*>``; the one-sided MVI along the
-        trajectory says that it is never negative. Half the slack of C1.
+      sum_minty: ``f64[R, S]``, the sum of ``<grad_x f(z~_t), x~_t - x*>``; the one-sided MVI along
+        the trajectory says that it is never negative. Without momentum half the slack of C1.
       kappa: ``f64[R]``, ``||q - p||^2 / ||p||^2`` summed over the run; the proofs use that it is at
         most 1/2 plus the dual's share.
     """
@@ -131,8 +131,8 @@ def certificate(
     r"""The observer that carries a run's certificate through a sweep, at every step.
 
     Give it to :func:`onesided_jax.sweep` as ``observers={"certificate": ...}`` and its result to
-    :func:`certify`. It carries scalars and five vectors of a player's size, in float64 whatever
-    the run's precision (at float32 training the sums are those of the rounded steps).
+    :func:`certify`. It carries scalars and five vectors of the players' size, in float64: C1 is an
+    equality on some games, and float32 sums exceed it.
 
     Args:
       game: the game that is played, with ``facts``.
@@ -149,12 +149,14 @@ def certificate(
       An observer, ``(init(players), update(sums, step_view))``.
 
     Raises:
-      ValueError: for an unknown method, a game without ``facts``, without ``x*``, or a
-        ``solution`` of other shapes; when the sweep starts, for missing options and for an
-        optimizer that is wrapped in another.
+      ValueError: for an unknown method, a game without ``facts`` or ``x*``, or where JAX's float64
+        is off; when the sweep starts, for missing options, a ``solution`` of other shapes than the
+        players and an optimizer that is wrapped in another.
 
     Example:
+      >>> import jax
       >>> import onesided_jax as osj
+      >>> jax.config.update("jax_enable_x64", True)
       >>> game, options = osj.games.carousel(), {"eps": 0.5}
       >>> seeds, rates = osj.grid(seeds=2, primal_learning_rate=0.0138, dual_learning_rate=2.0)
       >>> result = osj.sweep(
@@ -167,26 +169,31 @@ def certificate(
       ... )
       >>> osj.certify(result)["T2"].status
       ['holds', 'holds']
+      >>> jax.config.update("jax_enable_x64", False)
 
     References:
       This project (docs/theory), with the proofs.
     """
     following = find_method(method)
+    if jax.dtypes.canonicalize_dtype(np.float64) != np.float64:
+        raise ValueError(
+            "a certificate needs float64: call jax.config.update('jax_enable_x64', True) first, or "
+            "set JAX_ENABLE_X64=1"
+        )
     known = _known(game, following.kind, solution, radius, independent_samples)
     # Without momentum there is no earlier update to remember.
     b1 = None if callable(options) else (options or {}).get("b1_update", 0)
     momentum = method == "amsgrad_eg" and not (isinstance(b1, (int, float)) and b1 == 0)
 
     def init(players):
-        with jax.enable_x64(True):
-            return {"sums": start(players, known, momentum), "memory": following.remember(players)}
+        _check_solution(known.solution, players)
+        return {"sums": start(players, known, momentum), "memory": following.remember(players)}
 
     def update(carried, view):
-        with jax.enable_x64(True):
-            settings = read_settings(method, options, view.hyperparameters)
-            memory, move = following.move(carried["memory"], view, settings)
-            here = known._replace(delta=following.delta(settings))
-            return {"sums": advance(carried["sums"], move, here), "memory": memory}
+        settings = read_settings(method, options, view.hyperparameters)
+        memory, move = following.move(carried["memory"], view, settings)
+        here = known._replace(delta=following.delta(settings))
+        return {"sums": advance(carried["sums"], move, here), "memory": memory}
 
     return _Observer(init, update)
 
@@ -357,6 +364,12 @@ def _certify_trajectory(trajectory, game, method, solution, radius) -> Certifica
                 rates=look,
                 shrink=jax.tree.map(jnp.divide, rate, look),
                 b1=(0, 0, 0),
+                dual_looks=jnp.stack(
+                    [
+                        jnp.any(a != b)
+                        for a, b in zip(*map(jax.tree.leaves, (middle.dual, before.dual)))
+                    ]
+                ).any(),
                 exact=True,
             )
             move = move._replace(exact=_follows_field(game, known, move))
@@ -390,13 +403,19 @@ def _check_shapes(trajectory: Trajectory, solution: PrimalDual) -> int:
     expect("players", players, length + 1)
     expect("midpoints", trajectory.midpoints, length)
     expect("preconditioners", trajectory.preconditioners, length)
-    want = jax.tree.map(lambda a: a.shape[1:], players.primal)
-    got = jax.tree.map(np.shape, solution.primal)
-    if want != got:
-        raise ValueError(f"x* has shapes {got}, the primal player {want}")
+    _check_solution(solution, jax.tree.map(lambda a: a[0], players))
     if not all(bool(jnp.all(h > 0)) for h in jax.tree.leaves(trajectory.preconditioners)):
         raise ValueError("preconditioners: expected positive numbers")
     return length
+
+
+def _check_solution(solution: PrimalDual, players: PrimalDual) -> None:
+    for name, point, player in zip(("x*", "y*"), solution, players, strict=True):
+        if point is None:
+            continue
+        got, want = (jax.tree.map(np.shape, tree) for tree in (point, player))
+        if got != want:
+            raise ValueError(f"{name} of the solution has shapes {got}, expected {want}")
 
 
 def _follows_field(game: Game, known: Known, move: Move) -> Any:
@@ -426,10 +445,9 @@ def _report(steps, sums: Sums, groups, diverged_at) -> Certificate:
     rate = np.where(sums.rate > 0, sums.rate, np.nan)
     runs = len(rate)
     bounds = {}
-    for name, (statement, premises) in BOUNDS.items():
-        check = sums.checks[name]
-        lhs, rhs = check.lhs / rate, check.rhs / rate
-        worst, first = check.worst[:, -1].copy(), check.first[:, -1].copy()
+    for i, (name, (statement, premises)) in enumerate(BOUNDS.items()):
+        lhs, rhs = (side[:, :, i] / rate for side in sums.check[:2])
+        worst, first = (last[:, -1, i].copy() for last in sums.check[2:])
         notes: list[list[str]] = [[] for _ in range(runs)]
         if name == "T3":
             for group in np.unique(groups):
@@ -442,15 +460,17 @@ def _report(steps, sums: Sums, groups, diverged_at) -> Certificate:
                 if len(members) < 2 and not np.isnan(mean_rhs).all():
                     notes[members[0]].append("an expectation needs several seeds")
         for run in range(runs):
-            broken = {p: int(sums.failed[p][run, -1]) for p in premises}
-            broken = {p: since for p, since in broken.items() if since}
+            last = dict(zip(PREMISES, sums.failed[run, -1].tolist(), strict=True))
+            broken = {p: last[p] for p in premises if last[p]}
             if any(kind in broken for kind in _KINDS):  # nothing else matters then
                 broken = {kind: 1 for kind in _KINDS if kind in broken}
             for premise, since in broken.items():
-                when = f" (from step {since})" if since > 1 and premise != "inside" else ""
+                when = f" (from step {since})" if since > 1 else ""
                 notes[run].append(PREMISES[premise] + when)
             if diverged_at[run] >= 0:
                 notes[run].append(f"the run diverged at step {diverged_at[run]}")
+            if name == "C2" and np.isinf(rhs[run, -1]):
+                notes[run].append("x* lies outside the run's bounding box")
             if notes[run] and first[run]:
                 notes[run].append(f"lhs exceeds rhs at step {first[run]}")
         status = [
@@ -459,10 +479,9 @@ def _report(steps, sums: Sums, groups, diverged_at) -> Certificate:
         bounds[name] = Bound(
             statement, lhs, rhs, worst, first, status, ["; ".join(n) for n in notes]
         )
-    c1 = sums.checks["C1"]
     return Certificate(
         steps=steps,
         bounds=bounds,
-        sum_minty=(c1.rhs - c1.lhs) / 2,
+        sum_minty=sums.minty,
         kappa=(sums.q.primal / np.where(sums.p.primal > 0, sums.p.primal, np.nan))[:, -1],
     )

@@ -114,7 +114,7 @@ def jacobian_spectrum(
     Example:
       >>> import jax
       >>> from onesided_jax import games
-      >>> from onesided_jax.analysis.diagnostics import jacobian_spectrum
+      >>> from onesided_jax.analysis import jacobian_spectrum
       >>> game = games.weak_minty(a=0.5, b=2.0)
       >>> players, _ = game.init(jax.random.key(0))
       >>> jacobian_spectrum(game, players).eigenvalues.round(3).tolist()
@@ -198,7 +198,7 @@ def path_angle(
     Example:
       >>> import jax
       >>> from onesided_jax import PrimalDual, games
-      >>> from onesided_jax.analysis.diagnostics import path_angle
+      >>> from onesided_jax.analysis import path_angle
       >>> game = games.quadratic()
       >>> players, _ = game.init(jax.random.key(0))
       >>> solution = PrimalDual(game.facts.primal_solution, game.facts.dual_solution)
@@ -259,7 +259,7 @@ def alignment(
     Example:
       >>> import jax
       >>> from onesided_jax import games
-      >>> from onesided_jax.analysis.diagnostics import alignment
+      >>> from onesided_jax.analysis import alignment
       >>> game = games.wind_log()
       >>> players, _ = jax.vmap(game.init)(jax.random.split(jax.random.key(0), 3))
       >>> both, primal, dual = alignment(game, players, axes=1)

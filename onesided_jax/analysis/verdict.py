@@ -1,7 +1,7 @@
 r"""Verdicts on the two empirical claims of Dou & Li 2021 (arXiv:2109.14213), able to fail.
 
 *One-sided convergence*: the generator's gradient norm converges while the discriminator's does not
-(P1 to P4 of docs/theory, section 6). *One-sided MVI*: :math:`\langle x - x^*, \nabla_x f(x, y)
+(P1 to P4 of docs/theory, "Criteria"). *One-sided MVI*: :math:`\langle x - x^*, \nabla_x f(x, y)
 \rangle \ge 0` on trained players (P5). A claim holds, is refuted, or is ``"inconclusive"``; the
 thresholds are those of `onesided_jax.runs.criteria.Criteria`, fixed before the run.
 

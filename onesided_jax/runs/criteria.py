@@ -39,7 +39,7 @@ _INTEGERS = {  # name: smallest value that leaves the statistic defined
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Criteria:
-    r"""Windows, thresholds and sample sizes of the claims P1 to P5 (docs/theory, section 6).
+    r"""Windows, thresholds and sample sizes of the claims P1 to P5 (docs/theory, "Criteria").
 
     The thresholds are choices of this package, not of the paper. Each claim has one threshold for
     *supported* and one for *refuted*; what lies between them, or an interval that straddles one, is

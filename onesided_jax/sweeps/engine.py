@@ -188,5 +188,4 @@ def _all_finite(tree: Any) -> jax.Array:
 
 
 def _select(condition: jax.Array, if_true: Any, if_false: Any) -> Any:
-    # lax.select, not jnp.where: an observer's float64 stays so where JAX's default is float32.
-    return jax.tree.map(lambda a, b: jax.lax.select(condition, a, b), if_true, if_false)
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), if_true, if_false)

@@ -451,5 +451,4 @@ def _take(tree: Any, rows: np.ndarray) -> Any:
     def take(leaf):
         return jnp.asarray(leaf[rows]) if isinstance(leaf, np.ndarray) else leaf[rows]
 
-    with jax.enable_x64(True):  # an observer's float64 stays so
-        return jax.tree.map(take, tree)
+    return jax.tree.map(take, tree)
