@@ -1,16 +1,20 @@
-"""Build-time hooks of the site: TeX becomes MathML, and reST docstrings become Markdown.
+"""Build-time hooks of the site: TeX to MathML, reST docstrings to Markdown, CSV files to tables.
 
 MathML needs no script and no network in the reader's browser. The docstrings keep the form that
 optax's have, readable in ``help()``; mkdocstrings wants Markdown.
 """
 
+import csv
 import re
 import textwrap
 from html import unescape
+from pathlib import Path
 
 import griffe
 from latex2mathml.converter import convert
 
+ROOT = Path(__file__).parents[1]
+CSV = re.compile(r"^<!-- table (\S+): (.+?) -->$", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"(^```.*?^```|`[^`\n]*`)", re.DOTALL | re.MULTILINE)
 DISPLAY, INLINE = re.compile(r"\$\$(.+?)\$\$", re.DOTALL), re.compile(r"\$([^$\n]+?)\$")
 BLOCK = re.compile(r"^( *)\.\. math::\n\n?((?:\1 +.*\n?|\n)+)", re.MULTILINE)
@@ -28,8 +32,31 @@ def mathml(tex: str, display: bool = False) -> str:
     return f"formula-{element.encode().hex()}-"
 
 
+def csv_table(path: str, columns: str) -> str:
+    """Some columns of a committed CSV file as a Markdown table.
+
+    ``columns`` reads ``name, name = heading, ...``; numbers are shown with three digits. What a
+    page shows of a measurement is thus what its script wrote.
+    """
+    names = [column.split("=") for column in " ".join(columns.split()).split(", ")]
+    with (ROOT / path).open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+
+    def show(cell: str) -> str:
+        try:
+            number = float(cell)
+        except ValueError:
+            return cell
+        return f"{number:,.0f}" if number.is_integer() and abs(number) < 1e9 else f"{number:.3g}"
+
+    lines = [[name[-1].strip() for name in names], ["---"] * len(names)]
+    lines += [[show(row[name[0].strip()]) for name in names] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def on_page_markdown(markdown: str, **_) -> str:
-    """Mkdocs hook: the formulas of a page, outside its code."""
+    """Mkdocs hook: the measured tables of a page, then the formulas outside its code."""
+    markdown = CSV.sub(lambda m: csv_table(m[1], m[2]), markdown)
 
     def convert_text(text: str) -> str:
         text = DISPLAY.sub(lambda m: mathml(m[1], display=True), text)

@@ -264,6 +264,12 @@ def test_a_failed_premise_is_never_covered(game, method, options, rates, reasons
         assert reason in str(found)
 
 
+def test_swept_momentum_is_taken_back_out_like_any_other():
+    fixed = certify(games.carousel(), "amsgrad_eg", EG | {"b1_update": 0.5}, RATES, steps=40)
+    swept = certify(games.carousel(), "amsgrad_eg", EG, RATES | {"b1_update": 0.5}, steps=40)
+    np.testing.assert_allclose(fixed.sum_minty, swept.sum_minty, atol=1e-12)
+
+
 def test_premises_of_the_run_itself():
     game = at(games.carousel(), [1.5, 0.9], [0.3])
     inside = certify(game, "amsgrad_eg", EG, RATES, radius=2.0)

@@ -181,8 +181,8 @@ def certificate(
             "set JAX_ENABLE_X64=1"
         )
     known = _known(game, following.kind, solution, radius, independent_samples)
-    # Without momentum there is no earlier update to remember.
-    b1 = None if callable(options) else (options or {}).get("b1_update", 0)
+    # An earlier update must be remembered unless momentum is ruled out here and now.
+    b1 = None if callable(options) else (options or {}).get("b1_update")
     momentum = method == "amsgrad_eg" and not (isinstance(b1, (int, float)) and b1 == 0)
 
     def init(players):
