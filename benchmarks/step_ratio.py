@@ -6,6 +6,8 @@ alike. Printed and written: medians of the ratio to the ``adam`` chunk of the sa
 state's size in copies of the players, and the temporary memory of the compiled chunk.
 
     python -m benchmarks.step_ratio [--rounds 15] [--out benchmarks/results/step_ratio.json]
+
+``python -m benchmarks steps`` is the same as a suite.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ import json
 import os
 import platform
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -38,26 +42,26 @@ GOALS = {
 BASELINE = "adam"
 
 
-def dcgan_game():
+def dcgan_game(width: int = 32, batch: int = 64) -> osj.Game:
     images = np.random.default_rng(0).integers(0, 256, (1024, 28, 28, 1), np.uint8)
-    generator, discriminator = osj.networks.dcgan((28, 28, 1), latent_dim=64, width=32)
+    generator, discriminator = osj.networks.dcgan((28, 28, 1), latent_dim=64, width=width)
     return osj.games.gan(
         generator=generator,
         discriminator=discriminator,
         loss="non_saturating",
         data=osj.datasets.from_array(images),
-        batch_size=64,
+        batch_size=batch,
         latent_dim=64,
     )
 
 
-def make_optimizer(name):
+def make_optimizer(name: str) -> Callable[..., Any]:
     if name == "consensus(adam)":
         return lambda h: osj.consensus(osj.adam(h["lr"], h["lr"], b1=0.5), 0.1)
     return lambda h: osj.OPTIMIZERS[name](h["lr"], h["lr"])
 
 
-def compiled_chunk(game, name, steps):
+def compiled_chunk(game: osj.Game, name: str, steps: int) -> tuple[Any, Any, float]:
     """The compiled scan of ``steps`` steps, its first state, and its state in copies of z."""
     init, step = osj.make_train(game, make_optimizer(name))
     hyperparameters = {"lr": jnp.float32(1e-4)}
@@ -73,39 +77,47 @@ def compiled_chunk(game, name, steps):
     return program, state, size(state.opt_state) / size(state.players)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--steps", type=int, default=4, help="steps per chunk")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/step_ratio.json"))
-    arguments = parser.parse_args()
-    game = dcgan_game()
+def measure(
+    rounds: int = 15,
+    steps: int = 4,
+    game: osj.Game | None = None,
+    names: Sequence[str] = tuple(GOALS),
+) -> dict[str, Any]:
+    """Times the named optimizers against the baseline, prints and returns the table.
+
+    Args:
+      rounds: interleaved repeats.
+      steps: steps per chunk.
+      game: what is played; by default 28 x 28 images, width 32, batch 64.
+      names: keys of ``GOALS``.
+    """
+    game = dcgan_game() if game is None else game
     programs, states, copies, compile_seconds = {}, {}, {}, {}
-    for name in (BASELINE, *GOALS):
+    for name in (BASELINE, *names):
         start = time.perf_counter()
-        programs[name], states[name], copies[name] = compiled_chunk(game, name, arguments.steps)
+        programs[name], states[name], copies[name] = compiled_chunk(game, name, steps)
         compile_seconds[name] = time.perf_counter() - start
 
-    def seconds(name):
+    def seconds(name: str) -> float:
         start = time.perf_counter()
         states[name] = jax.block_until_ready(programs[name](states[name]))
-        return (time.perf_counter() - start) / arguments.steps
+        return (time.perf_counter() - start) / steps
 
     for name in programs:
         seconds(name)
     # Each contender between two chunks of the baseline: a drift of the machine cancels.
-    rounds = {name: [] for name in GOALS}
+    ratios_of: dict[str, list[float]] = {name: [] for name in names}
     baseline = []
-    for _ in range(arguments.rounds):
+    for _ in range(rounds):
         before = seconds(BASELINE)
-        for name in GOALS:
+        for name in names:
             measured = seconds(name)
             after = seconds(BASELINE)
-            rounds[name].append(2 * measured / (before + after))
+            ratios_of[name].append(2 * measured / (before + after))
             baseline.append(after)
             before = after
     rows = {}
-    for name, ratios in rounds.items():
+    for name, ratios in ratios_of.items():
         low, median, high = np.quantile(ratios, [0.25, 0.5, 0.75])
         rows[name] = {
             "ratio": round(float(median), 3),
@@ -124,14 +136,14 @@ def main() -> None:
         )
     base = float(np.median(baseline))
     print(f"{BASELINE}: {1000 * base:.1f} ms per step, {copies[BASELINE]:.1f} copies")
-    result = {
+    return {
         "baseline": {
             "name": BASELINE,
             "milliseconds_per_step": round(1000 * base, 2),
             "state_copies_of_players": round(copies[BASELINE], 2),
         },
         "rows": rows,
-        "rounds": arguments.rounds,
+        "rounds": rounds,
         "machine": {
             "cores": os.cpu_count(),
             "platform": platform.machine(),
@@ -139,6 +151,15 @@ def main() -> None:
             "backend": jax.default_backend(),
         },
     }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--steps", type=int, default=4, help="steps per chunk")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/step_ratio.json"))
+    arguments = parser.parse_args()
+    result = measure(arguments.rounds, arguments.steps)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(result, indent=2) + "\n")
 

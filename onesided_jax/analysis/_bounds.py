@@ -278,13 +278,14 @@ def advance(sums: Sums, move: Move, known: Known) -> Sums:
     p_squared = each(lambda a, m: a * a / m, p, metric)
     q_squared = each(lambda a, m: a * a / m, q, metric)
     gap = jax.tree.map(jnp.subtract, q, p)
+    remembers = bool(jax.tree.leaves(sums.last_update))
     gamma, shrink, b1 = move.rates.primal, move.shrink, move.b1[0]
     if known.kind == "plain":
         squared, slopes = q_squared, [q.primal]
     else:
         squared = PrimalDual(*(r * total for r, total in zip(shrink, p_squared, strict=True)))
         slopes = [jax.tree.map(lambda a: a * shrink.primal, p.primal), q.primal]
-        if not isinstance(sums.last_update, tuple):  # take the momentum back
+        if remembers:  # take the momentum back
             slopes[1] = jax.tree.map(
                 lambda m, last: (m - b1 * last) / (1 - b1), q.primal, sums.last_update
             )
@@ -319,7 +320,7 @@ def advance(sums: Sums, move: Move, known: Known) -> Sums:
         work=work,
         minty=sums.minty + _total(jnp.multiply, slopes[-1], away),
         last_dual=middle.dual,
-        last_update=sums.last_update if isinstance(sums.last_update, tuple) else q.primal,
+        last_update=q.primal if remembers else (),
     )
     new = new._replace(
         check=_check(sums.check, _sides(new, known), new.count),

@@ -1,0 +1,149 @@
+"""This package's side: the games, and a sweep's compiled program advanced chunk by chunk."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import onesided_jax as osj
+from onesided_jax.sweeps.engine import Program, program
+
+LATENT = {"dcgan": 64, "mlp": 16}
+RATE, B1 = 2e-4, 0.5  # Radford et al. 2016
+
+
+def images(count: int = 2048, size: int = 28) -> np.ndarray:
+    """Stand-ins for digits, ``uint8[count, size, size, 1]``: two soft strokes on black, and noise.
+
+    Real images would be fetched or need another package, and no timing depends on what they show.
+    """
+    rng = np.random.default_rng(0)
+    ends = rng.uniform(0.2, 0.8, (count, 2, 2, 2, 1, 1)) * size  # image, stroke, end, coordinate
+    pixel = np.stack(np.meshgrid(np.arange(size), np.arange(size), indexing="ij"))
+    start, direction = ends[:, :, 0], ends[:, :, 1] - ends[:, :, 0]
+    offset = pixel - start
+    along = (offset * direction).sum(2, keepdims=True) / (direction**2).sum(2, keepdims=True)
+    distance = ((offset - along.clip(0, 1) * direction) ** 2).sum(2)  # squared, to the stroke
+    bright = np.exp(-distance / (size / 14) ** 2).max(1) * 255
+    noisy = bright + rng.normal(0, 4, bright.shape)
+    return noisy.clip(0, 255).astype(np.uint8)[..., None]
+
+
+def dcgan_game(width: int = 32, batch: int = 64, conv: str = "auto") -> osj.Game:
+    generator, discriminator = osj.networks.dcgan((28, 28, 1), LATENT["dcgan"], width, conv=conv)
+    return osj.games.gan(
+        generator=generator,
+        discriminator=discriminator,
+        loss="non_saturating",
+        data=osj.datasets.from_array(images()),
+        batch_size=batch,
+        latent_dim=LATENT["dcgan"],
+    )
+
+
+def mlp_game(width: int = 64, batch: int = 128) -> osj.Game:
+    generator, discriminator = osj.networks.mlp((2,), LATENT["mlp"], width)
+    return osj.games.gan(
+        generator=generator,
+        discriminator=discriminator,
+        loss="non_saturating",
+        data=osj.datasets.load("ring"),
+        batch_size=batch,
+        latent_dim=LATENT["mlp"],
+    )
+
+
+def optimizer(name: str = "adam", **options: Any) -> Callable[[Mapping[str, Any]], Any]:
+    """A maker of the named optimizer with one rate for both players, a fresh function each time."""
+    options = {"b1": B1} | options
+    return lambda h: osj.OPTIMIZERS[name](h["rate"], h["rate"], **options)
+
+
+def build(game: osj.Game, make: Callable[..., Any], record_every: int) -> Program:
+    """The program that ``osj.sweep`` runs."""
+    return program(game.sample, game.field, game.init, make, (), True, record_every)
+
+
+class Sweep:
+    """``runs`` runs of a game in one dispatch, as in ``osj.sweep``; a chunk is ``steps`` steps.
+
+    Attributes:
+      compile_seconds: to trace and compile the initialisation and the chunk.
+      steps: steps per chunk.
+      done: steps done by every run.
+    """
+
+    def __init__(
+        self,
+        game: osj.Game,
+        make: Callable[..., Any],
+        runs: int,
+        steps: int,
+        *,
+        rate: float = RATE,
+        record_every: int = 1,
+    ):
+        self.runs, self.steps = runs, steps
+        self.parameters = {"rate": jnp.full(runs, rate)}
+        start = time.perf_counter()
+        built = build(game, make, record_every)
+        self.carry = built.init(jnp.arange(runs, dtype=jnp.uint32), self.parameters)
+        self.executable = built.compile(self.carry, self.parameters, steps)
+        self.compile_seconds = time.perf_counter() - start
+        self.done = 0
+        self._losses: list[tuple[float, float]] = []
+
+    def advance(self) -> float:
+        """One chunk; seconds per run-step."""
+        start = time.perf_counter()
+        carry, metrics = jax.block_until_ready(self.executable(self.carry, self.parameters))
+        elapsed = time.perf_counter() - start
+        self.carry, self.done = carry, self.done + self.steps
+        means = [float(jnp.mean(metrics[f"loss_{player}"])) for player in ("primal", "dual")]
+        self._losses.append((means[0], means[1]))
+        return elapsed / (self.runs * self.steps)
+
+    @property
+    def losses(self) -> tuple[float, float]:
+        """Both players' mean loss over all runs and all records so far."""
+        primal, dual = np.mean(self._losses, axis=0).tolist()
+        return primal, dual
+
+    def players(self) -> osj.PrimalDual:
+        return jax.tree.map(np.asarray, self.carry.train.players)
+
+
+def parameter_count(game: osj.Game) -> tuple[int, int]:
+    """Numbers in the primal and in the dual player."""
+    players, _ = jax.eval_shape(game.init, jax.random.key(0))
+    primal, dual = (sum(leaf.size for leaf in jax.tree.leaves(player)) for player in players)
+    return primal, dual
+
+
+def dcgan_step_flops(width: int, batch: int) -> float:
+    """What the matrix products of one simultaneous step of the DCGAN need, counted by hand.
+
+    A product per layer forwards, one for the weight's gradient and one for the input's; the
+    discriminator sees real and generated images, the latents need no gradient. Multiplications
+    and additions count apart; elementwise passes, padding and the optimizer count as nothing.
+    """
+    latent, fine, coarse = LATENT["dcgan"], width, 2 * width
+    dense = latent * 49 * coarse
+    up = 49 * coarse * 16 * fine + 196 * fine * 16  # pixels in x channels in x taps x channels out
+    down = 196 * 16 * fine + 49 * 16 * fine * coarse  # pixels out x taps x channels
+    head = 49 * coarse
+    return 2.0 * batch * (2 * dense + 3 * up + 2 * 3 * (down + head))
+
+
+def counted_flops(game: osj.Game, make: Callable[..., Any]) -> float | None:
+    """What XLA counts for one step of one run, or ``None`` if it does not tell."""
+    init, step = osj.make_train(game, make)
+    parameters = {"rate": jnp.float32(RATE)}
+    state = jax.eval_shape(init, jax.random.key(0), parameters)
+    cost = jax.jit(step).lower(state, parameters).cost_analysis()
+    return None if not cost else float(cost.get("flops", 0.0))

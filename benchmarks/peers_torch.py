@@ -1,0 +1,422 @@
+"""PyTorch's side: the same networks, losses and data, eager, written as a PyTorch user writes them.
+
+Needs the extra ``bench``. Every contender trains the non-saturating GAN with simultaneous updates:
+both gradients are of the players before the step.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from benchmarks.harness import MISSING_TORCH, progress
+
+try:
+    import torch
+    from torch import nn
+    from torch.func import functional_call, grad_and_value, stack_module_state, vmap
+    from torch.nn.functional import leaky_relu, relu, softplus
+except ImportError as error:  # pragma: no cover - depends on the installation
+    raise ImportError(MISSING_TORCH) from error
+
+LEAK = 0.2
+TRUNCATION = 0.87962566103423978  # deviation of a standard normal cut at 2
+
+
+class Setting(NamedTuple):
+    """How PyTorch is run.
+
+    Attributes:
+      threads: of its thread pool.
+      form: ``"three passes"``: D(real), D(fake) detached, then D(fake) again for the generator, as
+        in most tutorials; ``"one pass"``: D of real and fake together, two backward passes.
+      channels_last: memory format of images and kernels.
+      fused: Adam's fused kernel.
+    """
+
+    threads: int
+    form: str = "one pass"
+    channels_last: bool = False
+    fused: bool = True
+
+    @property
+    def pool(self) -> str:
+        return "1 thread" if self.threads == 1 else f"{self.threads} threads"
+
+    @property
+    def adam(self) -> str:
+        return "fused Adam" if self.fused else "Adam"
+
+    def __str__(self) -> str:
+        layout = ", channels_last" if self.channels_last else ""
+        return f"{self.pool}, {self.form}, {self.adam}{layout}"
+
+
+FORMS = ("one pass", "three passes")
+
+
+class DcganGenerator(nn.Module):
+    """``osj.networks.dcgan``'s generator of 28 x 28 x 1 images."""
+
+    def __init__(self, latent: int, width: int):
+        super().__init__()
+        self.width = width
+        self.dense = nn.Linear(latent, 49 * 2 * width)
+        self.up1 = nn.ConvTranspose2d(2 * width, width, 4, 2, 1)
+        self.up2 = nn.ConvTranspose2d(width, 1, 4, 2, 1)
+        lecun_normal(self)
+
+    def forward(self, latents: torch.Tensor) -> torch.Tensor:
+        x = relu(self.dense(latents)).view(-1, 2 * self.width, 7, 7)
+        return torch.tanh(self.up2(relu(self.up1(x))))
+
+
+class DcganDiscriminator(nn.Module):
+    """``osj.networks.dcgan``'s discriminator of 28 x 28 x 1 images."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.down1 = nn.Conv2d(1, width, 4, 2, 1)
+        self.down2 = nn.Conv2d(width, 2 * width, 4, 2, 1)
+        self.head = nn.Linear(49 * 2 * width, 1)
+        lecun_normal(self)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        x = leaky_relu(self.down2(leaky_relu(self.down1(images), LEAK)), LEAK)
+        return self.head(x.flatten(1))[:, 0]
+
+
+class Mlp(nn.Module):
+    """Two hidden layers of ``osj.networks.mlp``; without ``leak`` ReLU, as in the generator."""
+
+    def __init__(self, inputs: int, width: int, outputs: int, leak: float = 0.0):
+        super().__init__()
+        self.first = nn.Linear(inputs, width)
+        self.second = nn.Linear(width, width)
+        self.head = nn.Linear(width, outputs)
+        self.leak, self.scalar = leak, outputs == 1
+        lecun_normal(self)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer in (self.first, self.second):
+            x = layer(x)
+            x = leaky_relu(x, self.leak) if self.leak else relu(x)
+        x = self.head(x)
+        return x[..., 0] if self.scalar else x
+
+
+def lecun_normal(module: nn.Module) -> None:
+    """Flax's default start: a truncated normal of variance 1 / fan-in, biases at zero."""
+    for layer in module.children():
+        weight: Any = layer.weight
+        size = weight[0].numel()
+        if isinstance(layer, nn.ConvTranspose2d):  # [in, out, kh, kw]
+            size = weight.shape[0] * math.prod(weight.shape[2:])
+        deviation = 1 / math.sqrt(size) / TRUNCATION
+        nn.init.trunc_normal_(weight, std=deviation, a=-2 * deviation, b=2 * deviation)
+        nn.init.zeros_(layer.bias)  # pyright: ignore[reportArgumentType]
+
+
+def count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+class Task(NamedTuple):
+    """A GAN: how its networks are made and its minibatches drawn.
+
+    Attributes:
+      networks: ``() -> (generator, discriminator)``.
+      draw: ``(*shape) -> real samples``, with replacement where they are stored.
+      batch: samples per minibatch.
+      latent: length of the generator's input.
+    """
+
+    networks: Callable[[], tuple[nn.Module, nn.Module]]
+    draw: Callable[..., torch.Tensor]
+    batch: int
+    latent: int
+
+
+def dcgan_task(images: np.ndarray, latent: int, width: int, batch: int) -> Task:
+    """``images``: ``uint8[N, 28, 28, 1]``."""
+    stored = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+
+    def draw(*shape: int) -> torch.Tensor:
+        return (stored[torch.randint(len(stored), shape)].float() - 127.5) * (1 / 127.5)
+
+    return Task(
+        lambda: (DcganGenerator(latent, width), DcganDiscriminator(width)), draw, batch, latent
+    )
+
+
+def ring_task(means: np.ndarray, deviation: float, latent: int, width: int, batch: int) -> Task:
+    """``means``: ``float[modes, 2]``, of equally likely Gaussians."""
+    centres = torch.from_numpy(means)
+
+    def draw(*shape: int) -> torch.Tensor:
+        chosen = centres[torch.randint(len(centres), shape)]
+        return chosen + deviation * torch.randn(*shape, 2)
+
+    return Task(lambda: (Mlp(latent, width, 2), Mlp(2, width, 1, LEAK)), draw, batch, latent)
+
+
+class Sequential:
+    """One run after the other: a step of a run costs the same however many there are.
+
+    ``optimizer`` is ``"adam"``, or ``"extra_adam"`` for cooper-optim's ExtraAdam, whose second
+    evaluation draws a minibatch of its own.
+    """
+
+    def __init__(
+        self, task: Task, setting: Setting, rate: float, b1: float, optimizer: str = "adam"
+    ):
+        torch.manual_seed(0)
+        self.task, self.setting = task, setting
+        self.generator, self.discriminator = task.networks()
+        if setting.channels_last:
+            # nn.Module.to has no overload for a memory format alone.
+            for module in (self.generator, self.discriminator):
+                module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.players = [list(m.parameters()) for m in (self.generator, self.discriminator)]
+        self.extra = optimizer == "extra_adam"
+        options: dict[str, Any] = {"lr": rate, "betas": (b1, 0.999), "eps": 1e-8}
+        if self.extra:
+            make: Any = _cooper().optim.ExtraAdam
+        else:
+            make, options["fused"] = torch.optim.Adam, setting.fused
+        self.optimizers = [make(player, **options) for player in self.players]
+        self.losses = (float("nan"), float("nan"))
+
+    def counts(self) -> tuple[int, int]:
+        return count(self.generator), count(self.discriminator)
+
+    def advance(self, steps: int) -> float:
+        """Seconds per step."""
+        losses = []
+        with threads(self.setting.threads):
+            start = time.perf_counter()
+            for _ in range(steps):
+                losses.append(self.step())
+            elapsed = time.perf_counter() - start
+        primal, dual = torch.stack([torch.stack(pair) for pair in losses]).mean(0).tolist()
+        self.losses = (primal, dual)
+        return elapsed / steps
+
+    def step(self) -> tuple[torch.Tensor, torch.Tensor]:
+        losses = self.differentiate()
+        if self.extra:
+            for optimizer in self.optimizers:
+                optimizer.extrapolation()
+            self.differentiate()
+        for optimizer in self.optimizers:
+            optimizer.step()
+        return losses
+
+    def differentiate(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Both players' gradients on a fresh minibatch, into ``.grad``; both losses."""
+        real = self.task.draw(self.task.batch)
+        if self.setting.channels_last:
+            real = real.contiguous(memory_format=torch.channels_last)
+        fake = self.generator(torch.randn(self.task.batch, self.task.latent))
+        form = self._one_pass if self.setting.form == "one pass" else self._three_passes
+        primal, dual, gradients = form(real, fake)
+        for player, gradient in zip(self.players, gradients, strict=True):
+            for parameter, value in zip(player, gradient, strict=True):
+                parameter.grad = value
+        return primal.detach(), dual.detach()
+
+    def _one_pass(self, real: torch.Tensor, fake: torch.Tensor) -> tuple[Any, Any, list[Any]]:
+        on_real, on_fake = self.discriminator(torch.cat([real, fake])).split(len(real))
+        dual = softplus(-on_real).mean() + softplus(on_fake).mean()
+        primal = softplus(-on_fake).mean()
+        of_dual = torch.autograd.grad(dual, self.players[1], retain_graph=True)
+        return primal, dual, [torch.autograd.grad(primal, self.players[0]), of_dual]
+
+    def _three_passes(self, real: torch.Tensor, fake: torch.Tensor) -> tuple[Any, Any, list[Any]]:
+        on_real, on_fake = self.discriminator(real), self.discriminator(fake.detach())
+        dual = softplus(-on_real).mean() + softplus(on_fake).mean()
+        of_dual = torch.autograd.grad(dual, self.players[1])
+        primal = softplus(-self.discriminator(fake)).mean()
+        return primal, dual, [torch.autograd.grad(primal, self.players[0]), of_dual]
+
+
+class Ensemble:
+    """All runs at once: ``torch.func.vmap`` over stacked modules, one fused Adam on the stacks."""
+
+    def __init__(self, task: Task, runs: int, setting: Setting, rate: float, b1: float):
+        torch.manual_seed(0)
+        self.task, self.runs, self.setting = task, runs, setting
+        networks = [task.networks() for _ in range(runs)]
+        skeletons: Any = networks[0]
+        states = [stack_module_state(list(modules)) for modules in zip(*networks, strict=True)]
+        self.players: list[dict[str, torch.Tensor]] = [
+            {k: v.detach() for k, v in parameters.items()} for parameters, _ in states
+        ]
+        for player in self.players:
+            for value in player.values():
+                value.requires_grad_()
+        self.optimizer = torch.optim.Adam(
+            [value for player in self.players for value in player.values()],
+            lr=rate,
+            betas=(b1, 0.999),
+            fused=setting.fused,
+        )
+        self.losses = (float("nan"), float("nan"))
+
+        def apply(which: int, parameters: Any, inputs: torch.Tensor) -> torch.Tensor:
+            return functional_call(skeletons[which], parameters, (inputs,))
+
+        def gradients(primal: Any, dual: Any, real: torch.Tensor, latents: torch.Tensor):
+            def primal_loss(primal: Any):
+                fake = apply(0, primal, latents)
+                return softplus(-apply(1, dual, fake)).mean(), fake
+
+            def dual_loss(dual: Any, fake: torch.Tensor):
+                on_real, on_fake = apply(1, dual, torch.cat([real, fake])).split(len(real))
+                return softplus(-on_real).mean() + softplus(on_fake).mean()
+
+            of_primal, (primal_value, fake) = grad_and_value(primal_loss, has_aux=True)(primal)
+            of_dual, dual_value = grad_and_value(dual_loss)(dual, fake.detach())
+            return (of_primal, of_dual), (primal_value, dual_value)
+
+        self.gradients: Any = vmap(gradients)
+
+    def advance(self, steps: int) -> float:
+        """Seconds per run-step."""
+        losses = []
+        with threads(self.setting.threads):
+            start = time.perf_counter()
+            for _ in range(steps):
+                losses.append(self.step())
+            elapsed = time.perf_counter() - start
+        primal, dual = torch.stack([torch.stack(pair) for pair in losses]).mean((0, 2)).tolist()
+        self.losses = (primal, dual)
+        return elapsed / (steps * self.runs)
+
+    def step(self) -> tuple[torch.Tensor, torch.Tensor]:
+        real = self.task.draw(self.runs, self.task.batch)
+        latents = torch.randn(self.runs, self.task.batch, self.task.latent)
+        gradients, losses = self.gradients(
+            *({k: v.detach() for k, v in player.items()} for player in self.players),
+            real,
+            latents,
+        )
+        for player, gradient in zip(self.players, gradients, strict=True):
+            for name, value in player.items():
+                value.grad = gradient[name]
+        self.optimizer.step()
+        return losses
+
+
+def best_setting(
+    make: Callable[[Setting], Any], steps: int, rounds: int, options: dict[str, tuple[Any, ...]]
+) -> tuple[Setting, dict[str, float]]:
+    """Tries every combination of ``options`` and keeps the fastest; seconds per (run-)step of each.
+
+    The median of ``rounds`` interleaved rounds after one that warms up.
+    """
+    settings = [
+        Setting(**dict(zip(options, chosen, strict=True)))
+        for chosen in itertools.product(*options.values())
+    ]
+    contenders = {setting: make(setting) for setting in settings}
+    tried: dict[Setting, list[float]] = {setting: [] for setting in settings}
+    for number in range(rounds + 1):
+        for setting, contender in contenders.items():
+            taken = contender.advance(steps)
+            if number:
+                tried[setting].append(taken)
+    medians = {setting: float(np.median(taken)) for setting, taken in tried.items()}
+    best = min(medians, key=lambda setting: medians[setting])
+    progress(f"PyTorch's fastest of {len(settings)} settings: {best}")
+    return best, {str(setting): value for setting, value in medians.items()}
+
+
+def thread_counts() -> tuple[int, ...]:
+    """One thread, and as many as PyTorch would take."""
+    return tuple(sorted({1, torch.get_num_threads()}))
+
+
+class threads:  # noqa: N801 - a context manager
+    """Runs a block with so many threads."""
+
+    def __init__(self, number: int):
+        self.number = number
+
+    def __enter__(self) -> None:
+        self.before = torch.get_num_threads()
+        torch.set_num_threads(self.number)
+
+    def __exit__(self, *_: Any) -> None:
+        torch.set_num_threads(self.before)
+
+
+def torch_gemm(size: int) -> Callable[[], float]:
+    """A function that multiplies two float32 matrices and returns GFLOP/s."""
+    a, b = torch.randn(2, size, size)
+    torch.mm(a, b)
+
+    def measure() -> float:
+        start = time.perf_counter()
+        torch.mm(a, b)
+        return 2e-9 * size**3 / (time.perf_counter() - start)
+
+    return measure
+
+
+def extra_adam_path(
+    value: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    primal: np.ndarray,
+    dual: np.ndarray,
+    rate: float,
+    b1: float,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """cooper-optim's ExtraAdam on ``min_x max_y value(x, y)``, one step per item, ``eps = 0``."""
+    players = [torch.nn.Parameter(torch.tensor(z)) for z in (primal, dual)]
+    optimizers = [
+        _cooper().optim.ExtraAdam([z], lr=rate, betas=(b1, 0.999), eps=0.0, maximize=maximize)
+        for z, maximize in zip(players, (False, True), strict=True)
+    ]
+
+    def differentiate() -> None:
+        gradients = torch.autograd.grad(value(*players), players)
+        for player, gradient in zip(players, gradients, strict=True):
+            player.grad = gradient
+
+    while True:
+        differentiate()
+        for optimizer in optimizers:
+            optimizer.extrapolation()
+        differentiate()
+        for optimizer in optimizers:
+            optimizer.step()
+        yield players[0].detach().numpy(), players[1].detach().numpy()
+
+
+def carousel(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """``osj.games.carousel()``'s objective of one run."""
+    c, omega, mu, radius = 1.25, 3.0, 0.5, 2.0
+    s = x @ x
+    turned = (x[0] ** 2 - x[1] ** 2) * torch.cos(y[0]) + 2 * x[0] * x[1] * torch.sin(y[0])
+    weight = 1 / s if s > 1 else 2 - s
+    value = weight * (c * s + turned) + omega * y[0]
+    return value + mu / 2 * (s.sqrt() - radius) ** 2 if s > radius**2 else value
+
+
+def bilinear(matrix: np.ndarray) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """``x^T A y``."""
+    held = torch.from_numpy(matrix)
+    return lambda x, y: x @ held @ y
+
+
+def _cooper() -> Any:
+    try:
+        import cooper
+    except ImportError as error:
+        raise ImportError(MISSING_TORCH) from error
+    return cooper

@@ -1,0 +1,106 @@
+"""Compile time of a DCGAN sweep: many runs against few, a warm persistent cache against a cold one.
+
+Timed is all that happens before the first step: tracing, lowering and compiling (or loading) the
+initialisation and a chunk of the training program. Cold and warm caches are met by fresh processes,
+whose start and imports are left out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from benchmarks import ours
+from benchmarks.harness import Scale, SuiteResult, interleave, progress, ratio_row, spread
+
+ROOT = Path(__file__).parents[2]
+GAMES = {"MLP": ours.mlp_game, "DCGAN": ours.dcgan_game}
+
+
+def compile_seconds(game_name: str, runs: int, steps: int) -> float:
+    """Builds a sweep's programs as if nothing had been compiled yet; allocates no runs."""
+    jax.clear_caches()
+    game, make = GAMES[game_name](), ours.optimizer()
+    seeds = jnp.arange(runs, dtype=jnp.uint32)
+    parameters = {"rate": jnp.full(runs, ours.RATE)}
+    start = time.perf_counter()
+    built: Any = ours.build(game, make, 1)
+    built.init.lower(seeds, parameters).compile()
+    carry = jax.eval_shape(built.init, seeds, parameters)
+    built.compile(carry, parameters, steps)
+    return time.perf_counter() - start
+
+
+@contextlib.contextmanager
+def no_persistent_cache() -> Iterator[None]:
+    config: Any = jax.config
+    before = config.jax_enable_compilation_cache
+    jax.config.update("jax_enable_compilation_cache", False)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_compilation_cache", before)
+
+
+def in_fresh_process(cache: str, game: str, runs: int, steps: int) -> float:
+    command = [sys.executable, "-m", __spec__.name, cache, game, str(runs), str(steps)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def run(scale: Scale, folder: Path) -> SuiteResult:
+    del folder
+    game, few, many, steps = scale.pick(("MLP", 2, 4, 4), ("DCGAN", 4, 64, 20))
+    rounds = scale.pick(1, scale.rounds)
+    with no_persistent_cache():
+        compile_seconds(game, 1, steps)  # what a process pays once: imports, first use
+        measured = interleave(
+            {
+                "few": lambda: compile_seconds(game, few, steps),
+                "many": lambda: compile_seconds(game, many, steps),
+            },
+            rounds,
+            "compile",
+        )
+    cold, warm = [], []
+    for _ in range(rounds):
+        with tempfile.TemporaryDirectory() as cache:
+            cold.append(in_fresh_process(cache, game, few, steps))
+            warm.append(in_fresh_process(cache, game, few, steps))
+        progress(f"compile: cold cache {cold[-1]:.2f} s, warm {warm[-1]:.2f} s")
+    rows = [
+        ratio_row(
+            f"compile time, {many} runs", f"{few} runs",
+            measured["many"], measured["few"], goal=1.2, better="lower",
+            note=f"{game} sweep, tracing and compiling both programs",
+        ),
+        ratio_row(
+            "compile time, warm persistent cache", "cold", warm, cold, goal=0.25, better="lower",
+            note=f"{game} sweep of {few} runs in fresh processes; tracing is in both",
+        ),
+    ]  # fmt: skip
+    all_seconds = {**measured, "cold": cold, "warm": warm}
+    return SuiteResult(rows, {"seconds": {k: spread(v) for k, v in all_seconds.items()}})
+
+
+def main(cache: str, game: str, runs: str, steps: str) -> None:
+    jax.config.update("jax_compilation_cache_dir", cache)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    print(json.dumps(compile_seconds(game, int(runs), int(steps))))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,148 @@
+"""All results of a folder as one Markdown table and one figure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+MET, MISSED, UNJUDGED = "#0072b2", "#d55e00", "#8c959f"  # Okabe and Ito, and a grey
+INK = "#24292f"
+
+
+def load(folder: Path, suites: Sequence[str]) -> list[dict[str, Any]]:
+    """The results that are there, in the order of ``suites``."""
+    paths = [folder / f"{suite}.json" for suite in suites]
+    return [json.loads(path.read_text()) for path in paths if path.exists()]
+
+
+def write(folder: Path, suites: Sequence[str]) -> list[Path]:
+    """Writes ``README.md`` and ``benchmarks.svg`` of the results in ``folder``."""
+    results = load(folder, suites)
+    table, picture = folder / "README.md", folder / "benchmarks.svg"
+    table.write_text(markdown(results))
+    figure = draw(results)
+    if figure is None:
+        return [table]
+    figure.savefig(picture, metadata={"Date": None})
+    return [table, picture]
+
+
+def markdown(results: Sequence[dict[str, Any]]) -> str:
+    """The table of all rows, and the machines they were measured on."""
+    lines = [
+        "# Benchmarks",
+        "",
+        "Written by `python -m benchmarks`. A ratio is the median over interleaved rounds, with",
+        "its quartiles; compilation and warm-up are timed apart. The rest is in the JSON files.",
+        "",
+    ]
+    if any(result["scale"] == "small" for result in results):
+        lines += ["Results of `--scale small` show that the harness runs; goals do not apply.", ""]
+    lines += ["| suite | what | against | ratio | goal | met |", "|---|---|---|---|---|---|"]
+    for result in results:
+        for row in result["rows"]:
+            low, high = row["quartiles"]
+            ratio = f"{number(row['ratio'])} [{number(low)}, {number(high)}]"
+            verdict = {True: "yes", False: "no", None: ""}[row["met"]]
+            cells = [
+                result["suite"] + (" (small)" if result["scale"] == "small" else ""),
+                row["what"],
+                row["against"],
+                ratio,
+                goal_text(row),
+                verdict,
+            ]
+            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    notes = [(row["what"], row["against"], row["note"]) for r in results for row in r["rows"]]
+    told = [f"- {what}, against {against}: {note}" for what, against, note in notes if note]
+    if told:
+        lines += ["", "## How", "", *told]
+    lines += ["", "## Machine", ""]
+    for text in dict.fromkeys(machine_text(result["machine"]) for result in results):
+        suites = [r["suite"] for r in results if machine_text(r["machine"]) == text]
+        lines.append(f"- {', '.join(suites)}: {text}")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def goal_text(row: dict[str, Any]) -> str:
+    if row["goal"] is None:
+        return ""
+    return ("≥ " if row["better"] == "higher" else "≤ ") + number(row["goal"])
+
+
+def machine_text(facts: dict[str, Any]) -> str:
+    peak = ", ".join(
+        f"{value:.0f} in {name}" for name, value in facts["gemm_gflops"].items() if value
+    )
+    versions = ", ".join(f"{name} {facts[name]}" for name in ("jax", "torch") if facts[name])
+    return f"{facts['cpu']}, {facts['cores']} cores, {versions}, GEMM GFLOP/s {peak}"
+
+
+def number(value: float) -> str:
+    """Three significant digits, thousands with a comma."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}".rstrip(".")
+
+
+def draw(results: Sequence[dict[str, Any]]) -> Any:
+    """A bar per row on a logarithmic axis, whiskers at the quartiles, a tick at the goal.
+
+    Returns:
+      A matplotlib ``Figure``; ``None`` without rows.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    rows = [(r["suite"], row) for r in results for row in r["rows"] if row["ratio"] > 0]
+    if not rows:
+        return None
+    figure = Figure(figsize=(10.4, 0.34 * len(rows) + 1.3), layout="constrained")
+    axes = figure.subplots()
+    for position, (suite, row) in enumerate(reversed(rows)):
+        colour = {True: MET, False: MISSED, None: UNJUDGED}[row["met"]]
+        ratio, (low, high) = row["ratio"], row["quartiles"]
+        axes.barh(position, ratio - 1, left=1, color=colour, height=0.62, label=suite)
+        axes.hlines(position, low, high, color=INK, linewidth=1)
+        if row["goal"] is not None:
+            axes.vlines(row["goal"], position - 0.42, position + 0.42, color=INK, linewidth=1.8)
+        end = max(1.0, high, row["goal"] or 0)
+        axes.annotate(
+            f"{number(ratio)}×", (end, position), (5, 0), textcoords="offset points",
+            va="center", fontsize=8.5, color=INK,
+        )  # fmt: skip
+    axes.set_yticks(
+        range(len(rows)),
+        [f"{row['what']} / {row['against']}" for _, row in reversed(rows)],
+        fontsize=8.5,
+    )
+    axes.set_xscale("log")
+    ends = [
+        value
+        for _, row in rows
+        for value in (row["ratio"], *row["quartiles"], row["goal"] or 1, 1)
+        if value > 0
+    ]
+    axes.set_xlim(min(ends) / 1.25, max(ends) * (max(ends) / min(ends)) ** 0.12 * 1.1)
+    axes.set_ylim(-0.7, len(rows) - 0.3)
+    axes.axvline(1, color=INK, linewidth=0.7)
+    axes.set_xlabel("ratio, median of interleaved rounds with quartiles", fontsize=8.5)
+    axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="x", labelsize=8)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    named = {
+        True: (MET, "goal met"),
+        False: (MISSED, "goal missed"),
+        None: (UNJUDGED, "not judged"),
+    }
+    present = {row["met"] for _, row in rows}
+    handles: list[Any] = [Patch(color=c, label=name) for met, (c, name) in named.items()
+                          if met in present]  # fmt: skip
+    if any(row["goal"] is not None for _, row in rows):
+        handles.append(Line2D([], [], color=INK, linewidth=1.8, label="goal"))
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=len(handles), frameon=False,
+        fontsize=8.5,
+    )  # fmt: skip
+    return figure
