@@ -795,6 +795,7 @@ BAD = [
     ({"batch_size": 2.5}, ValueError, "batch_size=2.5: expected an integer >= 1"),
     ({"batch_size": "8"}, ValueError, "batch_size='8': expected an integer >= 1"),
     ({"latent_dim": -1}, ValueError, "latent_dim=-1: expected an integer >= 1"),
+    ({"latent_dim": 7}, ValueError, "latent_dim=7: the generator takes no latents of shape ["),
     ({"gradient_penalty": -1.0}, ValueError, "gradient_penalty=-1.0: expected a number >= 0"),
     ({"gradient_penalty": float("nan")}, ValueError, "gradient_penalty=nan: expected a number "),
     ({"gradient_penalty": float("inf")}, ValueError, "gradient_penalty=inf: expected a "),

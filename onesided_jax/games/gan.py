@@ -110,6 +110,7 @@ def gan(
             raise ValueError(f"{name}={size!r}: expected an integer >= 1")
     if not 0 <= gradient_penalty < math.inf:
         raise ValueError(f"gradient_penalty={gradient_penalty!r}: expected a number >= 0")
+    _check_latents(generator, batch_size, latent_dim)
 
     def init(key):
         generator_key, discriminator_key = jax.random.split(key)
@@ -266,6 +267,20 @@ def _check_network(name: str, network: Any) -> Any:
             "networks.from_nnx and networks.from_linen make one of a flax module"
         ) from error
     return params
+
+
+def _check_latents(generator: Any, batch_size: int, latent_dim: int) -> None:
+    """Tries the generator on abstract latents, before any work is done."""
+    key = jax.random.key(0)
+    params, state = jax.eval_shape(generator.init, key)
+    latent = jax.ShapeDtypeStruct((batch_size, latent_dim), jnp.float32)
+    try:
+        jax.eval_shape(lambda *a: generator.apply(*a, train=True)[0], params, state, latent)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"latent_dim={latent_dim}: the generator takes no latents of shape "
+            f"{list(latent.shape)}; expected the latent_dim that it was made with"
+        ) from error
 
 
 def _check_logits(logits: jax.Array, size: int) -> None:
