@@ -5,6 +5,7 @@ optax's have, readable in ``help()``; mkdocstrings wants Markdown.
 """
 
 import csv
+import math
 import re
 import textwrap
 from html import unescape
@@ -35,18 +36,21 @@ def mathml(tex: str, display: bool = False) -> str:
 def csv_table(path: str, columns: str) -> str:
     """Some columns of a committed CSV file as a Markdown table.
 
-    ``columns`` reads ``name, name = heading, ...``; numbers are shown with three digits. What a
+    ``columns`` reads ``name, name = heading, ...``; numbers are shown with three digits, an
+    infinite step as never. What a
     page shows of a measurement is thus what its script wrote.
     """
-    names = [column.split("=") for column in " ".join(columns.split()).split(", ")]
+    names = [column.split("=", 1) for column in " ".join(columns.split()).split(", ")]
     with (ROOT / path).open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
 
     def show(cell: str) -> str:
         try:
-            number = float(cell)
+            number = float(cell) + 0.0  # no -0
         except ValueError:
             return cell
+        if math.isinf(number):
+            return "never"
         return f"{number:,.0f}" if number.is_integer() and abs(number) < 1e9 else f"{number:.3g}"
 
     lines = [[name[-1].strip() for name in names], ["---"] * len(names)]
