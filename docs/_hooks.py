@@ -49,8 +49,8 @@ def csv_table(path: str, columns: str) -> str:
             number = float(cell) + 0.0  # no -0
         except ValueError:
             return cell
-        if math.isinf(number):
-            return "never"
+        if not math.isfinite(number):
+            return "–" if math.isnan(number) else "never"
         return f"{number:,.0f}" if number.is_integer() and abs(number) < 1e9 else f"{number:.3g}"
 
     lines = [[name[-1].strip() for name in names], ["---"] * len(names)]
