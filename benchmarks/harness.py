@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import os
 import platform
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
@@ -21,6 +23,7 @@ import numpy as np
 
 MISSING_TORCH = "this suite needs PyTorch and cooper-optim: pip install -e '.[bench]'"
 GEMM_SIZE = 1024
+ROOT = Path(__file__).parents[1]
 SHOWN_SIDES = 8  # in a progress line
 SETTLE_SECONDS = 0.05  # an OpenMP team spins on after its work; do not let it disturb the next side
 
@@ -136,6 +139,15 @@ def spread(values: Sequence[float], digits: int = 6) -> dict[str, float]:
     """Median and quartiles as they are written into a result."""
     low, median, high = (float(f"{v:.{digits}g}") for v in quantiles(values))
     return {"median": median, "lower_quartile": low, "upper_quartile": high}
+
+
+def in_fresh_process(module: str, *arguments: Any) -> Any:
+    """Runs a module of ours in a process of its own; its last line of output, read as JSON."""
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def progress(message: str) -> None:

@@ -165,6 +165,20 @@ def ring_task(means: np.ndarray, deviation: float, latent: int, width: int, batc
     return Task(lambda: (Mlp(latent, width, 2), Mlp(2, width, 1, LEAK)), draw, batch, latent)
 
 
+def timed(
+    step: Callable[[], tuple[torch.Tensor, torch.Tensor]], steps: int, setting: Setting
+) -> tuple[float, tuple[float, float]]:
+    """Seconds of ``steps`` steps, and both players' losses averaged over them and any runs."""
+    losses = []
+    with threads(setting.threads):
+        start = time.perf_counter()
+        for _ in range(steps):
+            losses.append(step())
+        elapsed = time.perf_counter() - start
+    primal, dual = (torch.stack(player).mean().item() for player in zip(*losses, strict=True))
+    return elapsed, (primal, dual)
+
+
 class Sequential:
     """One run after the other: a step of a run costs the same however many there are.
 
@@ -197,14 +211,7 @@ class Sequential:
 
     def advance(self, steps: int) -> float:
         """Seconds per step."""
-        losses = []
-        with threads(self.setting.threads):
-            start = time.perf_counter()
-            for _ in range(steps):
-                losses.append(self.step())
-            elapsed = time.perf_counter() - start
-        primal, dual = torch.stack([torch.stack(pair) for pair in losses]).mean(0).tolist()
-        self.losses = (primal, dual)
+        elapsed, self.losses = timed(self.step, steps, self.setting)
         return elapsed / steps
 
     def step(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -288,14 +295,7 @@ class Ensemble:
 
     def advance(self, steps: int) -> float:
         """Seconds per run-step."""
-        losses = []
-        with threads(self.setting.threads):
-            start = time.perf_counter()
-            for _ in range(steps):
-                losses.append(self.step())
-            elapsed = time.perf_counter() - start
-        primal, dual = torch.stack([torch.stack(pair) for pair in losses]).mean((0, 2)).tolist()
-        self.losses = (primal, dual)
+        elapsed, self.losses = timed(self.step, steps, self.setting)
         return elapsed / (steps * self.runs)
 
     def step(self) -> tuple[torch.Tensor, torch.Tensor]:

@@ -37,8 +37,7 @@ def csv_table(path: str, columns: str) -> str:
     """Some columns of a committed CSV file as a Markdown table.
 
     ``columns`` reads ``name, name = heading, ...``; numbers are shown with three digits, an
-    infinite step as never. What a
-    page shows of a measurement is thus what its script wrote.
+    infinite step as never. What a page shows of a measurement is thus what its script wrote.
     """
     names = [column.split("=", 1) for column in " ".join(columns.split()).split(", ")]
     with (ROOT / path).open(newline="", encoding="utf-8") as file:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -21,9 +20,16 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import ours
-from benchmarks.harness import Scale, SuiteResult, interleave, progress, ratio_row, spread
+from benchmarks.harness import (
+    Scale,
+    SuiteResult,
+    in_fresh_process,
+    interleave,
+    progress,
+    ratio_row,
+    spread,
+)
 
-ROOT = Path(__file__).parents[2]
 GAMES = {"MLP": ours.mlp_game, "DCGAN": ours.dcgan_game}
 
 
@@ -52,14 +58,6 @@ def no_persistent_cache() -> Iterator[None]:
         jax.config.update("jax_enable_compilation_cache", before)
 
 
-def in_fresh_process(cache: str, game: str, runs: int, steps: int) -> float:
-    command = [sys.executable, "-m", __spec__.name, cache, game, str(runs), str(steps)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr}")
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def run(scale: Scale, folder: Path) -> SuiteResult:
     del folder
     game, few, many, steps = scale.pick(("MLP", 2, 4, 4), ("DCGAN", 4, 64, 20))
@@ -77,8 +75,8 @@ def run(scale: Scale, folder: Path) -> SuiteResult:
     cold, warm = [], []
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as cache:
-            cold.append(in_fresh_process(cache, game, few, steps))
-            warm.append(in_fresh_process(cache, game, few, steps))
+            cold.append(in_fresh_process(__spec__.name, cache, game, few, steps))
+            warm.append(in_fresh_process(__spec__.name, cache, game, few, steps))
         progress(f"compile: cold cache {cold[-1]:.2f} s, warm {warm[-1]:.2f} s")
     rows = [
         ratio_row(

@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import os
 import resource
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -22,9 +21,16 @@ from typing import Any
 
 import onesided_jax as osj
 from benchmarks import ours
-from benchmarks.harness import Row, Scale, SuiteResult, progress, ratio_row, spread
+from benchmarks.harness import (
+    Row,
+    Scale,
+    SuiteResult,
+    in_fresh_process,
+    progress,
+    ratio_row,
+    spread,
+)
 
-ROOT = Path(__file__).parents[2]
 MEBIBYTE = 2**20
 
 
@@ -121,14 +127,6 @@ def growth_side(width: int, batch: int, runs: int, steps: int) -> dict[str, Any]
 SIDES = {"ours": ours_side, "ensemble": ensemble_side, "growth": growth_side}
 
 
-def in_fresh_process(side: str, *sizes: int) -> dict[str, Any]:
-    command = [sys.executable, "-m", __spec__.name, side, *map(str, sizes)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr}")
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def run(scale: Scale, folder: Path) -> SuiteResult:
     del folder
     from benchmarks import peers_torch  # noqa: F401 - say at once that it is missing
@@ -139,7 +137,7 @@ def run(scale: Scale, folder: Path) -> SuiteResult:
     rounds = scale.pick(1, scale.rounds)
     for number in range(rounds):
         for side, results in found.items():
-            results.append(in_fresh_process(side, *sizes))
+            results.append(in_fresh_process(__spec__.name, side, *sizes))
         told = ", ".join(f"{k} {v[-1]['peak'] / runs / MEBIBYTE:.0f} MiB" for k, v in found.items())
         progress(f"memory round {number + 1} of {rounds}: peak per run {told}")
     against = f"torch.func.vmap ensemble of {runs}"
@@ -159,7 +157,9 @@ def run(scale: Scale, folder: Path) -> SuiteResult:
         per_run[kind] = {
             side: spread([v / runs / MEBIBYTE for v in numbers]) for side, numbers in values.items()
         }
-    growth = in_fresh_process("growth", *scale.pick((8, 16, 2, 200), (32, 64, 8, 10_000)))
+    growth = in_fresh_process(
+        __spec__.name, "growth", *scale.pick((8, 16, 2, 200), (32, 64, 8, 10_000))
+    )
     trace = [value for value in growth["resident"] if value is not None]
     if trace:
         late = trace[len(trace) // 4 :]

@@ -51,7 +51,6 @@ class Known(NamedTuple):
       solution: ``(x*, y*)``; ``y*`` may be ``None``.
       delta: lower bounds of the two preconditioners.
       facts: the game's :class:`~onesided_jax.games.GameFacts`.
-      box: bound on ``|x_i|`` and on ``|y_i|`` under which the constants hold.
       radius: bound on ``|x_i - x*_i|`` fixed beforehand, or ``None``: measured.
       independent: whether a step's two evaluations see independent minibatches.
       objective: ``players -> f``, or ``None``: Theorem 5 is left out.
@@ -61,7 +60,6 @@ class Known(NamedTuple):
     solution: PrimalDual
     delta: PrimalDual
     facts: Any
-    box: PrimalDual
     radius: Any
     independent: bool
     objective: Any
@@ -431,10 +429,10 @@ def _premises(sums: Sums, move: Move, points: tuple, known: Known) -> dict[str, 
     if facts.noise_variance == 0:
         size = jnp.abs(sums.s.primal) + jnp.abs(sums.minty) + sums.p.primal
         one_sided = sums.minty >= -ROUNDING * size
-    bounded = [i for i in range(2) if not math.isinf(known.box[i])]
+    bounded = [i for i in range(2) if not math.isinf(facts.boxes[i])]
     inside: Any = True
     if bounded:
-        sizes = [_largest(point[i]) / known.box[i] for point in points for i in bounded]
+        sizes = [_largest(point[i]) / facts.boxes[i] for point in points for i in bounded]
         inside = jnp.max(jnp.stack(sizes)) <= 1
     near: Any = True
     if known.radius is not None:

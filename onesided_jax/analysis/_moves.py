@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ from onesided_jax.optimizers._second_moment import SecondMoment, preconditioner
 from onesided_jax.optimizers._trees import rate_at
 from onesided_jax.optimizers.schedules import dual_rate_decay
 from onesided_jax.players import PrimalDual
+from onesided_jax.runs._words import nearest
 
 __all__ = ["METHODS", "Method", "find_method", "read_settings"]
 
@@ -39,11 +39,9 @@ class Method(NamedTuple):
 def find_method(name: str) -> Method:
     """The method of an optimizer's name; an error names those that theorems speak of."""
     if name not in METHODS:
-        near = difflib.get_close_matches(str(name), list(METHODS), n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise ValueError(
             f"method={name!r}: expected one of {sorted(METHODS)}, the optimizers whose metric a "
-            f"certificate can follow{hint}"
+            f"certificate can follow{nearest(name, METHODS)}"
         )
     return METHODS[name]
 
@@ -51,7 +49,7 @@ def find_method(name: str) -> Method:
 def read_settings(
     name: str, options: Mapping[str, Any] | Callable | None, hyperparameters: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """An optimizer's keyword arguments, with its defaults, in float64."""
+    """An optimizer's keyword arguments, with its defaults."""
     parameters = inspect.signature(OPTIMIZERS[name]).parameters
     given = {key: v for key, v in hyperparameters.items() if key in parameters}
     if callable(options):
@@ -60,8 +58,7 @@ def read_settings(
         given = {**given, **options}
     for key in given:
         if key not in parameters:
-            near = difflib.get_close_matches(key, list(parameters), n=1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            hint = nearest(key, parameters)
             raise ValueError(f"options: {key!r} is no argument of {name}{hint}")
     settings = {}
     for key, parameter in parameters.items():
@@ -99,6 +96,12 @@ def _move(view, scale, rates, shrink=(1, 1), look=None, b1=(0, 0, 0)) -> Move:
         b1=b1,
         dual_looks=True,
         exact=True,
+    )
+
+
+def _rates(settings: Mapping[str, Any], count: Any) -> PrimalDual:
+    return PrimalDual(
+        *(rate_at(settings[f"{player}_learning_rate"], count) for player in PrimalDual._fields)
     )
 
 
@@ -184,10 +187,7 @@ def _past_amsgrad_eg(memory, view, settings):
     """A call ends the iteration that the call before began."""
     state = _expect(view.opt_state, PastAmsgradEgState, "past_amsgrad_eg")
     displacement, scale = memory
-    count = jnp.maximum(view.step - 2, 0)
-    rates = PrimalDual(
-        *(rate_at(settings[f"{player}_learning_rate"], count) for player in PrimalDual._fields)
-    )
+    rates = _rates(settings, jnp.maximum(view.step - 2, 0))
     looked = _float64(state.displacement)
     step = jax.tree.map(lambda u, d, e: u + d - e, _float64(view.updates), displacement, looked)
     move = _move(view, scale, rates, look=displacement)._replace(
@@ -201,21 +201,12 @@ def _past_amsgrad_eg(memory, view, settings):
 # --- without extrapolation, and without a preconditioner
 
 
-def _plain_rates(view, settings):
-    return PrimalDual(
-        *(
-            rate_at(settings[f"{player}_learning_rate"], view.step - 1)
-            for player in PrimalDual._fields
-        )
-    )
-
-
 def _plain_scale(view, settings, name):
     try:
         inner = {k: s.inner_state[0] for k, s in view.opt_state.inner_states.items()}
         states = [inner[player] for player in PrimalDual._fields]
     except (AttributeError, KeyError, TypeError, IndexError):
-        states = _expect(view.opt_state, (), name)
+        raise _not_itself(view.opt_state, name) from None
     if name == "adam":
         correction = 1 - _float64(settings["b2"]) ** states[0].count
         return PrimalDual(
@@ -237,14 +228,14 @@ def _plain(name):
     def move(memory, view, settings):
         scale = _plain_scale(view, settings, name)
         b1 = (settings["b1"], 0, settings["b1"])
-        return memory, _move(view, scale, _plain_rates(view, settings), b1=b1)
+        return memory, _move(view, scale, _rates(settings, view.step - 1), b1=b1)
 
     return move
 
 
 def _sgd(looks):
     def move(memory, view, settings):
-        rates = _plain_rates(view, settings)
+        rates = _rates(settings, view.step - 1)
         ones = jax.tree.map(lambda a: jnp.ones(a.shape, jnp.float64), view.before)
         look = _look(_float64(view.field), ones, rates) if looks else None
         return memory, _move(view, ones, rates, look=look)
@@ -253,13 +244,17 @@ def _sgd(looks):
 
 
 def _expect(state: Any, kind: Any, name: str) -> Any:
-    if not kind or not isinstance(state, kind):
-        raise ValueError(
-            f"the certificate of {name} follows {name} itself, but the optimizer's state is a "
-            f"{type(state).__name__}: take it out of chain and other wrappers, or record a "
-            "Trajectory and pass that to certify"
-        )
+    if not isinstance(state, kind):
+        raise _not_itself(state, name)
     return state
+
+
+def _not_itself(state: Any, name: str) -> ValueError:
+    return ValueError(
+        f"the certificate of {name} follows {name} itself, but the optimizer's state is a "
+        f"{type(state).__name__}: take it out of chain and other wrappers, or record a "
+        "Trajectory and pass that to certify"
+    )
 
 
 def _nothing(players):

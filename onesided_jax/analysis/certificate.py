@@ -28,6 +28,7 @@ from onesided_jax.players import PrimalDual
 __all__ = ["Bound", "Certificate", "Trajectory", "certificate", "certify"]
 
 _KINDS = ("extragradient", "plain", "past", "no_past")
+_HOW_TO_CARRY = "observers={'certificate': osj.certificate(game, method, options)}"
 HOLDS, VIOLATED, NOT_COVERED = "holds", "violated", "not covered"
 
 
@@ -267,7 +268,6 @@ def _known(game, kind, solution, radius, independent) -> Known:
             "the game has no x*: pass solution=PrimalDual(x_star, None), a point that was fixed "
             "before the run, e.g. the primal player at the end of another, longer one"
         )
-    # NumPy float64: what is made of it inside the float64 block stays so.
     solution = jax.tree.map(lambda a: np.asarray(a, np.float64), solution)
 
     def objective(players):
@@ -279,7 +279,6 @@ def _known(game, kind, solution, radius, independent) -> Known:
         solution=solution,
         delta=PrimalDual(None, None),
         facts=facts,
-        box=facts.boxes,
         radius=radius,
         independent=independent,
         objective=objective if facts.noise_variance == 0 else None,
@@ -291,14 +290,14 @@ def _certify_sweep(result: Any, observer: str) -> Certificate:
     if checkpoints is None:
         raise ValueError(
             f"run={type(result).__name__}: expected a Trajectory, or the result of a sweep with "
-            "observers={'certificate': osj.certificate(game, method, options)}"
+            f"{_HOW_TO_CARRY}"
         )
     taken = [step for step in sorted(checkpoints) if step > 0]
     found = checkpoints[taken[-1]].observers
     if observer not in found:
         raise ValueError(
             f"the sweep carried no observer {observer!r}, only {sorted(found)}: run it with "
-            "observers={'certificate': osj.certificate(game, method, options)}"
+            f"{_HOW_TO_CARRY}"
         )
     snapshots = [checkpoints[step].observers[observer]["sums"] for step in taken]
     sums = jax.tree.map(lambda *parts: np.stack([np.asarray(p) for p in parts], axis=1), *snapshots)

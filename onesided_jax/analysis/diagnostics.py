@@ -6,7 +6,6 @@ and a bump in the path-angle mean rotation, a negative alignment that the MVI fa
 
 from __future__ import annotations
 
-import difflib
 import functools
 import math
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from onesided_jax.games import Game
+from onesided_jax.optimizers._checks import check_choice
 from onesided_jax.players import ArrayTree, PrimalDual, PRNGKey
 
 __all__ = ["Alignment", "PathAngle", "Spectrum", "alignment", "jacobian_spectrum", "path_angle"]
@@ -125,8 +125,8 @@ def jacobian_spectrum(
       Problem <https://doi.org/10.1090/qam/42792>`_, 1951. Mescheder, Nowozin & Geiger, `The
       Numerics of GANs <https://arxiv.org/abs/1705.10461>`_, 2017.
     """
-    _check_choice("method", method, ("auto", "dense", "arnoldi"))
-    _check_choice("player", player, ("both", "primal", "dual"))
+    check_choice("method", method, ("auto", "dense", "arnoldi"))
+    check_choice("player", player, ("both", "primal", "dual"))
     players = _arrays("players", players)
     n = sum(leaf.size for leaf in jax.tree.leaves(_share(players, player)))
     if count is not None:
@@ -416,13 +416,6 @@ def _arrays(name: str, players: Any) -> PrimalDual:
     if not isinstance(players, PrimalDual):
         raise ValueError(f"{name}: expected a PrimalDual, got {type(players).__name__}")
     return jax.tree.map(lambda a: jnp.asarray(a, jnp.result_type(a, float)), players)
-
-
-def _check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
-    if value not in choices:
-        near = difflib.get_close_matches(str(value), choices, n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise ValueError(f"{name}={value!r}: expected one of {list(choices)}{hint}")
 
 
 def _check_integer(name: str, value: Any, low: int, high: int | None = None) -> None:

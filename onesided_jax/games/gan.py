@@ -103,14 +103,14 @@ def gan(
     """
     loss = find_loss(loss)
     draw = _sampler(data)
-    _check_network("generator", generator)
-    dual_shapes = _check_network("discriminator", discriminator)
+    primal_shapes, primal_state = _check_network("generator", generator)
+    dual_shapes, _ = _check_network("discriminator", discriminator)
     for name, size in (("batch_size", batch_size), ("latent_dim", latent_dim)):
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise ValueError(f"{name}={size!r}: expected an integer >= 1")
     if not 0 <= gradient_penalty < math.inf:
         raise ValueError(f"gradient_penalty={gradient_penalty!r}: expected a number >= 0")
-    _check_latents(generator, batch_size, latent_dim)
+    _check_latents(generator, primal_shapes, primal_state, batch_size, latent_dim)
 
     def init(key):
         generator_key, discriminator_key = jax.random.split(key)
@@ -255,10 +255,10 @@ def _couples_or_underflows(params: Any, state: Any) -> bool:
     return half or bool(jax.tree.leaves(state))
 
 
-def _check_network(name: str, network: Any) -> Any:
-    """The abstract params of a network; ``TypeError`` if it is not a pair of pure functions."""
+def _check_network(name: str, network: Any) -> tuple[Any, Any]:
+    """A network's abstract params and state; ``TypeError`` if it is no pair of pure functions."""
     try:
-        params, _ = jax.eval_shape(network.init, jax.random.key(0))
+        params, state = jax.eval_shape(network.init, jax.random.key(0))
         if not callable(network.apply):
             raise TypeError("apply cannot be called")
     except Exception as error:
@@ -266,13 +266,13 @@ def _check_network(name: str, network: Any) -> Any:
             f"{name}: expected a Network(init, apply), got {type(network).__name__}; "
             "networks.from_nnx and networks.from_linen make one of a flax module"
         ) from error
-    return params
+    return params, state
 
 
-def _check_latents(generator: Any, batch_size: int, latent_dim: int) -> None:
+def _check_latents(
+    generator: Any, params: Any, state: Any, batch_size: int, latent_dim: int
+) -> None:
     """Tries the generator on abstract latents, before any work is done."""
-    key = jax.random.key(0)
-    params, state = jax.eval_shape(generator.init, key)
     latent = jax.ShapeDtypeStruct((batch_size, latent_dim), jnp.float32)
     try:
         jax.eval_shape(lambda *a: generator.apply(*a, train=True)[0], params, state, latent)
