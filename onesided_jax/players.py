@@ -7,9 +7,10 @@ from typing import Any, NamedTuple, TypeAlias
 from chex import PRNGKey
 
 ArrayTree: TypeAlias = Any
+Device: TypeAlias = Any  # jax.Device, which type checkers take for a variable
 """A pytree of arrays; chex's recursive union describes it better and type-checks worse."""
 
-__all__ = ["ArrayTree", "PRNGKey", "PrimalDual"]
+__all__ = ["ArrayTree", "Device", "PRNGKey", "PrimalDual"]
 
 
 class PrimalDual(NamedTuple):

@@ -14,28 +14,23 @@ from jax import lax
 from jax.nn import log_sigmoid, relu
 from scipy import stats
 
-from onesided_jax import PrimalDual
+from onesided_jax import GameSpec, PrimalDual
 from onesided_jax.datasets import ring
 from onesided_jax.games import LOSSES, GanBatch, Loss, gan
-from onesided_jax.networks import Network, dcgan, from_linen, from_nnx, mlp
+from onesided_jax.networks import Network, dcgan, from_linen, from_nnx, mlp, sn_resnet
+from onesided_jax.runs import build_game
 
 B, LATENT = 6, 4
 PENALTY = 2.5  # not the default
 EXACT, SINGLE = 1e-12, 1e-5  # float64, float32; relative to the norm of the player's gradient
 EXTREME = 2e-6  # float32, at any logits: performance.md measured 4.4e-7 on another network
 
-# Not ours, and the hardest cases of the shared pass: the discriminator's slope on a fake sample,
-# by which the generator's is divided, is exactly zero (hinge) or of either sign (least squares).
+# Not ours: Mao et al. 2017 with a = -1, b = 1, c = 0, the Pearson chi-squared divergence.
 THEIRS = {
-    "hinge": Loss(
-        primal=lambda logits: -logits,
-        real=lambda logits: relu(1 - logits),
-        fake=lambda logits: relu(1 + logits),
-    ),
-    "least_squares": Loss(
-        primal=lambda logits: (logits - 1) ** 2,
+    "pearson": Loss(
+        primal=lambda logits: logits**2,
         real=lambda logits: (logits - 1) ** 2,
-        fake=lambda logits: logits**2,
+        fake=lambda logits: (logits + 1) ** 2,
     ),
 }
 
@@ -90,7 +85,12 @@ def hinge(D, batch, fake):
 
 
 def least_squares(D, batch, fake):
-    return jnp.mean((D(fake) - 1) ** 2), jnp.mean((D(batch.real) - 1) ** 2 + D(fake) ** 2)
+    dual = 0.5 * jnp.mean((D(batch.real) - 1) ** 2) + 0.5 * jnp.mean(D(fake) ** 2)
+    return 0.5 * jnp.mean((D(fake) - 1) ** 2), dual
+
+
+def pearson(D, batch, fake):
+    return jnp.mean(D(fake) ** 2), jnp.mean((D(batch.real) - 1) ** 2 + (D(fake) + 1) ** 2)
 
 
 DEFINITIONS = {
@@ -99,8 +99,9 @@ DEFINITIONS = {
     "wasserstein_gp": wasserstein_gp,
     "hinge": hinge,
     "least_squares": least_squares,
+    "pearson": pearson,
 }
-CASES = [("mlp", "hinge"), ("mlp", "least_squares"), *itertools.product(sorted(NETWORKS), LOSSES)]
+CASES = [("mlp", "pearson"), *itertools.product(sorted(NETWORKS), LOSSES)]
 SHARED = [name for name in DEFINITIONS if name != "wasserstein_gp"]
 
 
@@ -387,6 +388,47 @@ def test_single_precision_at_any_logits(network, loss):
         assert norm(F.dual) > 1e-3 * row[0]
 
 
+ROWS = np.array([-300, -104, -88, -46, -17, -2, -1, -0.5, 0, 0.5, 1, 2, 17, 46, 88, 104, 300])
+
+
+def sigmoid(logits):
+    return 1 / (1 + np.exp(-logits))
+
+
+SLOPES = {  # of primal, real and fake, in float64
+    "minimax": (lambda d: -sigmoid(d), lambda d: -sigmoid(-d), sigmoid),
+    "non_saturating": (lambda d: -sigmoid(-d), lambda d: -sigmoid(-d), sigmoid),
+    "hinge": (lambda d: -np.ones_like(d), lambda d: -1.0 * (d < 1), lambda d: 1.0 * (d > -1)),
+    "least_squares": (lambda d: d - 1, lambda d: d - 1, lambda d: d),
+    "pearson": (lambda d: 2 * d, lambda d: 2 * (d - 1), lambda d: 2 * (d + 1)),
+}
+
+
+@pytest.mark.parametrize("loss", SHARED)
+def test_every_row_of_the_shared_pass_by_hand(loss):
+    """Sample by sample, where D's slope on a fake one underflows, vanishes (hinge) or is large.
+
+    The generator's params are its samples, so each row of its gradient is one sample's.
+    """
+    n, w = len(ROWS), np.array([1.0, -0.5, 2.0], np.float32)
+    networks = quadratic_networks() | {
+        "generator": Network(
+            lambda key: (jnp.zeros((n, 3)), ()), lambda x, state, latent, *, train=True: (x, state)
+        )
+    }
+    game = build("mlp", loss, **networks, batch_size=n)
+    fake, real = (np.outer(logits, [1, 0, 0]).astype(np.float32) for logits in (ROWS, ROWS[::-1]))
+    y = {"quadratic": np.float32(0), "head": {"w": w, "b": np.float32(0)}}
+    batch = GanBatch(real=real, latent=np.zeros((n, LATENT), np.float32), mix=())
+    F, _ = quick(game.field)(PrimalDual(fake, y), STATELESS, batch)
+
+    of_primal, of_real, of_fake = (slope(ROWS) / n for slope in SLOPES[loss])
+    np.testing.assert_allclose(F.primal, np.outer(of_primal, w), rtol=2e-6, atol=1e-30)
+    grad_w = of_real[::-1] @ real + of_fake @ fake
+    np.testing.assert_allclose(F.dual["head"]["w"], grad_w, rtol=2e-6, atol=1e-5)
+    np.testing.assert_allclose(F.dual["head"]["b"], of_real.sum() + of_fake.sum(), atol=1e-5)
+
+
 def test_satisfied_hinge_leaves_nothing_visible_in_the_discriminator():
     """Every row of D's loss is flat: the floor under the cotangents must not become a gradient."""
     game = build("mlp", "hinge", **quadratic_networks())
@@ -510,6 +552,66 @@ def test_samples_share_a_pass_only_where_that_is_exact(loss, coupled, passes):
     jax.eval_shape(game.field, players, state, jax.eval_shape(game.sample, jax.random.key(1)))
     assert of_generator == [B]
     assert of_discriminator == passes
+
+
+@pytest.mark.parametrize(
+    ("pair", "passes", "stateful"),
+    [
+        (dcgan((16, 16, 1), LATENT, 2), [2 * B], (False, False)),
+        (dcgan((16, 16, 1), LATENT, 2, normalization="batch"), [B] * 3, (True, True)),
+        # Spectral normalisation without state: samples stay independent.
+        (sn_resnet((8, 8, 1), LATENT, 2), [2 * B], (True, False)),
+    ],
+    ids=["dcgan", "dcgan with BatchNorm", "sn_resnet"],
+)
+def test_which_of_our_networks_share_a_pass(pair, passes, stateful):
+    calls = []
+    shape = jax.eval_shape(pair[0].apply, *jax.eval_shape(pair[0].init, jax.random.key(0)),
+                           jnp.ones((B, LATENT)))[0].shape  # fmt: skip
+    game = build(
+        "mlp",
+        "hinge",
+        generator=pair[0],
+        discriminator=counted(pair[1], calls),
+        data=lambda key, n: jax.random.normal(key, (n, *shape[1:])),
+    )
+    players, state = jax.eval_shape(game.init, jax.random.key(0))
+    calls.clear()
+    batch = jax.eval_shape(game.sample, jax.random.key(1))
+    F, info = jax.eval_shape(game.field, players, state, batch)
+    assert calls == passes
+    assert tuple(bool(jax.tree.leaves(part)) for part in state) == stateful
+    assert jax.tree.map(jnp.shape, (F, info.state)) == jax.tree.map(jnp.shape, (players, state))
+    assert game.flip_dual is not None
+
+
+def test_the_shared_pass_of_the_residual_network_is_two_separate_gradients(x64):
+    _, discriminator = sn_resnet((8, 8, 1), LATENT, 2)
+    generator, _ = mlp((8, 8, 1), LATENT, width=4, depth=1)
+    game = build("mlp", "hinge", generator=generator, discriminator=discriminator, data=images)
+    shapes, state = jax.eval_shape(game.init, jax.random.key(0))
+    assert state == STATELESS
+    players = numbers(3, shapes)
+    batch = jax.eval_shape(game.sample, jax.random.key(0))
+    batch = GanBatch(real=numbers(5, batch.real), latent=numbers(6, batch.latent), mix=())
+
+    def losses(x, y):
+        fake, _ = generator.apply(x, (), batch.latent)
+        return hinge(lambda inputs: discriminator.apply(y, (), inputs)[0], batch, fake)
+
+    @quick
+    def both(players):
+        x, y = players
+        expected = (
+            jax.grad(lambda x: losses(x, y)[0])(x), jax.grad(lambda y: losses(x, y)[1])(y)
+        )  # fmt: skip
+        logits = [discriminator.apply(z, (), batch.real)[0] for z in (y, game.flip_dual(y))]
+        return game.field(players, STATELESS, batch)[0], expected, logits
+
+    F, expected, logits = both(players)
+    assert min(map(norm, F)) > 1e-3
+    assert_close(F, expected, 1e-10)
+    np.testing.assert_array_equal(logits[0], -logits[1])  # its normalised head, too, is odd
 
 
 def affine(params, x):
@@ -786,8 +888,9 @@ def test_jit_vmap_and_scan_agree_with_plain_steps_and_compile_once(loss):
 
 
 BAD = [
-    ({"loss": "minmax"}, ValueError, "loss='minmax': expected a Loss or one of ['minimax', "
-     "'non_saturating', 'wasserstein_gp'] (did you mean 'minimax'?)"),
+    ({"loss": "minmax"}, ValueError, "loss='minmax': expected a Loss or one of ['hinge', "
+     "'least_squares', 'minimax', 'non_saturating', 'wasserstein_gp'] (did you mean 'minimax'?)"),
+    ({"loss": "lsgan"}, ValueError, "loss='lsgan': expected a Loss or one of ["),
     ({"loss": "zzz"}, ValueError, "loss='zzz': expected a Loss or one of ["),
     ({"loss": None}, ValueError, "loss=None: expected a Loss or one of ["),
     ({"loss": ["minimax"]}, ValueError, "loss=['minimax']: expected a Loss or one of ["),
@@ -826,3 +929,60 @@ def test_logits_are_one_number_a_sample():
 def test_a_bad_argument_is_one_error_that_names_it(options, error, message):
     with pytest.raises(error, match="^" + re.escape(message)):
         build("mlp", "minimax", **options)
+
+
+# ---- 9. by name, from a recipe ----
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    np.savez(tmp_path / "tiny.npz", np.zeros((4, 16, 16, 1), np.uint8))
+    return f"npz:{tmp_path / 'tiny.npz'}"
+
+
+@pytest.mark.parametrize(
+    ("network", "normalization", "stateful", "loss"),
+    [
+        *(("mlp", None, (False, False), loss) for loss in LOSSES),
+        ("mlp", "none", (False, False), "hinge"),
+        ("dcgan", None, (False, False), "hinge"),
+        ("dcgan", "none", (False, False), "least_squares"),
+        ("dcgan", "batch", (True, True), "minimax"),
+        ("sn_resnet", None, (True, False), "hinge"),
+        ("sn_resnet", "spectral", (True, False), "non_saturating"),
+    ],
+)
+def test_a_recipe_names_network_loss_and_normalization(
+    tiny, network, normalization, stateful, loss
+):
+    options = {"network": network, "loss": loss, "width": 2, "latent_dim": 3, "batch_size": 4}
+    if normalization is not None:
+        options["normalization"] = normalization
+    game = build_game(GameSpec("gan", {"dataset": tiny, **options}))
+    players, state = jax.eval_shape(game.init, jax.random.key(0))
+    assert tuple(bool(jax.tree.leaves(part)) for part in state) == stateful
+    if normalization is None:
+        batch = jax.eval_shape(game.sample, jax.random.key(0))
+        F, _ = jax.eval_shape(game.field, players, state, batch)
+        assert jax.tree.map(jnp.shape, F) == jax.tree.map(jnp.shape, players)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"network": "mlp", "normalization": "batch"}, "normalization='batch': network='mlp' takes "
+         "one of ['none']"),
+        ({"network": "sn_resnet", "normalization": "batch"}, "normalization='batch': "
+         "network='sn_resnet' takes one of ['spectral']"),
+        ({"normalization": "spectral"}, "normalization='spectral': network='dcgan' takes one of "
+         "['none', 'batch']"),
+        ({"normalization": "btach"}, "normalization='btach': network='dcgan' takes one of ['none', "
+         "'batch'] (did you mean 'batch'?)"),
+        ({"network": "sn-resnet"}, "network='sn-resnet': expected one of ['dcgan', 'mlp', "
+         "'sn_resnet'] (did you mean 'sn_resnet'?)"),
+    ],
+)  # fmt: skip
+def test_a_recipe_that_does_not_fit_its_network_is_refused(options, message):
+    """Before the data set is looked for."""
+    with pytest.raises(ValueError, match="^" + re.escape(message)):
+        build_game(GameSpec("gan", {"dataset": "npz:absent.npz", **options}))

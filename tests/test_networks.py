@@ -26,7 +26,9 @@ from onesided_jax.networks import (
     from_linen,
     from_nnx,
     mlp,
+    sn_resnet,
 )
+from onesided_jax.networks.spectral import spectral_norm, spectral_normalize
 
 # What is tested is the program, not how well LLVM optimises it: this compiles 2-10 times sooner.
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -394,6 +396,17 @@ def test_from_nnx_is_pure(everything):
     assert not np.array_equal(changed["norm"]["mean"], everything[1]["norm"]["mean"])
 
 
+def test_from_nnx_takes_numpy_arrays_and_leaves_them_alone(everything):
+    """As a checkpoint may hold them; passed to a traced function, or closed over by one."""
+    params, state = jax.tree.map(np.array, everything)
+    x, _ = arrays((16, 3), ())
+    expected = apply_everything(*everything, x)
+    before = jax.tree.map(np.copy, state)
+    close_trees(EVERYTHING.apply(params, state, x), expected)
+    close_trees(jit(lambda x: EVERYTHING.apply(params, state, x))(x), expected)
+    chex.assert_trees_all_equal(state, before)
+
+
 def test_from_nnx_under_vmap_and_scan(everything):
     x, _ = arrays((3, 16, 3), ())
     keys = jax.random.split(KEY, 3)
@@ -585,6 +598,11 @@ def test_dcgan_forms_agree_and_do_not_recompile():
         ({"width": 31.7}, "width must be .*got 31.7, nearest valid: 32"),
         ({"width": float("nan")}, "width must be .*got nan, nearest valid: 1"),
         ({"conv": "winograd"}, "'auto', 'gemm', 'native'; got 'winograd'"),
+        (
+            {"normalization": "batchnorm"},
+            r"normalization='batchnorm': expected one of \['none', 'batch'\] \(did you",
+        ),
+        ({"normalization": None}, r"normalization=None: expected one of \['none', 'batch'\]"),
     ],
 )
 def test_dcgan_says_what_is_wrong(arguments, message):
@@ -601,6 +619,294 @@ def test_dcgan_nearest_choice_is_valid(shape):
         generator, _ = dcgan(shape, latent_dim=2, width=1)
         params, _ = jax.eval_shape(generator.init, KEY)
         assert params["dense"]["kernel"].shape == (2, 16)
+
+
+def drawn(network, seed, scale=0.4):
+    """Params and state of a network's shapes: normal numbers, and positive ones for variances."""
+    random = np.random.default_rng(seed)
+    params, state = jax.eval_shape(network.init, KEY)
+    params = jax.tree.map(lambda a: random.normal(0, scale, a.shape).astype(np.float32), params)
+    state = jax.tree.map(lambda a: random.uniform(0.5, 2, a.shape).astype(np.float32), state)
+    return params, state
+
+
+def affine(layer, x):
+    return x @ layer["kernel"] + layer.get("bias", 0)
+
+
+def normalise(params, x, statistics=None):
+    """BatchNorm, by the minibatch's own mean and variance unless given others."""
+    mean, var = (x.mean((0, 1, 2)), x.var((0, 1, 2))) if statistics is None else statistics
+    return (x - mean) / np.sqrt(var + 1e-5) * params["scale"] + params["bias"]
+
+
+def moved(state, x):
+    """Running statistics after one minibatch."""
+    return {
+        "mean": 0.9 * state["mean"] + 0.1 * x.mean((0, 1, 2)),
+        "var": 0.9 * state["var"] + 0.1 * x.var((0, 1, 2)),
+    }
+
+
+UP, DOWN = ((2, 2), (2, 2)), ((1, 1), (1, 1))  # SAME, for 4 x 4 kernels and stride 2
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_dcgan_with_batch_norm_is_the_architecture(train):
+    """Written out in NumPy: minibatch statistics in training, running ones in evaluation."""
+    generator, discriminator = dcgan((16, 16, 1), 3, 2, conv="gemm", normalization="batch")
+    (g, g_state), (d, d_state) = drawn(generator, 0), drawn(discriminator, 1)
+    latents = np.random.default_rng(2).normal(size=(6, 3)).astype(np.float32)
+    new = {"generator": {}, "discriminator": {}}
+
+    def norm(params, state, i, x, player):
+        new[player][i] = moved(state["norms"][i], x)
+        old = state["norms"][i]
+        return normalise(params["norms"][i], x, None if train else (old["mean"], old["var"]))
+
+    x = affine(g["dense"], latents).reshape(6, 4, 4, 4)
+    for i in "01":
+        x = np.maximum(norm(g, g_state, i, x, "generator"), 0)
+        x = reference_conv_transpose(x, g["convs"][i]["kernel"], (2, 2), UP)
+        x = x + g["convs"][i].get("bias", 0)
+    run = jit(generator.apply, static_argnames="train")
+    images, after = run(g, g_state, latents, train=train)
+    np.testing.assert_allclose(images, np.tanh(x), atol=2e-5)
+    close_trees(after, {"norms": new["generator"]} if train else g_state)
+
+    x = np.asarray(images)
+    x = reference_conv(x, d["convs"]["0"]["kernel"], (2, 2), DOWN) + d["convs"]["0"]["bias"]
+    x = reference_conv(np.where(x > 0, x, 0.2 * x), d["convs"]["1"]["kernel"], (2, 2), DOWN)
+    x = norm(d, d_state, "0", x, "discriminator")
+    x = np.where(x > 0, x, 0.2 * x).reshape(6, -1)
+    run = jit(discriminator.apply, static_argnames="train")
+    logits, after = run(d, d_state, images, train=train)
+    np.testing.assert_allclose(logits, affine(d["head"], x)[:, 0], atol=2e-5)
+    close_trees(after, {"norms": new["discriminator"]} if train else d_state)
+
+
+def close_trees(actual, expected):
+    chex.assert_trees_all_close(actual, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_no_bias_is_trained_where_a_normalisation_would_take_it_away():
+    generator, discriminator = dcgan((16, 16, 3), 3, 2, normalization="batch")
+    g, d = (jax.eval_shape(n.init, KEY)[0] for n in (generator, discriminator))
+    biased = [layer for layer in (g["dense"], *g["convs"].values()) if "bias" in layer]
+    assert biased == [g["convs"]["1"]]
+    assert [i for i in "01" if "bias" in d["convs"][i]] == ["0"]
+    assert set(d["head"]) == {"kernel", "bias"}
+
+
+def test_batch_norm_is_only_there_when_asked_for():
+    for network in dcgan((28, 28, 1), 3, 2):
+        params, state = jax.eval_shape(network.init, KEY)
+        assert "norms" not in params
+        assert state == ()
+    _, discriminator = dcgan((8, 8, 1), 3, 2, normalization="batch")  # its one layer is the first
+    assert jax.eval_shape(discriminator.init, KEY)[1] == ()
+
+
+def test_batch_norm_keeps_its_digits_far_from_zero():
+    """A channel whose mean is 300 times its spread: E x^2 - (E x)^2 would lose all of them."""
+    generator, _ = dcgan((8, 8, 1), 2, 1, normalization="batch")
+    params, state = drawn(generator, 0)
+    far = {**params, "dense": {"kernel": np.tile([[1.0], [0.0]], 16).astype(np.float32)}}
+    latents = np.float32([[1000.0, 0], [1001.0, 0], [1002.0, 0], [1004.0, 0]])
+    run = jit(generator.apply)
+    _, after = run(far, state, latents)
+    expected = 0.9 * state["norms"]["0"]["var"] + 0.1 * latents[:, 0].var()
+    np.testing.assert_allclose(after["norms"]["0"]["var"], expected, rtol=1e-5)
+
+
+SHAPES = [(27, 64), (64, 27), (64, 1), (3, 3, 8, 16), (1, 1, 5, 5)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_spectral_norm_and_its_gradient(shape):
+    kernel = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    u, s, vt = np.linalg.svd(np.float64(kernel.reshape(-1, shape[-1])), full_matrices=False)
+    value, slope = jit(jax.value_and_grad(spectral_norm))(kernel)
+    np.testing.assert_allclose(value, s[0], rtol=2e-6)
+    expected = np.outer(u[:, 0], vt[0]).reshape(shape)
+    np.testing.assert_allclose(slope, expected, atol=5e-6 * abs(expected).max())
+    for scale in (1e-18, 1e18):
+        np.testing.assert_allclose(spectral_norm(kernel * scale), s[0] * scale, rtol=2e-6)
+    normalised = np.asarray(spectral_normalize(kernel)).reshape(u.shape[0], -1)
+    np.testing.assert_allclose(np.linalg.norm(normalised, 2), 1.0, rtol=2e-6)
+
+
+def test_spectral_norm_has_second_derivatives():
+    """Against differences of the gradient that an SVD gives, in float64."""
+    random = np.random.default_rng(1)
+    kernel, direction = random.normal(size=(2, 7, 4))
+
+    def slope(matrix):
+        u, _, vt = np.linalg.svd(matrix, full_matrices=False)
+        return np.outer(u[:, 0], vt[0])
+
+    h = 1e-6
+    expected = (slope(kernel + h * direction) - slope(kernel - h * direction)) / (2 * h)
+    with jax.enable_x64(True):
+        _, curvature = jax.jvp(jax.grad(spectral_norm), (kernel,), (direction,))
+    assert abs(expected).max() > 0.01
+    np.testing.assert_allclose(curvature, expected, atol=1e-7)
+
+
+def test_spectral_norm_at_worst():
+    """Equal singular values: the bound that the docstring states; and the zero kernel."""
+    q, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(512, 512)))
+    assert 1.0 < float(spectral_norm(jnp.float32(q))) < 1.0031
+    value, slope = jax.value_and_grad(spectral_norm)(jnp.zeros((3, 2)))
+    assert (float(value), float(abs(slope).max())) == (0.0, 0.0)
+    gradient = jax.grad(lambda k: spectral_normalize(k).sum())(jnp.zeros((3, 2)))
+    assert np.isfinite(gradient).all()
+
+
+def unit(kernel):
+    """Divided by the largest singular value, as NumPy finds it."""
+    return kernel / np.linalg.norm(kernel.reshape(-1, kernel.shape[-1]), 2)
+
+
+def conv3(layer, x, kernel=None):
+    kernel = layer["kernel"] if kernel is None else kernel
+    pad = (kernel.shape[0] // 2,) * 2
+    return reference_conv(x, kernel, (1, 1), (pad, pad)) + layer.get("bias", 0)
+
+
+def double(x):
+    return x.repeat(2, axis=1).repeat(2, axis=2)
+
+
+def halve(x):
+    return (x[:, ::2, ::2] + x[:, 1::2, ::2] + x[:, ::2, 1::2] + x[:, 1::2, 1::2]) / 4
+
+
+def test_sn_resnet_is_the_architecture():
+    """Written out in NumPy as the paper draws it: doubling, convolving and halving one by one."""
+    generator, discriminator = sn_resnet((16, 8, 2), latent_dim=3, width=4, conv="gemm")
+    (g, g_state), (d, d_state) = drawn(generator, 0), drawn(discriminator, 7)  # 1 is dead: no ReLU
+    assert d_state == ()
+    latents = np.random.default_rng(2).normal(size=(5, 3)).astype(np.float32)
+    after = {"blocks": {}}
+
+    x = affine(g["dense"], latents).reshape(5, 2, 1, 8)
+    for i in "012":
+        block, old = g["blocks"][i], g_state["blocks"][i]["norms"]
+        new = {"0": moved(old["0"], x)}
+        y = double(np.maximum(normalise(block["norms"]["0"], x), 0))
+        y = conv3(block["convs"]["0"], y)
+        new["1"] = moved(old["1"], y)
+        y = conv3(block["convs"]["1"], np.maximum(normalise(block["norms"]["1"], y), 0))
+        x = y + conv3(block["shortcut"], double(x))
+        after["blocks"][i] = {"norms": new}
+    after["norm"] = moved(g_state["norm"], x)
+    x = np.tanh(conv3(g["last"], np.maximum(normalise(g["norm"], x), 0)))
+    images, state = jit(generator.apply)(g, g_state, latents)
+    np.testing.assert_allclose(images, x, atol=5e-5)
+    close_trees(state, after)
+
+    x = np.asarray(images)
+    for i in "0123":
+        block = d["blocks"][i]
+        y = x if i == "0" else np.maximum(x, 0)
+        for layer in (block["convs"]["0"], block["convs"]["1"]):
+            y = conv3(layer, y, unit(layer["kernel"]))
+            y = np.maximum(y, 0) if layer is block["convs"]["0"] else y
+        if i in "01":
+            y, x = halve(y), halve(conv3(block["shortcut"], x, unit(block["shortcut"]["kernel"])))
+        x = x + y
+    pooled = np.maximum(x, 0).sum((1, 2))
+    logits, _ = jit(discriminator.apply)(d, (), images)
+    expected = pooled @ unit(d["head"]["kernel"]) + d["head"]["bias"]
+    assert expected.std() > 1e-3
+    assert images.std() > 0.1
+    np.testing.assert_allclose(logits, expected[:, 0], rtol=1e-4, atol=1e-4)
+
+
+def test_sn_resnet_at_the_papers_width():
+    """Its table 4: 4 x 4 x 256 and three blocks of 256; four blocks of 128, two with a shortcut."""
+    generator, discriminator = sn_resnet(width=128)
+    (g, g_state), (d, d_state) = (jax.eval_shape(n.init, KEY) for n in (generator, discriminator))
+    assert g["dense"]["kernel"].shape == (128, 4 * 4 * 256)
+    kernels = [g["blocks"][i]["convs"][j]["kernel"].shape for i in "012" for j in "01"]
+    assert kernels == [(3, 3, 256, 256)] * 6
+    kernels = [d["blocks"][i]["convs"][j]["kernel"].shape for i in "0123" for j in "01"]
+    assert kernels == [(3, 3, 3, 128)] + [(3, 3, 128, 128)] * 7
+    assert ["shortcut" in d["blocks"][i] for i in "0123"] == [True, True, False, False]
+    assert d["head"]["kernel"].shape == (128, 1)
+    images, _ = jax.eval_shape(generator.apply, g, g_state, jnp.ones((6, 128)))
+    assert (images.shape, images.dtype) == ((6, 32, 32, 3), jnp.float32)
+    logits, state = jax.eval_shape(discriminator.apply, d, d_state, images)
+    assert (logits.shape, logits.dtype, state) == ((6,), jnp.float32, ())
+
+
+def test_sn_resnet_forms_agree_and_samples_do_not_meet_in_its_discriminator():
+    latents, _ = arrays((4, 3), ())
+    players = [drawn(network, seed) for network, seed in zip(sn_resnet((8, 8, 2), 3, 4), (0, 7))]
+    (g, g_state), (d, _) = players
+    results = {}
+    for form in ("gemm", "native"):
+        generator, discriminator = sn_resnet((8, 8, 2), latent_dim=3, width=4, conv=form)
+
+        def both(g, d, latents, generator=generator, discriminator=discriminator):
+            images, _ = generator.apply(g, g_state, latents)
+            logits, _ = discriminator.apply(d, (), images)
+            return images, logits
+
+        results[form] = jit(both)(g, d, latents)
+    chex.assert_trees_all_close(results["gemm"], results["native"], rtol=2e-4, atol=2e-4)
+    images, logits = results["gemm"]
+    assert np.std(logits) > 1e-3
+    alone, _ = jit(discriminator.apply)(d, (), images[2:3])
+    np.testing.assert_allclose(alone, logits[2:3], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [dcgan((16, 16, 1), 3, 2, normalization="batch"), sn_resnet((16, 8, 1), 3, 4)],
+    ids=["dcgan with BatchNorm", "sn_resnet"],
+)
+def test_every_parameter_has_an_effect(pair):
+    """A bias that a normalisation takes away would have a gradient of rounding error: 1e-16."""
+    inputs = np.random.default_rng(3).normal(size=(5, 3))
+    with jax.enable_x64(True):
+        for seed, network in enumerate(pair):
+            params, state = drawn(network, seed)
+            params, state = jax.tree.map(np.float64, (params, state))
+
+            def loss(params, inputs, network=network, state=state):
+                outputs, _ = network.apply(params, state, inputs)
+                return jnp.cos(outputs).sum(), outputs
+
+            gradients, outputs = jit(jax.grad(loss, has_aux=True))(params, inputs)
+            sizes = {
+                jax.tree_util.keystr(path): float(abs(leaf).max())
+                for path, leaf in jax.tree_util.tree_leaves_with_path(gradients)
+            }
+            assert min(sizes.values()) > 1e-9, sizes
+            inputs = outputs
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"image_shape": (28, 28, 1)},
+            r"multiples of 8; got image_shape=\(28, 28, 1\), nearest valid: \(32, 32, 1\)",
+        ),
+        ({"image_shape": (3, 16, 3)}, r"nearest valid: \(8, 16, 3\)"),
+        ({"image_shape": (32, 32)}, r"\(height, width, channels\).*got \(32, 32\)"),
+        ({"image_shape": 32}, r"\(height, width, channels\).*got 32"),
+        ({"image_shape": (32, 32, 0)}, "channels must be an integer of at least 1; got 0"),
+        ({"latent_dim": 0}, "latent_dim must be an integer of at least 1; got 0, nearest valid: 1"),
+        ({"width": 2.5}, "width must be .*got 2.5, nearest valid: 2"),
+        ({"conv": "winograd"}, "'auto', 'gemm', 'native'; got 'winograd'"),
+    ],
+)
+def test_sn_resnet_says_what_is_wrong(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        sn_resnet(**arguments)
 
 
 @pytest.mark.parametrize(("shape", "depth"), [((2,), 2), ((4, 4, 3), 1), ((3,), 0)])

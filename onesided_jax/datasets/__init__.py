@@ -1,7 +1,7 @@
 """Data sets as pure functions: where a GAN game draws its real samples from.
 
-`load` finds a data set by name; `from_array` makes one of an array, `ring` a synthetic one. All
-are a `Dataset`, whose ``sample(key, n)`` runs inside the compiled training step.
+`load` finds a data set by name; `from_array` makes one of an array, `ring` and `grid` synthetic
+ones. All are a `Dataset`, whose ``sample(key, n)`` runs inside the compiled training step.
 
 Example:
   >>> import jax
@@ -14,15 +14,25 @@ Example:
 from __future__ import annotations
 
 import difflib
+import os
 
-from onesided_jax.datasets.images import Dataset, from_array, mnist5k, npz, scale_pixels
-from onesided_jax.datasets.synthetic import ring, ring_means
+from onesided_jax.datasets.archives import npz
+from onesided_jax.datasets.cifar import cifar10
+from onesided_jax.datasets.digits import mnist5k
+from onesided_jax.datasets.idx import fashion_mnist, mnist
+from onesided_jax.datasets.images import Dataset, from_array, scale_pixels
+from onesided_jax.datasets.synthetic import grid, grid_means, ring, ring_means
 
 __all__ = [
     "DATASETS",
     "Dataset",
+    "cifar10",
+    "fashion_mnist",
     "from_array",
+    "grid",
+    "grid_means",
     "load",
+    "mnist",
     "mnist5k",
     "npz",
     "ring",
@@ -30,44 +40,76 @@ __all__ = [
     "scale_pixels",
 ]
 
-DATASETS = {"mnist5k": mnist5k, "ring": ring}
+WITH_FILES = {"mnist": mnist, "fashion_mnist": fashion_mnist, "cifar10": cifar10}
+"""Those that are read from official files, wherever these lie."""
+
+DATASETS = {"mnist5k": mnist5k, "ring": ring, "grid": grid, **WITH_FILES}
 """The named data sets: name -> function without required arguments."""
 
-_NPZ = "npz:"
 
-
-def load(name: str) -> Dataset:
+def load(
+    name: str, *, split: str = "train", data_dir: str | os.PathLike[str] | None = None
+) -> Dataset:
     """Load a data set by name: what recipes and the command line call.
 
     Args:
-      name: ``"mnist5k"`` (5000 real digits, see `mnist5k`), ``"ring"`` (8 Gaussians on a circle,
-        see `ring`), or ``"npz:PATH"`` (images of your own, see `npz`).
+      name: a key of `DATASETS`: ``"mnist5k"`` (5000 real digits without a download), ``"mnist"``,
+        ``"fashion_mnist"``, ``"cifar10"``, ``"ring"`` (8 Gaussians on a circle), ``"grid"`` (25
+        Gaussians); or ``"npz:PATH"`` (images of your own, see `npz`), or ``"mnist:PATH"``,
+        ``"fashion_mnist:PATH"`` and ``"cifar10:PATH"``, the directory that has the official files.
+      split: ``"train"``, or ``"test"`` where there is a held-out part: ``mnist``,
+        ``fashion_mnist``, ``cifar10`` and archives with the key ``x_test``.
+      data_dir: the same as ``PATH``.
 
     Returns:
-      The data set.
+      The data set, of that name.
 
     Raises:
-      ValueError: there is no such name, or the file at PATH is not what was expected.
+      ValueError: there is no such name or split, or a file is not what was expected.
       FileNotFoundError: there is no file at PATH.
+      OSError: a data set that is in no directory could not be downloaded.
       ImportError: ``"mnist5k"`` without the extra ``demo``.
 
     Example:
       >>> load("ring").name
       'ring'
-      >>> load("mnist")
+      >>> load("mnist5")
       Traceback (most recent call last):
       ...
-      ValueError: unknown data set 'mnist', did you mean 'mnist5k'? Known: mnist5k, ring, npz:PATH
+      ValueError: unknown data set 'mnist5', did you mean 'mnist5k'? Known: mnist5k, ring, grid,
+      mnist, fashion_mnist, cifar10, npz:PATH, mnist:PATH, fashion_mnist:PATH, cifar10:PATH
     """
+    if not isinstance(name, str):
+        raise ValueError(f"unknown data set {name!r}: expected a name, one of {list(DATASETS)}")
+    head, colon, path = name.partition(":")
+    if head in WITH_FILES and (path or not colon):
+        if path and data_dir is not None:
+            raise ValueError(f"data_dir={str(data_dir)!r}: {name!r} names its directory already")
+        return WITH_FILES[head](split, path or data_dir)._replace(name=name)
+    if data_dir is not None and (name in DATASETS or head == "npz"):
+        raise ValueError(
+            f"data_dir={str(data_dir)!r}: {name!r} takes none, only {', '.join(WITH_FILES)} do"
+        )
+    if head == "npz" and colon:
+        return npz(path, split)
     if name in DATASETS:
+        if split != "train":
+            raise ValueError(
+                f"split={split!r}: {name!r} has no part that is held out, only 'train'; "
+                f"{', '.join(WITH_FILES)} have 'test'"
+            )
         return DATASETS[name]()
-    if name.startswith(_NPZ):
-        return npz(name.removeprefix(_NPZ))
+    known = [*DATASETS, "npz:PATH", *(f"{known}:PATH" for known in WITH_FILES)]
+    raise ValueError(
+        f"unknown data set {name!r}, did you mean {_nearest(name)!r}? Known: {', '.join(known)}"
+    )
+
+
+def _nearest(name: str) -> str:
     if name.endswith(".npz"):
-        nearest = _NPZ + name
-    else:
-        head = name.partition(":")[0]
-        nearest = difflib.get_close_matches(head, [*DATASETS, "npz"], n=1, cutoff=0.0)[0]
-        nearest = "npz:PATH" if nearest == "npz" else nearest
-    known = ", ".join([*DATASETS, "npz:PATH"])
-    raise ValueError(f"unknown data set {name!r}, did you mean {nearest!r}? Known: {known}")
+        return f"npz:{name}"
+    head, colon, _ = name.partition(":")
+    with_path = ["npz", *WITH_FILES]
+    choices = with_path if colon else [*DATASETS, "npz"]
+    close = difflib.get_close_matches(head.lower(), choices, n=1, cutoff=0.0)[0]
+    return f"{close}:PATH" if colon or close == "npz" else close

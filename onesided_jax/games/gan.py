@@ -125,7 +125,7 @@ def gan(
         real_key, latent_key, mix_key = jax.random.split(key, 3)
         return GanBatch(
             real=draw(real_key, batch_size),
-            latent=jax.random.normal(latent_key, (batch_size, latent_dim), jnp.float32),
+            latent=_latents(latent_key, batch_size, latent_dim),
             mix=jax.random.uniform(mix_key, (batch_size,), jnp.float32)
             if loss.gradient_penalty
             else (),
@@ -148,7 +148,7 @@ def gan(
         return PrimalDual(grad_primal, grad_dual), GameInfo(losses, new_state)
 
     def generate(players, state, key, n):
-        latent = jax.random.normal(key, (n, latent_dim), jnp.float32)
+        latent = _latents(key, n, latent_dim)
         return generator.apply(players.primal, state.primal, latent, train=False)[0]
 
     def primal_slope(players, state, direction, batch):
@@ -236,6 +236,14 @@ def _gradient_penalty(discriminator, params, state, batch, fake):
     # sqrt has no derivative at 0; a dead critic has gradient 0 there.
     norm = jnp.where(squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1.0)), 0.0)
     return jnp.mean((norm - 1) ** 2)
+
+
+def _latents(key: PRNGKey, n: int, latent_dim: int) -> jax.Array:
+    """``jax.random.normal(key, (n, latent_dim))``, the same numbers.
+
+    Drawn as one row: XLA:CPU takes two and a half times as long for the matrix.
+    """
+    return jax.random.normal(key, (n * latent_dim,), jnp.float32).reshape(n, latent_dim)
 
 
 def _value_and_slope(

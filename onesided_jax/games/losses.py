@@ -55,6 +55,18 @@ LOSSES: dict[str, Loss] = {
         fake=lambda logits: logits,
         gradient_penalty=True,
     ),
+    # Lim and Ye 2017, arXiv:1705.02894; Miyato et al. 2018, arXiv:1802.05957, equations 16 and 17.
+    "hinge": Loss(
+        primal=lambda logits: -logits,
+        real=lambda logits: jax.nn.relu(1 - logits),
+        fake=lambda logits: jax.nn.relu(1 + logits),
+    ),
+    # Mao et al. 2017, arXiv:1611.04076, equation 2 with a = 0 and b = c = 1.
+    "least_squares": Loss(
+        primal=lambda logits: (logits - 1) ** 2 / 2,
+        real=lambda logits: (logits - 1) ** 2 / 2,
+        fake=lambda logits: logits**2 / 2,
+    ),
 }
 """Every GAN loss by name."""
 

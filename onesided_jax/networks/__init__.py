@@ -1,8 +1,8 @@
 """Neural networks as pure functions: what a GAN game takes for its two players.
 
-A `Network` is ``(init, apply)``. Build the package's own with `dcgan` and `mlp`, or bring any flax
-module through `from_nnx` or `from_linen`; `Conv` and `ConvTranspose` are flax's layers, computed
-as matrix products where that is faster (ten times, for vmapped training on a CPU).
+A `Network` is ``(init, apply)``. Build the package's own with `dcgan`, `mlp` and `sn_resnet`, or
+bring any flax module through `from_nnx` or `from_linen`; `Conv` and `ConvTranspose` are flax's
+layers, computed as matrix products where that is faster (ten times, for vmapped training on a CPU).
 
 Example:
   >>> import jax
@@ -18,6 +18,7 @@ from onesided_jax.networks.dcgan import dcgan
 from onesided_jax.networks.layers import Conv, ConvTranspose
 from onesided_jax.networks.mlp import mlp
 from onesided_jax.networks.network import Network, from_linen, from_nnx
+from onesided_jax.networks.sn_resnet import sn_resnet
 
 __all__ = [
     "Conv",
@@ -30,4 +31,5 @@ __all__ = [
     "from_linen",
     "from_nnx",
     "mlp",
+    "sn_resnet",
 ]

@@ -1,8 +1,10 @@
-"""DCGAN without normalisation: the image GAN of this package's experiments."""
+"""DCGAN, with BatchNorm or without: the image GAN of this package's experiments."""
 
 from __future__ import annotations
 
+import difflib
 import functools
+from typing import Literal, TypeAlias, get_args
 
 import jax
 from flax import nnx
@@ -16,7 +18,11 @@ __all__ = ["dcgan"]
 KERNEL = (4, 4)  # DCGAN's kernel, and twice its stride: every output sees equally many taps
 STRIDE = 2
 COARSEST = 7  # halving stops at this many rows or columns or fewer: 28 -> 14 -> 7, 32 -> ... -> 4
+# The statistics' memory in the authors' code; the running ones only serve evaluation mode.
+MOMENTUM = 0.9
 LEAK = 0.2  # slope of the discriminator's leaky ReLU (Radford et al. 2016, section 3)
+
+Normalization: TypeAlias = Literal["none", "batch"]
 
 
 def dcgan(
@@ -25,8 +31,9 @@ def dcgan(
     width: int = 32,
     *,
     conv: str = "auto",
+    normalization: str = "none",
 ) -> tuple[Network, Network]:
-    """Build a DCGAN: a generator and a discriminator of images, convolutional, without BatchNorm.
+    """Build a DCGAN: a convolutional generator and discriminator of images.
 
     H and W are halved together while both are even and the smaller exceeds 7; channels double at
     each halving. For 28 x 28 images and width w:
@@ -40,21 +47,28 @@ def dcgan(
     biases at zero. Without BatchNorm the discriminator treats samples independently, so one
     backward pass can serve both players.
 
+    With BatchNorm (``normalization="batch"``) every layer is normalised before its activation, as
+    in the paper, but the generator's last and the discriminator's first and last; a normalised
+    layer has no bias of its own. Each minibatch is normalised by its own mean and variance; the
+    running ones (momentum 0.9) are the network's state and serve evaluation mode. A discriminator
+    with a single convolution (images that are halved once) has nothing to normalise.
+
     Args:
       image_shape: ``(H, W, C)``; H and W even and at least 8.
       latent_dim: length of the generator's input, at least 1.
       width: channels of the finest hidden level, ``w``, at least 1.
       conv: how convolutions are computed, ``"auto"``, ``"gemm"`` or ``"native"``; see
         `onesided_jax.networks.choose_form`.
+      normalization: ``"none"`` or ``"batch"``.
 
     Returns:
       ``(generator, discriminator)``. The generator maps latents ``f32[B, latent_dim]`` to images
-      ``f32[B, H, W, C]`` in (-1, 1); the discriminator maps images to logits ``f32[B]``. Both
-      have the empty state ``()``. The discriminator's last layer is ``params["head"]``: negating
-      it flips the sign of the logits.
+      ``f32[B, H, W, C]`` in (-1, 1); the discriminator maps images to logits ``f32[B]``. Without
+      BatchNorm both have the empty state ``()``. The discriminator's last layer is
+      ``params["head"]``: negating it flips the sign of the logits.
 
     Raises:
-      ValueError: no halving is possible, or an argument is out of range.
+      ValueError: no halving is possible, or an argument is out of range or unknown.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -68,17 +82,36 @@ def dcgan(
     References:
       Radford, Metz, Chintala, Unsupervised representation learning with deep convolutional
       generative adversarial networks, ICLR 2016, arXiv:1511.06434.
+      Ioffe, Szegedy, Batch normalization, ICML 2015, arXiv:1502.03167.
     """
     sizes = _pyramid(image_shape)
     channels = image_shape[2]
     check_integers(latent_dim=latent_dim, width=width)
     choose_form(conv)
+    normalize = _check_normalization(normalization)
     generator = functools.partial(_Generator, sizes[-1], len(sizes) - 1, channels, latent_dim)
     discriminator = functools.partial(_Discriminator, sizes[-1], len(sizes) - 1, channels)
     return (
-        from_nnx(lambda rngs: generator(width, conv, rngs)),
-        from_nnx(lambda rngs: discriminator(width, conv, rngs)),
+        from_nnx(lambda rngs: generator(width, conv, normalize, rngs)),
+        from_nnx(lambda rngs: discriminator(width, conv, normalize, rngs)),
     )
+
+
+def _check_normalization(normalization: str) -> bool:
+    """Whether to normalise by batches."""
+    choices = get_args(Normalization)
+    if normalization not in choices:
+        near = difflib.get_close_matches(str(normalization), choices, n=1, cutoff=0.0)[0]
+        raise ValueError(
+            f"normalization={normalization!r}: expected one of {list(choices)} "
+            f"(did you mean {near!r}?)"
+        )
+    return normalization == "batch"
+
+
+def _batch_norm(features: int, rngs: nnx.Rngs) -> nnx.BatchNorm:
+    # Flax's fast variance, E x^2 - (E x)^2, loses digits where a channel's mean is large.
+    return nnx.BatchNorm(features, momentum=MOMENTUM, use_fast_variance=False, rngs=rngs)
 
 
 def _pyramid(image_shape: tuple[int, int, int]) -> list[tuple[int, int]]:
@@ -111,19 +144,32 @@ class _Generator(nnx.Module):
         latent_dim: int,
         width: int,
         form: str,
+        normalize: bool,
         rngs: nnx.Rngs,
     ):
         widths = [width * 2**level for level in reversed(range(levels))]
         self.coarsest = (*coarsest, widths[0])
-        self.dense = nnx.Linear(latent_dim, coarsest[0] * coarsest[1] * widths[0], rngs=rngs)
-        self.convs = nnx.List(
-            ConvTranspose(a, b, KERNEL, STRIDE, form=form, rngs=rngs)
-            for a, b in zip(widths, [*widths[1:], channels])
+        # A convolution's bias before a normalisation would have a gradient of pure rounding error,
+        # which optimizers that divide by its size turn into a random walk. The dense layer's has
+        # none in the authors' code either.
+        self.dense = nnx.Linear(
+            latent_dim,
+            coarsest[0] * coarsest[1] * widths[0],
+            use_bias=not normalize,
+            rngs=rngs,
         )
+        self.convs = nnx.List(
+            ConvTranspose(
+                a, b, KERNEL, STRIDE, use_bias=i == levels or not normalize, form=form, rngs=rngs
+            )
+            for i, (a, b) in enumerate(zip(widths, [*widths[1:], channels]), start=1)
+        )
+        self.norms = nnx.List(_batch_norm(w, rngs) for w in widths) if normalize else None
 
     def __call__(self, latents: jax.Array) -> jax.Array:
         x = self.dense(latents).reshape(-1, *self.coarsest)
-        for layer in self.convs:
+        for i, layer in enumerate(self.convs):
+            x = x if self.norms is None else self.norms[i](x)
             x = layer(jax.nn.relu(x))
         return jax.numpy.tanh(x)
 
@@ -136,17 +182,22 @@ class _Discriminator(nnx.Module):
         channels: int,
         width: int,
         form: str,
+        normalize: bool,
         rngs: nnx.Rngs,
     ):
         widths = [width * 2**level for level in range(levels)]
         self.convs = nnx.List(
-            Conv(a, b, KERNEL, STRIDE, form=form, rngs=rngs)
-            for a, b in zip([channels, *widths[:-1]], widths)
+            Conv(a, b, KERNEL, STRIDE, use_bias=i == 0 or not normalize, form=form, rngs=rngs)
+            for i, (a, b) in enumerate(zip([channels, *widths[:-1]], widths))
         )
+        self.norms = nnx.List(_batch_norm(w, rngs) for w in widths[1:]) if normalize else None
         self.head = nnx.Linear(coarsest[0] * coarsest[1] * widths[-1], 1, rngs=rngs)
 
     def __call__(self, images: jax.Array) -> jax.Array:
         x = images
-        for layer in self.convs:
-            x = jax.nn.leaky_relu(layer(x), LEAK)
+        for i, layer in enumerate(self.convs):
+            x = layer(x)
+            if self.norms is not None and i > 0:
+                x = self.norms[i - 1](x)
+            x = jax.nn.leaky_relu(x, LEAK)
         return self.head(x.reshape(x.shape[0], -1))[:, 0]

@@ -186,7 +186,8 @@ def _typed(template: Any, tree: Any) -> Any:
     """Undo `_plain`, with the module's own abstract variables for a template."""
     if isinstance(template, dict):
         return {k: _typed(v, tree[str(k)]) for k, v in template.items()}
-    return jax.random.wrap_key_data(tree) if _is_key(template) else tree
+    # Flax changes a state of NumPy arrays in place, and cannot where it is traced.
+    return jax.random.wrap_key_data(tree) if _is_key(template) else jnp.asarray(tree)
 
 
 def _is_key(leaf: Any) -> bool:

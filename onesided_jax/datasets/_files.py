@@ -1,0 +1,107 @@
+"""Where the files of a data set come from: a directory of the user's, the cache, the internet."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+SPLITS = ("train", "test")
+
+
+class OfficialFile(NamedTuple):
+    """A file as its authors published it.
+
+    Attributes:
+      name: the file's name.
+      sha256: of the file as it is downloaded.
+      mirrors: folders on the web that hold it, the first to answer with the right bytes is used.
+    """
+
+    name: str
+    sha256: str
+    mirrors: tuple[str, ...]
+
+
+def check_split(dataset: str, split: str) -> None:
+    """Raise ValueError unless ``split`` is a split's name."""
+    if split not in SPLITS:
+        raise ValueError(f"split={split!r}: {dataset} has the splits 'train' and 'test'")
+
+
+def cache_directory() -> Path:
+    """``$ONESIDED_CACHE``, or else ``onesided_jax`` in the user's cache directory."""
+    if own := os.environ.get("ONESIDED_CACHE"):
+        return Path(own).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "onesided_jax"
+
+
+def find(
+    dataset: str,
+    file: OfficialFile,
+    folders: Sequence[str],
+    data_dir: str | os.PathLike[str] | None,
+    others: Sequence[str] = (),
+) -> Path:
+    """Find a file of a data set, or download it into the cache.
+
+    A directory that the caller names must have it; in ``$ONESIDED_DATA``, which serves all data
+    sets, it may be missing. ``folders`` are what the data set's own folder may be called there,
+    ``others`` are other names of the file.
+    """
+    names = (file.name, *others)
+    if data_dir is not None:
+        return find_in(dataset, Path(data_dir), names, folders)
+    if shared := os.environ.get("ONESIDED_DATA"):
+        try:
+            return find_in(dataset, Path(shared), names, folders)
+        except FileNotFoundError:
+            if not Path(shared).expanduser().is_dir():
+                raise
+    return _download(dataset, file)
+
+
+def find_in(dataset: str, directory: Path, names: Sequence[str], folders: Sequence[str]) -> Path:
+    """The first of the files, in a data set's own folder of a directory or directly in it."""
+    root = directory.expanduser()
+    if not root.is_dir():
+        raise FileNotFoundError(
+            f"{dataset}: {directory} is no directory; expected one with {names[0]}"
+        )
+    for folder in (*folders, "."):
+        for name in names:
+            if (root / folder / name).is_file():
+                return root / folder / name
+    raise FileNotFoundError(
+        f"{dataset}: found no {' or '.join(names)} in {root} nor in its folders "
+        f"{', '.join(folders)}"
+    )
+
+
+def _download(dataset: str, file: OfficialFile) -> Path:
+    import pooch  # takes 0.1 s, and only downloads need it
+
+    folder = cache_directory() / dataset
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"{dataset}: cannot download to {folder} ({error}); "
+            "set ONESIDED_CACHE to a writable directory"
+        ) from error
+    failures = []
+    for mirror in file.mirrors:
+        try:
+            return Path(
+                pooch.retrieve(
+                    mirror + file.name, f"sha256:{file.sha256}", fname=file.name, path=folder
+                )
+            )
+        except (OSError, ValueError) as error:  # no answer, or other bytes than the official ones
+            failures.append(f"{mirror}: {error}")
+    raise OSError(
+        f"{dataset}: cannot download {file.name}; put the official files into a directory and name "
+        f"it by ONESIDED_DATA, data_dir or '{dataset}:DIRECTORY'. Tried {'; '.join(failures)}"
+    )
