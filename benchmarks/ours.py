@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,7 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 import onesided_jax as osj
+from onesided_jax.sweeps.devices import Crew
 from onesided_jax.sweeps.engine import Program, program
+from onesided_jax.sweeps.strategy import abstract_carry, blocks_of, choose_strategy
+from onesided_jax.sweeps.strategy import start as begin
 
 LATENT = {"dcgan": 64, "mlp": 16}
 RATE, B1 = 2e-4, 0.5  # Radford et al. 2016
@@ -70,10 +73,14 @@ def build(game: osj.Game, make: Callable[..., Any], record_every: int) -> Progra
 
 
 class Sweep:
-    """``runs`` runs of a game in one dispatch, as in ``osj.sweep``; a chunk is ``steps`` steps.
+    """A sweep's compiled program, advanced chunk by chunk as `osj.sweep` advances it.
+
+    A chunk is ``steps`` steps of all runs. The layout is the one that a long sweep would choose by
+    timing a few, unless ``width`` and ``devices`` say otherwise.
 
     Attributes:
       compile_seconds: to trace and compile the initialisation and the chunk.
+      strategy: the layout.
       steps: steps per chunk.
       done: steps done by every run.
     """
@@ -87,13 +94,22 @@ class Sweep:
         *,
         rate: float = RATE,
         record_every: int = 1,
+        width: int | None = None,
+        devices: Sequence[jax.Device] | None = None,
     ):
         self.runs, self.steps = runs, steps
-        self.parameters = {"rate": jnp.full(runs, rate)}
-        start = time.perf_counter()
+        seeds, rates = np.arange(runs, dtype=np.uint32), {"rate": np.full(runs, rate)}
         built = build(game, make, record_every)
-        self.carry = built.init(jnp.arange(runs, dtype=jnp.uint32), self.parameters)
-        self.executable = built.compile(self.carry, self.parameters, steps)
+        self.strategy = choose_strategy(
+            built, seeds, rates, steps=10**12, chunk=steps, record_every=record_every,
+            devices=jax.local_devices() if devices is None else devices, width=width,
+        )  # fmt: skip
+        blocks = blocks_of(runs, self.strategy.width)
+        start = time.perf_counter()
+        self._crew = Crew(built, rates, blocks, steps, self.strategy.devices)
+        self._carries = self._crew.place([begin(built, seeds, rates, block) for block in blocks])
+        abstract = abstract_carry(built, seeds, rates, self.strategy.width)
+        built.compile(*abstract, steps, self.strategy.devices[0])
         self.compile_seconds = time.perf_counter() - start
         self.done = 0
         self._losses: list[tuple[float, float]] = []
@@ -101,10 +117,14 @@ class Sweep:
     def advance(self) -> float:
         """One chunk; seconds per run-step."""
         start = time.perf_counter()
-        carry, metrics = jax.block_until_ready(self.executable(self.carry, self.parameters))
+        self._carries, copies = self._crew.finish(self._crew.start(self._carries))
         elapsed = time.perf_counter() - start
-        self.carry, self.done = carry, self.done + self.steps
-        means = [float(jnp.mean(metrics[f"loss_{player}"])) for player in ("primal", "dual")]
+        self.done += self.steps
+        metrics = jax.tree.map(
+            lambda *blocks: np.concatenate([np.asarray(b) for b in blocks])[: self.runs],
+            *[metrics for _, metrics in copies],
+        )
+        means = [float(np.mean(metrics[f"loss_{player}"])) for player in ("primal", "dual")]
         self._losses.append((means[0], means[1]))
         return elapsed / (self.runs * self.steps)
 
@@ -114,8 +134,20 @@ class Sweep:
         primal, dual = np.mean(self._losses, axis=0).tolist()
         return primal, dual
 
+    @property
+    def layout(self) -> dict[str, Any]:
+        """How the runs are laid out, and the seconds per step of the layouts that were timed."""
+        return {
+            "width": self.strategy.width,
+            "devices": len(self.strategy.devices),
+            "seconds_per_step": self.strategy.measured,
+        }
+
     def players(self) -> osj.PrimalDual:
-        return jax.tree.map(np.asarray, self.carry.train.players)
+        return jax.tree.map(
+            lambda *blocks: np.concatenate([np.asarray(b) for b in blocks])[: self.runs],
+            *[carry.train.players for carry in self._carries],
+        )
 
 
 def parameter_count(game: osj.Game) -> tuple[int, int]:

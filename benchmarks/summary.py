@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,15 +19,29 @@ def load(folder: Path, suites: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def write(folder: Path, suites: Sequence[str]) -> list[Path]:
-    """Writes ``README.md`` and ``benchmarks.svg`` of the results in ``folder``."""
+    """Writes the table (``README.md``, ``benchmarks.csv``) and the figures of ``folder``."""
     results = load(folder, suites)
-    table, picture = folder / "README.md", folder / "benchmarks.svg"
+    table, rows = folder / "README.md", folder / "benchmarks.csv"
     table.write_text(markdown(results))
-    figure = draw(results)
-    if figure is None:
-        return [table]
-    figure.savefig(picture, metadata={"Date": None})
-    return [table, picture]
+    with rows.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["what", "against", "ratio", "goal", "met"])
+        writer.writerows(cells(row) for result in results for row in result["rows"])
+    written = [table, rows]
+    figures = {"benchmarks.svg": draw(results), "scaling.svg": draw_scaling(results)}
+    for name, figure in figures.items():
+        if figure is not None:
+            figure.savefig(folder / name, metadata={"Date": None})
+            written.append(folder / name)
+    return written
+
+
+def cells(row: dict[str, Any]) -> list[str]:
+    """A row of the table."""
+    low, high = row["quartiles"]
+    ratio = f"{number(row['ratio'])} [{number(low)}, {number(high)}]"
+    verdict = {True: "yes", False: "no", None: ""}[row["met"]]
+    return [row["what"], row["against"], ratio, goal_text(row), verdict]
 
 
 def markdown(results: Sequence[dict[str, Any]]) -> str:
@@ -43,18 +58,10 @@ def markdown(results: Sequence[dict[str, Any]]) -> str:
     lines += ["| suite | what | against | ratio | goal | met |", "|---|---|---|---|---|---|"]
     for result in results:
         for row in result["rows"]:
-            low, high = row["quartiles"]
-            ratio = f"{number(row['ratio'])} [{number(low)}, {number(high)}]"
-            verdict = {True: "yes", False: "no", None: ""}[row["met"]]
-            cells = [
-                result["suite"] + (" (small)" if result["scale"] == "small" else ""),
-                row["what"],
-                row["against"],
-                ratio,
-                goal_text(row),
-                verdict,
-            ]
-            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+            suite = result["suite"] + (" (small)" if result["scale"] == "small" else "")
+            lines.append(
+                "| " + " | ".join(c.replace("|", "\\|") for c in (suite, *cells(row))) + " |"
+            )
     notes = [(row["what"], row["against"], row["note"]) for r in results for row in r["rows"]]
     told = [f"- {what}, against {against}: {note}" for what, against, note in notes if note]
     if told:
@@ -145,4 +152,44 @@ def draw(results: Sequence[dict[str, Any]]) -> Any:
         handles=handles, loc="outside lower center", ncols=len(handles), frameon=False,
         fontsize=8.5,
     )  # fmt: skip
+    return figure
+
+
+def draw_scaling(results: Sequence[dict[str, Any]]) -> Any:
+    """Time per run-step along every axis of the suite ``scaling``, in units of its base.
+
+    Returns:
+      A matplotlib ``Figure``; ``None`` without that suite.
+    """
+    from matplotlib.figure import Figure
+
+    lines = [line for r in results if r["suite"] == "scaling" for line in r["details"]["lines"]]
+    axes_names = ("runs", "batch", "width", "steps", "devices")
+    titles = ("runs", "minibatch", "width of the networks", "steps per dispatch", "devices")
+    games = list(dict.fromkeys(line["game"] for line in lines))
+    if not lines:
+        return None
+    figure = Figure(figsize=(10.4, 1.9 * len(games) + 0.5), layout="constrained")
+    grid = figure.subplots(len(games), len(axes_names), sharey="row", squeeze=False)
+    for row, game in zip(grid, games, strict=True):
+        own = [line for line in lines if line["game"] == game]
+        base = {name: own[0][name] for name in axes_names}
+        for axes, name, title in zip(row, axes_names, titles, strict=True):
+            rest = {key: value for key, value in base.items() if key != name}
+            shown = sorted(
+                (line for line in own if all(line[k] == v for k, v in rest.items())),
+                key=lambda line: line[name],
+            )
+            x = [line[name] for line in shown]
+            axes.plot(x, [line["microseconds_per_run_step"] for line in shown],
+                      "o-", color=MET, markersize=3.5, linewidth=1.2)  # fmt: skip
+            axes.set_xscale("log", base=2)
+            axes.set_yscale("log")
+            axes.set_xticks(x, [str(v) for v in x], fontsize=7)
+            axes.set_xticks([], minor=True)
+            axes.tick_params(axis="y", labelsize=7)
+            axes.spines[["top", "right"]].set_visible(False)
+            if row is grid[-1]:
+                axes.set_xlabel(title, fontsize=8)
+        row[0].set_ylabel(f"{game}\nµs per run-step", fontsize=8)
     return figure

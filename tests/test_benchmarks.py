@@ -73,7 +73,7 @@ def test_table_and_figure_of_made_up_rows(tmp_path):
     stored = json.loads((tmp_path / "games.json").read_text())
     assert [row["met"] for row in stored["rows"]] == [None] * 3  # small results are not judged
 
-    table, picture = summary.write(tmp_path, list(SUITES))
+    table, rows, picture = summary.write(tmp_path, list(SUITES))
     text = table.read_text()
     assert "| ours | theirs \\| piped | 2,500 [2,000, 3,000] | ≥ 1,000 | yes |" in text
     assert "| step | step | 2.50 [2.40, 2.60] | ≤ 2.05 | no |" in text
@@ -81,10 +81,26 @@ def test_table_and_figure_of_made_up_rows(tmp_path):
     assert "by hand" in text
     assert "dcgan, games: made up, 2 cores, jax 0, GEMM GFLOP/s 100 in jax" in text
     assert picture.read_text().count("<svg") == 1
+    assert rows.read_text().splitlines()[2] == 'step,step,"2.50 [2.40, 2.60]",≤ 2.05,no'
+
+
+def test_the_curves_of_growth_have_an_axis_for_everything_that_varies(tmp_path):
+    base = {"game": "mlp", "runs": 4, "batch": 64, "width": 32, "steps": 5, "devices": 1}
+    lines = [base, *(base | {name: 2 * base[name]} for name in list(base)[1:])]
+    lines = [line | {"microseconds_per_run_step": 10.0 + i} for i, line in enumerate(lines)]
+    content = harness.to_json(
+        "scaling", Scale("full", 5), SuiteResult([], {"lines": lines}), FACTS, 1.0
+    )
+    figure = summary.draw_scaling([content])
+    points = [axes.lines[0].get_ydata().tolist() for axes in figure.axes]
+    assert points == [[10.0, 11.0 + i] for i in range(5)]
 
 
 def test_a_folder_without_results_gives_an_empty_table(tmp_path):
-    assert summary.write(tmp_path, list(SUITES)) == [tmp_path / "README.md"]
+    assert summary.write(tmp_path, list(SUITES)) == [
+        tmp_path / "README.md",
+        tmp_path / "benchmarks.csv",
+    ]
 
 
 def test_an_unknown_suite_is_refused_before_anything_runs(capsys):

@@ -43,7 +43,7 @@ def compile_seconds(game_name: str, runs: int, steps: int) -> float:
     built: Any = ours.build(game, make, 1)
     built.init.lower(seeds, parameters).compile()
     carry = jax.eval_shape(built.init, seeds, parameters)
-    built.compile(carry, parameters, steps)
+    built.compile(carry, parameters, steps, jax.local_devices()[0])
     return time.perf_counter() - start
 
 

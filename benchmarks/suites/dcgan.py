@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from benchmarks import ours
 from benchmarks.harness import (
     Row,
@@ -67,7 +69,10 @@ def run(scale: Scale, folder: Path) -> SuiteResult:
     adam = ours.Sweep(game, ours.optimizer("adam"), runs, steps)
     extra = ours.Sweep(game, ours.optimizer("extra_adam"), runs, steps)
     naive_game = ours.dcgan_game(width, batch, conv="native")
-    naive = ours.Sweep(naive_game, ours.optimizer("adam"), runs, naive_steps)
+    naive = ours.Sweep(
+        naive_game, ours.optimizer("adam"), runs, naive_steps,
+        width=runs, devices=jax.local_devices()[:1],
+    )  # fmt: skip
     progress(
         f"compiled in {adam.compile_seconds:.1f} s (adam), {extra.compile_seconds:.1f} s "
         f"(extra_adam), {naive.compile_seconds:.1f} s (native convolutions)"
@@ -116,6 +121,7 @@ def run(scale: Scale, folder: Path) -> SuiteResult:
             "sizes": {"width": width, "batch": batch, "runs": runs, "steps_per_chunk": steps},
             "data": "2048 synthetic 28x28x1 uint8 images of strokes",
             "parameters": ours.parameter_count(game),
+            "layouts": {"adam": adam.layout, "extra_adam": extra.layout},
             "run_steps_per_second": {
                 name: spread([1 / taken for taken in measured[name]])
                 for name in ("ours", "torch", "ours, extra", "cooper", "naive")

@@ -73,6 +73,7 @@ def run(scale: Scale, folder: Path) -> SuiteResult:
         {
             "sizes": {"width": width, "batch": batch, "runs": runs, "steps_per_chunk": steps},
             "parameters": ours.parameter_count(game),
+            "layout": sweep.layout,
             "microseconds_per_run_step": {
                 name: spread([1e6 * taken for taken in values]) for name, values in measured.items()
             },

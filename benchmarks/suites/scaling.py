@@ -1,14 +1,18 @@
-"""Time per run-step against the number of runs, the batch, the width and the steps per dispatch.
+"""Time per run-step against runs, batch, width of the networks, steps per dispatch and devices.
 
-One axis varies, the others stay at the base; all configurations are interleaved. ``scaling.csv``
+All runs of a device are one vmapped program here; `osj.sweep` may find fewer at a time faster. One
+axis varies, the others stay at the base; all configurations are interleaved. ``scaling.csv``
 has a line for each.
 """
 
 from __future__ import annotations
 
 import csv
+import math
 from pathlib import Path
 from typing import Any
+
+import jax
 
 from benchmarks import ours
 from benchmarks.harness import Row, Scale, SuiteResult, interleave, progress, quantiles, ratio_row
@@ -16,12 +20,12 @@ from benchmarks.harness import Row, Scale, SuiteResult, interleave, progress, qu
 GAMES = {"mlp": ours.mlp_game, "dcgan": ours.dcgan_game}
 BASES = {
     "small": {
-        "mlp": {"runs": 4, "batch": 16, "width": 8, "steps": 5},
-        "dcgan": {"runs": 2, "batch": 8, "width": 4, "steps": 2},
+        "mlp": {"runs": 4, "batch": 16, "width": 8, "steps": 5, "devices": 1},
+        "dcgan": {"runs": 2, "batch": 8, "width": 4, "steps": 2, "devices": 1},
     },
     "full": {
-        "mlp": {"runs": 16, "batch": 128, "width": 64, "steps": 50},
-        "dcgan": {"runs": 4, "batch": 64, "width": 32, "steps": 5},
+        "mlp": {"runs": 16, "batch": 128, "width": 64, "steps": 50, "devices": 1},
+        "dcgan": {"runs": 4, "batch": 64, "width": 32, "steps": 5, "devices": 1},
     },
 }
 AXES = {
@@ -35,12 +39,14 @@ AXES = {
             "batch": (32, 64, 128, 256, 512),
             "width": (16, 32, 64, 128, 256),
             "steps": (1, 10, 50, 200),
+            "devices": (1, 2),
         },
         "dcgan": {
             "runs": (1, 2, 4, 8, 16),
             "batch": (16, 64, 128),
             "width": (8, 16, 32, 64),
             "steps": (1, 5, 20),
+            "devices": (1, 2),
         },
     },
 }
@@ -69,7 +75,11 @@ def run(scale: Scale, folder: Path) -> SuiteResult:
         key = (game, sizes["width"], sizes["batch"])
         if key not in games:
             games[key] = GAMES[game](*key[1:])
-        sweep = ours.Sweep(games[key], ours.optimizer(), sizes["runs"], sizes["steps"])
+        devices = jax.local_devices()[: sizes["devices"]]
+        sweep = ours.Sweep(
+            games[key], ours.optimizer(), sizes["runs"], sizes["steps"],
+            width=math.ceil(sizes["runs"] / len(devices)), devices=devices,
+        )  # fmt: skip
         sweep.advance()
         sweeps[name] = sweep
         progress(f"{name}: compiled in {sweep.compile_seconds:.1f} s")
