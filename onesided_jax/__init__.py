@@ -48,6 +48,7 @@ from onesided_jax.optimizers import (
     with_player_keys,
 )
 from onesided_jax.players import PrimalDual
+from onesided_jax.runtime import configure_cpu
 
 if TYPE_CHECKING:
     from onesided_jax import analysis, datasets, games, networks, report, runs, sweeps
@@ -103,6 +104,7 @@ __all__ = [
     "apply_if_finite",
     "certificate",
     "certify",
+    "configure_cpu",
     "consensus",
     "datasets",
     "descent_ascent",

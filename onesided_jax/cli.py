@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import inspect
 import math
 import os
+import shlex
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -27,13 +29,23 @@ from rich.progress import (
 from rich.table import Table
 from tyro.conf import Positional, UseAppendAction, arg
 
-from onesided_jax.runs import RECIPES, Recipe, Run, hyperparameters_of, open_run
-from onesided_jax.runs._words import nearest
+from onesided_jax import configure_cpu
+from onesided_jax._arguments import changed, find_recipe, run_count, with_data
+from onesided_jax.runs import (
+    RECIPES,
+    DamagedCheckpointError,
+    Recipe,
+    Run,
+    WriteError,
+    open_run,
+)
+from onesided_jax.runs._words import DISK_ERRORS, errno_of
+from onesided_jax.runs.checkpoints import without_tracebacks
 
 __all__ = ["main"]
 
 _DEMO = (("carousel", "A game whose answer is known: the carousel"), ("demo", "MNIST digits"))
-_USAGE_ERRORS = (ValueError, TypeError, ImportError, OSError)
+_INPUT_ERRORS = (ValueError, TypeError, ImportError, OSError)
 
 _console = Console()
 _errors = Console(stderr=True)
@@ -51,8 +63,9 @@ def demo(out: Path = Path("demo"), open_page: bool = False) -> None:
       out: Folder for the runs and the page.
       open_page: Open the page in a browser at the end.
     """
+    again = shlex.join(["onesided", "demo", "--out", str(out)])
     for name, _ in _DEMO:
-        _sweep(RECIPES[name], out / name)
+        _sweep(RECIPES[name], out / name, again=again)
         _analyze(open_run(out / name))
     page = _report([out / name for name, _ in _DEMO], out / "report.html", [t for _, t in _DEMO])
     if open_page:
@@ -77,6 +90,8 @@ def sweep(
         ),
     ] = (),
     width: int | None = None,
+    devices: int | None = None,
+    data_dir: Path | None = None,
 ) -> None:
     """Train every optimizer x hyperparameters x seed of a recipe into a run directory.
 
@@ -87,13 +102,19 @@ def sweep(
       steps: Training steps, a multiple of the checkpoint cadence.
       checkpoint_every: Steps between checkpoints.
       seeds: How many seeds (0, 1, ...).
-      width: Runs per dispatch; by default as many as fit in memory.
+      width: Runs at a time on each device; by default as many as fit in memory or, in a sweep of
+        minutes, the fastest of a few that are timed first. Bits depend on it, so it is recorded.
+      devices: How many devices (on a CPU: cores) to use; by default all. No bit depends on it.
+      data_dir: Directory with the official files of mnist, fashion_mnist or cifar10; recorded in
+        the run. By default $ONESIDED_DATA is searched, and what is missing is downloaded.
     """
-    changed = _changed(_find_recipe(recipe), steps, checkpoint_every, seeds, set)
+    wanted = changed(find_recipe(recipe), steps, checkpoint_every, seeds, set)
+    if data_dir is not None:
+        wanted = with_data(wanted, data_dir)
     if width is not None and width < 1:
         raise ValueError(f"width={width}: expected an integer >= 1")
-    _sweep(changed, out, width)
-    _console.print(f"Next: [bold]onesided analyze {out}[/]")
+    _sweep(wanted, out, width, _devices(devices))
+    _console.print(f"Next: [bold]{_command('analyze', out)}[/]", soft_wrap=True)
 
 
 def resume(run: RunArgument) -> None:
@@ -104,13 +125,20 @@ def resume(run: RunArgument) -> None:
     _sweep(recipe, run)
 
 
-def analyze(run: RunArgument) -> None:
+def analyze(run: RunArgument, quality: bool = True, inception: Path | None = None) -> None:
     """Measure gradient norms and the one-sided MVI at every checkpoint, and give verdicts.
 
-    Reads the run directory only; writes analysis.nc, verdict.json and CSV tables into it.
+    Reads the run directory only (and the data set, for the quality of a GAN's samples); writes
+    analysis.nc, verdict.json and CSV tables into it.
+
+    Args:
+      quality: Measure the samples of a GAN, and let only runs that pass the quality gate count as
+        trained.
+      inception: TorchScript file of the Inception network (inception-2015-12-05.pt), for the
+        standard FID besides; needs torch.
     """
-    _analyze(open_run(run))
-    _console.print(f"Next: [bold]onesided report {run}[/]")
+    _analyze(open_run(run), quality, inception)
+    _console.print(f"Next: [bold]{_command('report', run)}[/]", soft_wrap=True)
 
 
 def report(
@@ -144,13 +172,13 @@ def sample(run: RunArgument, count: int = 64, seed: int = 0, out: Path | None = 
     folder = out or run / "samples"
     for label, run_index, step, samples in generate(opened, count=count, seed=seed):
         path = save_samples(samples, folder / f"{label}-run{run_index}-step{step}")
-        _console.print(f"{label} run {run_index}, step {step}: {path}")
+        _console.print(f"{label} run {run_index}, step {step}: {escape(str(path))}")
 
 
 def recipes(name: Annotated[Positional[str | None], arg(help="Print this one as JSON.")] = None):
     """List the built-in recipes, or print one as JSON to edit and pass to `onesided sweep`."""
     if name is not None:
-        sys.stdout.write(_find_recipe(name).to_json() + "\n")
+        sys.stdout.write(find_recipe(name).to_json() + "\n")
         return
     table = Table("recipe", "game", "optimizers", "runs", "steps", "what")
     for recipe in RECIPES.values():
@@ -158,7 +186,7 @@ def recipes(name: Annotated[Positional[str | None], arg(help="Print this one as 
             recipe.name,
             recipe.game.options.get("dataset", recipe.game.name),
             ", ".join(spec.label or spec.name for spec in recipe.optimizers),
-            str(_run_count(recipe)),
+            str(run_count(recipe)),
             str(recipe.steps),
             recipe.description,
         )
@@ -194,44 +222,99 @@ def _summary(factory: Any) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The entry point; returns the exit code: 0 done, 2 bad input, 130 interrupted.
+    """The entry point; returns the exit code.
+
+    0: done. 1: failed for want of disk or memory; 2: bad input, nothing was done; 128 + n: ended by
+    signal n (130 by Ctrl-C, 143 by SIGTERM). After 1 and 128 + n the message says how to go on.
 
     Example:
       >>> from onesided_jax.cli import main
       >>> main(["analyze", "no/such/run"])
       2
     """
+    from onesided_jax.sweeps.interrupt import Interrupted, interruptible
+    from onesided_jax.sweeps.memory import is_out_of_memory
+
     commands = {
         f.__name__: f for f in (demo, sweep, resume, analyze, report, sample, recipes, games)
     }
     _use_compilation_cache()
+    with contextlib.suppress(RuntimeError):  # JAX has been computing: called from a program
+        configure_cpu()
     try:
-        tyro.extras.subcommand_cli_from_dict(
-            commands,
-            prog="onesided",
-            description="Train, analyse and report sweeps of GANs and other min-max games.",
-            args=arguments,
-            config=(tyro.conf.OmitArgPrefixes,),
-        )
+        with without_tracebacks(), interruptible():
+            tyro.extras.subcommand_cli_from_dict(
+                commands,
+                prog="onesided",
+                description="Train, analyse and report sweeps of GANs and other min-max games.",
+                args=arguments,
+                config=(tyro.conf.OmitArgPrefixes,),
+            )
     except SystemExit as stop:
         return int(stop.code or 0)
-    except KeyboardInterrupt:
-        _errors.print("Interrupted. Every finished checkpoint is kept: `onesided resume RUN`.")
-        return 130
-    except _USAGE_ERRORS as error:
-        if os.environ.get("ONESIDED_DEBUG"):
+    except KeyboardInterrupt as error:
+        number = error.signal if isinstance(error, Interrupted) else int(signal.SIGINT)
+        again = shlex.join(["onesided", *(sys.argv[1:] if arguments is None else arguments)])
+        _say(f"Ended by {signal.Signals(number).name}.")
+        _say("\n".join(getattr(error, "__notes__", [f"To do it again: {again}"])))
+        return 128 + number
+    except Exception as error:
+        known = isinstance(error, _INPUT_ERRORS) or is_out_of_memory(error)
+        if not known or os.environ.get("ONESIDED_DEBUG"):
             raise
-        _errors.print(f"[red]error:[/] {_escape(str(error))}", highlight=False, soft_wrap=True)
-        return 2
+        _say(f"error: {str(error) or type(error).__name__}", "red")
+        for note in getattr(error, "__notes__", []):
+            _say(note)
+        on_disk = isinstance(error, WriteError) or errno_of(error) in DISK_ERRORS
+        return 1 if on_disk or is_out_of_memory(error) else 2
     return 0
 
 
-def _sweep(recipe: Recipe, out: Path, width: int | None = None) -> Run:
+def _say(text: str, style: str | None = None) -> None:
+    """One message on standard error, whatever characters it is made of."""
+    _errors.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def _command(name: str, path: Path) -> str:
+    """A command to copy, safe for a shell and for rich."""
+    return escape(shlex.join(["onesided", name, str(path)]))
+
+
+def _devices(count: int | None) -> list[Any] | None:
+    """The first so many devices."""
+    import jax
+
+    if count is None:
+        return None
+    there = jax.local_devices()
+    if not 1 <= count <= len(there):
+        raise ValueError(f"devices={count}: expected 1 to {len(there)}, what this process has")
+    return there[:count]
+
+
+def _sweep(
+    recipe: Recipe,
+    out: Path,
+    width: int | None = None,
+    devices: list[Any] | None = None,
+    again: str | None = None,
+) -> Run:
     from onesided_jax.sweeps import Progress as Chunk
     from onesided_jax.sweeps import run
+    from onesided_jax.sweeps.interrupt import Interrupted, stopping
 
     began, tasks = time.perf_counter(), {}
-    with _progress() as progress:
+    go_on = f"To go on: {again or shlex.join(['onesided', 'resume', str(out)])}"
+
+    def on_signal(number: int, now: bool) -> None:
+        if now:
+            _say(f"Ended. {go_on}")
+            _console.show_cursor()
+        else:
+            name = signal.Signals(number).name
+            _say(f"{name}: stopping after this chunk, which is saved. Again to stop at once.")
+
+    with stopping(on_signal) as stop, _progress() as progress:
 
         def on_chunk(label: str, chunk: Chunk) -> None:
             if label not in tasks:
@@ -242,14 +325,27 @@ def _sweep(recipe: Recipe, out: Path, width: int | None = None) -> Run:
             )
             progress.update(tasks[label], completed=chunk.step, note=note)
 
-        finished = run(
-            recipe,
-            out,
-            on_chunk=on_chunk,
-            on_damage=lambda message: progress.console.print(f"[yellow]{_escape(message)}[/]"),
-            width=width,
-        )
-    table = Table("optimizer", "runs", "diverged", "primal |g|", "dual |g|", title=str(out))
+        try:
+            finished = run(
+                recipe,
+                out,
+                on_chunk=on_chunk,
+                on_damage=lambda message: progress.console.print(
+                    f"[yellow]{escape(message)}[/]", soft_wrap=True
+                ),
+                width=width,
+                devices=devices,
+                stop=stop,
+            )
+        except (WriteError, MemoryError) as error:
+            error.add_note(f"What was saved before is whole. {go_on}")
+            raise
+    if number := stop():
+        ended = Interrupted(number)
+        ended.add_note(f"{_saved(finished)} {go_on}")
+        raise ended
+    columns = ("optimizer", "runs", "diverged", "primal |g|", "dual |g|")
+    table = Table(*columns, title=escape(str(out)))
     for label in finished.cells:
         last = finished.store(label).read(recipe.steps)
         table.add_row(
@@ -260,14 +356,22 @@ def _sweep(recipe: Recipe, out: Path, width: int | None = None) -> Run:
             _quartiles(last["metrics"]["gradient_norm_dual"][:, -1]),
         )
     table.caption = (
-        f"{_run_count(recipe)} runs x {recipe.steps} steps in {time.perf_counter() - began:.0f} s; "
+        f"{run_count(recipe)} runs x {recipe.steps} steps in {time.perf_counter() - began:.0f} s; "
         "last minibatch gradient norms, median \\[quartiles] over runs"
     )
     _console.print(table)
     return finished
 
 
-def _analyze(run: Run) -> None:
+def _saved(run: Run) -> str:
+    """How far every cell has come."""
+    steps = run.manifest["plan"]["steps"]
+    done = {cell: max(run.store(cell).steps(), default=None) for cell in run.cells}
+    parts = [f"{cell} to step {step}" for cell, step in done.items() if step is not None]
+    return f"Saved: {', '.join(parts) or 'nothing yet'}, of {steps}."
+
+
+def _analyze(run: Run, quality: bool = True, inception: Path | None = None) -> None:
     _need_extra("analysis", "xarray", "h5netcdf")
     from onesided_jax.analysis import analyze
 
@@ -279,15 +383,27 @@ def _analyze(run: Run) -> None:
                 tasks[part] = progress.add_task(part, total=parts, note="")
             progress.update(tasks[part], completed=done)
 
-        found = analyze(run, on_progress=tell)
-    for note in found.notes:
-        _console.print(f"[yellow]{_escape(note)}[/]")
+        try:
+            found = analyze(run, quality=quality, inception=inception, on_progress=tell)
+        except ValueError as error:
+            last = run.manifest["plan"]["steps"]
+            if not all(run.store(cell).holds(last) for cell in run.cells):
+                command = shlex.join(["onesided", "resume", str(run.path)])
+                error.add_note(f"The run is not complete. To complete it: {command}")
+            raise
+    for note in [*([run.damage] if run.damage else []), *found.notes]:
+        _console.print(f"[yellow]{escape(note)}[/]", soft_wrap=True)
     counts: dict[tuple[str, str], dict[str, int]] = {}
     for verdict in found.verdicts:
         row = counts.setdefault((verdict.claim, verdict.optimizer), {})
         row[str(verdict.holds)] = row.get(str(verdict.holds), 0) + 1
     table = Table(
-        "claim", "optimizer", "holds", "does not", "inconclusive", title=f"{run.path}: verdicts"
+        "claim",
+        "optimizer",
+        "holds",
+        "does not",
+        "inconclusive",
+        title=f"{escape(str(run.path))}: verdicts",
     )
     for (claim, optimizer), row in counts.items():
         table.add_row(
@@ -315,81 +431,18 @@ def _report(folders: list[Path], page: Path, titles: list[str] | None = None) ->
         sections.append(Section(title, dataset, verdicts, manifest))
     with _console.status("drawing figures"):
         write_report(sections, page, page.parent / "figures")
-    _console.print(f"Report: [bold]{page}[/] (figures as SVG and PDF in {page.parent / 'figures'})")
+    figures = escape(str(page.parent / "figures"))
+    _console.print(f"Report: [bold]{escape(str(page))}[/] (figures as SVG and PDF in {figures})")
     return page
 
 
 def _seconds(run: Run) -> float:
-    last = run.manifest["plan"]["steps"]
-    stores = [run.store(cell) for cell in run.cells]
-    return sum(store.info(last)["seconds"] for store in stores if last in store.steps())
-
-
-def _find_recipe(name: str) -> Recipe:
-    if name in RECIPES:
-        return RECIPES[name]
-    if name.endswith(".json") or Path(name).is_file():
-        return Recipe.load(name)
-    raise ValueError(
-        f"recipe={name!r}: expected a .json file or one of {sorted(RECIPES)}"
-        f"{nearest(name, RECIPES)}"
-    )
-
-
-def _changed(
-    recipe: Recipe,
-    steps: int | None,
-    checkpoint_every: int | None,
-    seeds: int | None,
-    settings: tuple[str, ...],
-) -> Recipe:
-    """The recipe with the command line's changes; cadences follow a changed number of steps."""
-    if seeds is not None and seeds < 1:
-        raise ValueError(f"seeds={seeds}: expected an integer >= 1")
-    new_steps = recipe.steps if steps is None else steps
-    if checkpoint_every is None and steps is not None and steps >= 1:
-        wanted = max(1, steps * recipe.checkpoint_every // recipe.steps)
-        checkpoint_every = next(d for d in range(wanted, 0, -1) if steps % d == 0)
-    every = recipe.checkpoint_every if checkpoint_every is None else checkpoint_every
-    optimizers = recipe.optimizers
-    for setting in settings:
-        name, values = _parse_setting(setting)
-        if not any(name in hyperparameters_of(spec.name)[0] for spec in optimizers):
-            known = sorted({n for spec in optimizers for n in hyperparameters_of(spec.name)[0]})
-            raise ValueError(
-                f"--set {setting}: {name!r} is no float hyperparameter of this recipe's "
-                f"optimizers, expected one of {known}{nearest(name, known)}"
-            )
-        optimizers = tuple(
-            dataclasses.replace(spec, axes={**spec.axes, name: values})
-            if name in hyperparameters_of(spec.name)[0]
-            else spec
-            for spec in optimizers
-        )
-    return dataclasses.replace(
-        recipe,
-        steps=new_steps,
-        checkpoint_every=every,
-        record_every=math.gcd(recipe.record_every, every) if every >= 1 else recipe.record_every,
-        seeds=recipe.seeds if seeds is None else tuple(range(seeds)),
-        optimizers=optimizers,
-    )
-
-
-def _parse_setting(setting: str) -> tuple[str, tuple[float, ...]]:
-    name, equals, text = setting.partition("=")
-    try:
-        values = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        values = ()
-    if not equals or not values:
-        raise ValueError(f"--set {setting}: expected NAME=V1,V2 with numbers, e.g. b2=0.9,0.99")
-    return name.strip(), values
-
-
-def _run_count(recipe: Recipe) -> int:
-    per_seed = sum(math.prod(len(v) for v in spec.axes.values()) for spec in recipe.optimizers)
-    return per_seed * len(recipe.seeds)
+    """Seconds of training; what a damaged checkpoint would have told is left out."""
+    last, seconds = run.manifest["plan"]["steps"], 0.0
+    for store in map(run.store, run.cells):
+        with contextlib.suppress(DamagedCheckpointError):
+            seconds += store.info(last)["seconds"]
+    return seconds
 
 
 def _quartiles(values: Any) -> str:
@@ -422,10 +475,6 @@ def _need_extra(extra: str, *modules: str) -> None:
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
         raise ImportError(f"{', '.join(missing)} missing: pip install 'onesided-jax[{extra}]'")
-
-
-def _escape(text: str) -> str:
-    return text.replace("[", r"\[")
 
 
 def _use_compilation_cache() -> None:

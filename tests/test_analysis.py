@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,9 @@ import pytest
 import xarray as xr
 
 import onesided_jax as osj
-from onesided_jax import Criteria, GameSpec, OptimizerSpec, PrimalDual, Recipe, games
+from onesided_jax import Criteria, GameSpec, OptimizerSpec, PrimalDual, Recipe, datasets, games
+from onesided_jax.analysis import Mixture
+from onesided_jax.analysis._sample_quality import find_data
 from onesided_jax.analysis.measure import make_probe
 from onesided_jax.analysis.minty import test_steps as tested_steps
 from onesided_jax.analysis.stage import load_analysis
@@ -246,8 +249,6 @@ def test_without_per_sample_slopes_the_field_is_used(ring):
 
 
 def test_a_damaged_checkpoint_is_skipped_and_reported(ring, tmp_path):
-    import shutil
-
     run, found = ring
     copy = tmp_path / "copy"
     shutil.copytree(run.path, copy)
@@ -311,6 +312,232 @@ def test_bad_input_is_one_clear_error(thing, message, tmp_path):
     argument = {"no/run": "no/run", "result": result, "memory": tmp_path / "run"}[thing]
     with pytest.raises(ValueError, match=message):
         osj.analyze(argument)
+
+
+# ---------------------------------------------------------------- sample quality
+
+
+RING = Mixture(datasets.ring_means(), 0.02)
+
+
+def true_samples(players, state, key, n):
+    return datasets.ring().sample(key, n)
+
+
+def collapsed(players, state, key, n):
+    return jnp.tile(jnp.asarray(RING.means[:1]), (n, 1))
+
+
+@pytest.mark.parametrize(
+    ("generate", "holds", "passing"),
+    [
+        (true_samples, True, 5),
+        (collapsed, "inconclusive", 0),
+        (lambda *a: true_samples(*a) * jnp.nan, "inconclusive", 0),
+    ],
+)
+def test_a_converged_gradient_of_a_collapsed_generator_does_not_count(
+    carousel, tmp_path, generate, holds, passing
+):
+    """The same runs, whose primal gradients fall, with a generator that is good, bad or broken."""
+    run, _ = carousel
+    copy = shutil.copytree(run.path, tmp_path / "run")
+    with jax.enable_x64(True):
+        game = games.carousel()._replace(generate=generate)
+    found = osj.analyze(copy, game, data=RING, criteria=Criteria(quality_samples=600))
+    verdict = verdicts(found)["amsgrad_xeg", "one_sided_convergence"]
+    assert [verdict.details[p]["holds"] for p in ("P1", "P2", "P3")] == [True] * 3
+    assert verdict.details["P4"]["holds"] == verdict.holds == holds
+    assert verdict.details["P4"]["passing_seeds"] == passing
+    assert f"{passing} of 5 seeds pass the quality gate" in verdict.reason
+    assert found.dataset["quality_gate"].sum() == 3 * passing  # three optimizers
+
+
+def test_without_samples_there_is_no_gate(carousel):
+    _, found = carousel
+    verdict = verdicts(found)["amsgrad_xeg", "one_sided_convergence"]
+    assert "P4" not in verdict.details
+    assert "No quality gate was evaluated (the game generates no samples)" in verdict.reason
+    assert not [name for name in found.dataset if "quality" in str(name)]
+    assert found.notes == []
+
+
+def test_quality_of_every_run_is_measured_and_written(ring):
+    run, found = ring
+    dataset = found.dataset
+    for name in ("quality_modes", "quality_high_quality"):
+        assert dataset[name].dims == ("optimizer", "run", "evaluation")
+        assert dataset[name].shape == (2, 2, 3)
+        assert float(dataset[name].max()) <= 1
+    assert dataset["quality_gate"].dims == ("optimizer", "run")
+    assert not dataset["quality_gate"].any()  # 60 steps of a small network
+    reasons = dataset["quality_gate_reason"].values.ravel()
+    assert all("of the modes are covered, below 90%" in reason for reason in reasons)
+    assert dataset.attrs["quality_samples"] == 10_000
+    assert found.notes == []
+    with (run.path / "runs.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["quality_gate"] for row in rows] == ["0.0"] * 4
+    mean = dataset["quality_high_quality"].mean("evaluation").values.ravel()
+    np.testing.assert_allclose([float(r["quality_high_quality"]) for r in rows], mean)
+    assert [row["quality_gate_reason"] for row in rows] == reasons.tolist()
+    stored, said = load_analysis(run)
+    xr.testing.assert_identical(stored, dataset)
+    mine = [v for v in said if v["claim"] == "one_sided_convergence"]
+    assert all(v["details"]["quality_gate"]["passes"] == [False, False] for v in mine)
+    assert all("0 of 2 seeds pass the quality gate." in v["reason"] for v in mine)
+
+
+@pytest.fixture
+def images(tmp_path, monkeypatch):
+    """A recipe of a small GAN on labelled images: bright, dark and half and half."""
+    monkeypatch.setenv("ONESIDED_CACHE", str(tmp_path / "cache"))
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 90)
+    pixels = rng.integers(0, 60, (90, 8, 8))
+    pixels[labels == 1] += 180
+    pixels[labels == 2, :4] += 180
+    path = tmp_path / "images.npz"
+    np.savez(path, x_train=pixels.astype(np.uint8), y_train=labels)
+    options = {"network": "mlp", "width": 16, "latent_dim": 4, "batch_size": 16}
+    rates = {"primal_learning_rate": (1e-3, 1e30), "dual_learning_rate": (1e-3,)}
+    recipe = Recipe(
+        name="images",
+        game=GameSpec("gan", {**options, "dataset": f"npz:{path}"}),
+        optimizers=(OptimizerSpec("sgda", axes=rates),),
+        seeds=(0, 1),
+        steps=20,
+        checkpoint_every=2,
+        criteria=Criteria(
+            microbatches=3, mvi_samples=16, mvi_rows=3, random_targets=2, fresh_duals=2,
+            quality_samples=300, quality_seeds=2,
+        ),
+    )  # fmt: skip
+    return osj.run(recipe, tmp_path / "run"), path
+
+
+def test_images_are_seen_through_a_classifier_of_their_own(images):
+    run, _ = images
+    parts = []
+    found = osj.analyze(run, on_progress=lambda part, *_: parts.append(part))
+    dataset = found.dataset
+    assert dataset.attrs["quality_kind"] == "images"
+    assert dataset.attrs["quality_classifier_accuracy"] > 0.9
+    assert dataset.attrs["quality_classes"] == 3
+    assert "absolute part of the gate was not evaluated" in dataset.attrs["quality_note"]
+    assert parts[0] == "quality: real data"
+    lost = dataset["diverged_at"].values[0] >= 0
+    assert lost.tolist() == [False, False, True, True]
+    frechet = dataset["quality_frechet"].values[0]
+    assert frechet.shape == (4, 2)
+    assert np.isfinite(frechet[:2]).all()
+    assert np.isnan(frechet[2:]).all()
+    assert frechet[:2].min() > 0.1  # 20 steps are not enough
+    gate = dataset["quality_gate"].values[0]
+    assert gate[2:].tolist() == [0, 0]
+    assert dataset["quality_gate_reason"].values[0, 2] == "the run diverged"
+    verdict = next(v for v in found.verdicts if v.claim == "one_sided_convergence")
+    assert "absolute part of the gate was not evaluated" in verdict.reason
+    again = osj.analyze(run)  # from the cache
+    xr.testing.assert_identical(again.dataset, dataset)
+
+
+def test_quality_can_be_left_out(images):
+    run, _ = images
+    found = osj.analyze(run, quality=False)
+    assert found.notes[0] == "quality gate not evaluated: it was switched off"
+    assert not [name for name in found.dataset if "quality" in str(name)]
+    assert "(it was switched off)" in found.verdicts[0].reason
+    assert found.dataset.attrs["quality_note"] == "it was switched off"
+
+
+def test_unlabelled_images_leave_the_gate_out(images):
+    run, path = images
+    with np.load(path) as archive:
+        pixels = archive["x_train"]
+    np.savez(path, x_train=pixels)
+    found = osj.analyze(run)
+    assert found.notes[0] == f"quality gate not evaluated: npz:{path} has no labels"
+    # labels that came some other way will do
+    data = datasets.from_array(pixels, labels=(pixels.mean((1, 2)) > 128).astype(int))
+    assert "quality_gate" in osj.analyze(run, data=data).dataset
+
+
+def test_labels_too_uneven_for_the_gate_leave_it_out(images):
+    run, path = images
+    with np.load(path) as archive:
+        pixels = archive["x_train"]
+    np.savez(path, x_train=pixels, y_train=(np.arange(90) < 3).astype(int))
+    found = osj.analyze(run)
+    assert "the real data's own class entropy" in found.notes[0]
+    assert "quality_gate" not in found.dataset
+    assert "quality_frechet" in found.dataset
+
+
+def test_a_sweep_in_memory_says_what_it_needs_for_a_gate():
+    generator, discriminator = osj.networks.mlp((2,), latent_dim=2, width=4)
+    game = games.gan(
+        generator=generator,
+        discriminator=discriminator,
+        loss="non_saturating",
+        data=datasets.ring(),
+        batch_size=8,
+        latent_dim=2,
+    )
+    result = osj.sweep(
+        game,
+        lambda h: osj.adam(h["r"], h["r"]),
+        seeds=[0, 1],
+        hyperparameters={"r": [1e-3, 1e-3]},
+        steps=20,
+        checkpoint_every=2,
+    )
+    criteria = Criteria(
+        microbatches=3, mvi_samples=8, mvi_rows=3, random_targets=1, fresh_duals=1,
+        quality_samples=100,
+    )  # fmt: skip
+    found = osj.analyze(result, game, criteria=criteria)
+    assert "the data are unknown; analyze(..., data=...) takes them" in found.notes[0]
+    found = osj.analyze(result, game, criteria=criteria, data=RING)
+    assert found.dataset["quality_modes"].shape == (1, 2, 3)
+    wrong = Mixture(np.zeros((2, 3)), 1.0)
+    with pytest.raises(ValueError, match=r"samples have shape \[3\], the game generates \[2\]"):
+        osj.analyze(result, game, criteria=criteria, data=wrong)
+
+
+@pytest.mark.parametrize("name", ["ring", "grid"])
+def test_the_modes_of_a_recipes_mixture_are_known(name, ring):
+    run, _ = ring
+    game = osj.runs.build_game(run.recipe.game)
+    spec = GameSpec("gan", {**run.recipe.game.options, "dataset": name})
+    data, why_not = find_data(game, dataclasses.replace(run.recipe, game=spec), None, None, True)
+    assert why_not == ""
+    samples = np.asarray(datasets.load(name).sample(jax.random.key(0), 5000))
+    distance = np.sqrt(((samples[:, None] - data.means) ** 2).sum(-1)).min(1)
+    assert np.sqrt((distance**2).mean() / 2) == pytest.approx(data.std, rel=0.05)
+
+
+def test_the_data_of_a_recipe_without_a_name_are_those_it_trains_on(ring):
+    run, _ = ring
+    default = dataclasses.replace(run.recipe, game=GameSpec("gan", {}))
+    data, _ = find_data(osj.runs.build_game(default.game), default, None, None, True)
+    assert data.name == "mnist5k"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"data": RING}, "data was given, but the game generates no samples"),
+        ({"inception": "net.pt"}, "inception was given, but the game generates no samples"),
+        ({"data": RING, "quality": False}, "data was given, but quality=False"),
+    ],
+)
+def test_data_without_use_are_an_error(carousel, options, message):
+    run, _ = carousel
+    before = (run.path / "verdict.json").read_bytes()
+    with pytest.raises(ValueError, match=message):
+        osj.analyze(run, **options)
+    assert (run.path / "verdict.json").read_bytes() == before
 
 
 def test_criteria_are_those_fixed_before_the_run(ring):

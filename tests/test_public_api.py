@@ -84,12 +84,15 @@ SIGNATURES = {
     "sweep": (
         "(game, make_optimizer, *, seeds, hyperparameters, steps, checkpoint_every=None, "
         "record_every=1, out=None, observers=None, on_chunk=None, independent_samples=True, "
-        "width=None)"
+        "width=None, devices=None)"
     ),
-    "run": "(recipe, out, *, on_chunk=None, on_damage=..., width=None)",
-    "resume": "(out, *, on_chunk=None, on_damage=...)",
+    "run": "(recipe, out, *, on_chunk=None, on_damage=..., width=None, devices=None, stop=...)",
+    "resume": "(out, *, on_chunk=None, on_damage=..., devices=None, stop=...)",
     "open_run": "(path)",
-    "analyze": "(run_or_result, game=None, *, criteria=None, on_progress=None)",
+    "analyze": (
+        "(run_or_result, game=None, *, criteria=None, data=None, quality=True, inception=None, "
+        "on_progress=None)"
+    ),
 }
 FIELDS = {
     "PrimalDual": ("primal", "dual"),

@@ -633,3 +633,100 @@ def test_rasters_are_embedded(page):
     embedded = re.findall(r"data:image/png;base64,([A-Za-z0-9+/=\s]+)", page)
     assert len(embedded) >= 10
     assert all(base64.b64decode(e)[:8] == b"\x89PNG\r\n\x1a\n" for e in embedded)
+
+
+# ---------------------------------------------------------------- sample quality
+
+
+def with_quality(section: Section, **attrs) -> Section:
+    """Three runs of each optimizer, of which the last one fails the gate."""
+    ds = section.dataset[["gradient_norm_sq", "diverged_at", "seed"]]
+    ds = xr.concat([ds, ds, ds], dim="run").assign_coords(run=range(3))
+    ds["seed"] = ds["seed"] + xr.DataArray([0, 1, 2], dims="run")
+    dims = ("optimizer", "run", "evaluation")
+    frechet = np.array([0.1, 0.12, 0.9])[None, :, None] + np.array([-0.01, 0.01])
+    passes = np.tile([1.0, 1.0, 0.0], (3, 1))
+    why = "Fréchet distance 0.9 is above 0.137, 1.25 times the best arm's median"
+    ds = ds.assign(
+        quality_frechet=(dims, np.tile(frechet, (3, 1, 1))),
+        quality_class_entropy=(dims, np.full((3, 3, 2), 0.99)),
+        quality_gate=(dims[:2], passes),
+        quality_gate_reason=(dims[:2], np.where(passes == 1, "", why).astype(object)),
+    )
+    facts = {
+        "quality_samples": 10_000,
+        "quality_seeds": 2,
+        "quality_classifier_accuracy": 0.982,
+        "quality_classifier_held_out": 1000,
+        "quality_frechet_of_halves": 0.0034,
+        "quality_gate_frechet_relative": 0.1375,
+        "quality_gate_class_entropy": 0.9,
+    }
+    return section._replace(dataset=ds.assign_attrs(facts | attrs))
+
+
+def quality_chapter(page: str) -> str:
+    return words(page[page.index("Sample quality<") - 4 : page.index(">How to reproduce<") - 3])
+
+
+def test_sample_quality_is_a_table_with_its_rule_and_the_failures(sections):
+    note = "the absolute part was not evaluated"
+    page = render([with_quality(sections[0], quality_note=note)])
+    text = quality_chapter(page)
+    assert text.count("2 of 3") == 3
+    assert text.count("0.12 0.1 to 0.9") == 3  # median and range of means over evaluation seeds
+    assert text.count("0.99 ") >= 3
+    assert "0.99 to 0.99" not in text
+    assert "2 × 10,000 samples" in text
+    assert "right on 98.2% of 1,000 held-out images" in text
+    assert "distance is at most 0.138" in text
+    assert "is at least 90% of the largest possible" in text
+    assert "The absolute part was not evaluated." in text
+    assert "was not evaluated. The absolute" not in text
+    assert "Why 3 runs do not pass" in text
+    assert text.count("Fréchet distance 0.9 is above") == 3
+    assert "stated reference" not in text
+    stated = render([with_quality(sections[0], quality_gate_frechet_absolute=0.3)])
+    assert "at most 0.3, a multiple of the stated reference" in quality_chapter(stated)
+    assert [page.count(f"<td>{word}</td>") for word in ("passes", "fails")] == [6, 3]
+
+
+def test_the_rule_of_a_mixture(sections):
+    section = with_quality(sections[0])
+    ds = section.dataset.rename(
+        quality_frechet="quality_modes", quality_class_entropy="quality_high_quality"
+    )
+    ds.attrs = {"quality_gate_modes": 0.9, "quality_gate_high_quality": 0.8}
+    text = quality_chapter(render([section._replace(dataset=ds)]))
+    assert "at least 90% of the modes are covered and 80% of its samples" in text
+    assert "Modes covered High-quality samples" in text
+    assert "classifier" not in text
+
+
+def test_without_a_gate_the_page_says_why_or_nothing(sections, page):
+    ds = sections[0].dataset[["gradient_norm_sq", "diverged_at", "seed"]]
+    noted = sections[0]._replace(dataset=ds.assign_attrs(quality_note="digits has no labels"))
+    text = quality_chapter(render([noted]))
+    assert "The quality gate was not evaluated. Digits has no labels." in text
+    assert "Sample quality" not in page
+    assert ">passes<" not in page
+
+
+def test_measures_without_a_gate_are_shown(sections):
+    section = with_quality(sections[0], quality_note="the data have no labels")
+    ds = section.dataset.drop_vars(["quality_gate", "quality_gate_reason"])
+    page = render([section._replace(dataset=ds)])
+    text = quality_chapter(page)
+    assert text.count("0.12 0.1 to 0.9") == 3
+    assert "2 of 3" not in text
+    assert "The quality gate was not evaluated. The data have no labels." in text
+    assert "Why" not in text
+
+
+def test_details_of_a_verdict_are_words(sections):
+    interval = {"mean": 0.123456789, "low": 0.1, "high": 0.2}
+    details = {"P4": {"holds": True, "passing": {"P1": {"primal_ratio": interval}}, "seeds": []}}
+    one = [{**sections[0].verdicts[0], "details": details}]
+    page = render([sections[0]._replace(verdicts=one, dataset=xr.Dataset())])
+    text = words(page)
+    assert "holds True; passing (P1 (primal ratio 0.123 [0.1, 0.2])); seeds –" in text

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import onesided_jax as osj
 from onesided_jax import GameSpec, OptimizerSpec, Recipe, runs
-from onesided_jax.runs import CheckpointStore, DamagedCheckpointError, pack, unpack
+from onesided_jax.runs import CheckpointStore, DamagedCheckpointError, manifest, pack, unpack
 from onesided_jax.runs.directory import create_or_open, latest_valid, read_metrics
 
 RATES = {"primal_learning_rate": (0.1,), "dual_learning_rate": (0.1, 0.2)}
@@ -146,6 +146,42 @@ BAD = {
     ),
     "zero steps": ({"steps": 0}, r"steps=0: expected an integer >= 1"),
     "seeds twice": ({"seeds": (1, 1)}, r"seeds=\[1, 1\]: expected distinct"),
+    "label of dots": (
+        {"optimizers": (OptimizerSpec("adam", label="..", axes=RATES),)},
+        r"optimizer label '\.\.': .*not '\.' first",
+    ),
+    "endless label": (
+        {"optimizers": (OptimizerSpec("adam", label="a" * 300, axes=RATES),)},
+        r"at most 100 bytes",
+    ),
+    "name of another type": ({"name": 3}, r"name=3: expected printable text"),
+    "name with a control character": ({"name": "a\x1b[2J"}, r"expected printable text"),
+    "half a surrogate pair": ({"description": "\ud800"}, r"description=.*expected text"),
+    "steps beyond int32": ({"steps": 10**12}, r"steps=1000000000000: expected at most"),
+    "a rate that no float holds": (
+        {"optimizers": (OptimizerSpec("adam", axes={**RATES, "eps": (10**400,)}),)},
+        r"eps=an integer of more than 40 digits: expected a finite number",
+    ),
+    "too many runs": (
+        {
+            "optimizers": (
+                OptimizerSpec("adam", axes={**RATES, "eps": (0.1,) * 2**10, "b2": (0.5,) * 2**10}),
+            )
+        },
+        r"4,194,304 runs, expected at most 1,048,576",
+    ),
+    "option of another type": (
+        {
+            "optimizers": (
+                OptimizerSpec("alternating_adam", axes=RATES, options={"dual_steps": "2"}),
+            )
+        },
+        r"dual_steps='2': expected int",
+    ),
+    "game option that JSON has not": (
+        {"game": GameSpec("bilinear", {"dim": math.inf})},
+        r"game option dim=inf",
+    ),
     "negative seed": ({"seeds": (-1,)}, r"seeds=\[-1\]"),
     "precision": ({"precision": "half"}, r"precision='half'"),
 }
@@ -280,7 +316,7 @@ def test_damage_to_any_file_is_found_and_the_last_good_checkpoint_used(tmp_path,
         DAMAGE[damage](path)
         with pytest.raises(DamagedCheckpointError, match="20"):
             store.read(20)
-        step, arrays, passed_over = latest_valid(store)
+        (step, arrays), passed_over = latest_valid(store)
         assert step == 10
         assert arrays["a"][0] == 10
         assert len(passed_over) == 1
@@ -288,17 +324,29 @@ def test_damage_to_any_file_is_found_and_the_last_good_checkpoint_used(tmp_path,
     store.read(20)
 
 
+def test_if_every_checkpoint_is_damaged_each_is_named(tmp_path):
+    store = store_with(tmp_path)
+    for step in store.steps():
+        flip_bit(store.path / str(step) / "SHA256SUMS")
+    found, passed_over = latest_valid(store)
+    assert found is None
+    assert len(passed_over) == 3
+
+
 def test_metrics_of_a_damaged_chunk_are_nan(tmp_path):
     store = store_with(tmp_path, steps=(0, 10, 20, 30))
     flip_bit(store.path / "20" / "SHA256SUMS")
-    segments = read_metrics(store, 30, 10, (2, 5))
+    said = []
+    segments = read_metrics(store, 30, 10, (2, 5), said.append)
+    assert len(said) == 1
+    assert "its metrics are shown as NaN" in said[0]
     losses = np.concatenate([s["loss"] for s in segments], axis=1)
     np.testing.assert_array_equal(losses[0, ::5], [10.0, np.nan, 30.0])
 
 
 def test_a_failed_write_leaves_no_trace(tmp_path, monkeypatch):
     store = store_with(tmp_path, steps=(0,))
-    monkeypatch.setattr(runs.checkpoints, "fsync_folder", lambda path: 1 / 0)
+    monkeypatch.setattr(runs.checkpoints, "flush", lambda path: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         store.write(10, {"a": np.ones(2)}, {})
     assert [p.name for p in store.path.iterdir()] == ["0"]
@@ -323,7 +371,8 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path):
     [
         ("{", "is damaged"),
         ("[]", "has format None"),
-        ('{"format": 99}', "format 99"),
+        ('{"format": true}', "has format True"),
+        ('{"format": 99}', "was altered"),  # a version to come signs what it writes
         ('{"format": 1}', "missing"),
     ],
 )
@@ -331,6 +380,86 @@ def test_a_damaged_manifest_is_one_clear_error(tmp_path, text, message):
     (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(ValueError, match=message):
         osj.open_run(tmp_path)
+
+
+def test_a_newer_format_says_which_version_reads_it(tmp_path):
+    content = {"format": 99, "versions": {"onesided-jax": "7.1"}}
+    content["sha256"] = manifest._digest(content)
+    (tmp_path / "manifest.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"format 99, .* reads formats 1 to 2: install .* 7\.1"):
+        osj.open_run(tmp_path)
+
+
+def test_any_flipped_bit_of_a_manifest_is_found_and_its_copy_used(tmp_path):
+    plan = {"steps": 10, "cells": {"a": {"seeds": [0], "hyperparameters": {"rate": [0.1]}}}}
+    whole = create_or_open(tmp_path, plan=plan, recipe=None)
+    path = tmp_path / "manifest.json"
+    content = path.read_bytes()
+    for position in range(0, len(content), 7):
+        flipped = bytearray(content)
+        flipped[position] ^= 1 << position % 8
+        path.write_bytes(flipped)
+        opened = osj.open_run(tmp_path)
+        assert opened.manifest == whole.manifest
+        # White space may turn into other white space, and a letter's case in an escape.
+        assert "manifest.copy.json is whole" in opened.damage or json.loads(flipped) == json.loads(
+            content
+        )
+    (tmp_path / "manifest.copy.json").unlink()
+    path.write_bytes(content[:-20])
+    with pytest.raises(ValueError, match=r"manifest\.json' is damaged"):
+        osj.open_run(tmp_path)
+
+
+def test_a_damaged_manifest_is_restored_by_the_next_writer(tmp_path):
+    plan = {"steps": 10, "cells": {}}
+    whole = create_or_open(tmp_path, plan=plan, recipe=None)
+    (tmp_path / "manifest.json").write_bytes(b"")
+    assert "manifest.copy.json" in create_or_open(tmp_path, plan=plan, recipe=None).damage
+    opened = osj.open_run(tmp_path)
+    assert (opened.damage, opened.manifest) == ("", whole.manifest)
+
+
+def test_a_run_continued_elsewhere_says_so_once(tmp_path, monkeypatch):
+    run = create_or_open(tmp_path, plan={"steps": 10, "cells": {}}, recipe=None)
+    assert runs.record_session(run) == (run, "")
+    here = manifest.origin()
+    other = {**here, "versions": {**here["versions"], "jaxlib": "99"}}
+    monkeypatch.setattr(manifest, "origin", lambda: other)
+    run, said = runs.record_session(run)
+    assert f"jaxlib {here['versions']['jaxlib']} before, 99 now" in said
+    assert osj.open_run(tmp_path).manifest["sessions"][0]["versions"]["jaxlib"] == "99"
+    assert runs.record_session(run) == (run, "")
+
+
+def test_files_of_two_writers_are_never_seen_together(tmp_path):
+    run = create_or_open(tmp_path, plan={"steps": 10, "cells": {}}, recipe=None)
+    seen = []
+
+    def write(content):
+        with runs.replacing(run, "analysis", "z") as folder:
+            for name in "za":
+                (folder / name).write_text(content)
+            with (
+                pytest.raises(runs.LockedError, match="in use by process"),
+                runs.replacing(run, "analysis", "z"),
+            ):
+                pass
+            seen.append([(tmp_path / n).read_text() for n in "az" if (tmp_path / n).exists()])
+
+    (tmp_path / ".analysis.left").mkdir()  # by a kill
+    write("1")
+    write("2")
+    with pytest.raises(FileNotFoundError), runs.replacing(run, "analysis", "z") as folder:
+        (folder / "a").rename(folder / "b")
+    assert seen == [[], ["1", "1"]]
+    assert [(tmp_path / n).read_text() for n in "az"] == ["2", "2"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "a",
+        "manifest.copy.json",
+        "manifest.json",
+        "z",
+    ]
 
 
 def test_optimizer_state_of_every_optimizer_round_trips(tmp_path):

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ import pytest
 import onesided_jax as osj
 from onesided_jax import Game, GameInfo, GameSpec, OptimizerSpec, PrimalDual, Recipe, games
 from onesided_jax.sweeps.engine import program
-from onesided_jax.sweeps.loop import choose_width
+from onesided_jax.sweeps.strategy import abstract_carry, choose_strategy
 
 
 def noisy_game(calls: list | None = None) -> Game:
@@ -301,22 +302,75 @@ def test_a_second_call_traces_nothing():
     assert len(calls) == traced
 
 
-def test_width_follows_the_memory_that_the_compiled_program_needs():
+def strategy_of(*, game=None, **options):
+    """The strategy for eight runs, and the cell's program."""
     seeds, hyperparameters = eight_runs()
-    game = noisy_game()
+    game = noisy_game() if game is None else game
+
     compiled = program(game.sample, game.field, game.init, make_eg, (), True, 1)
-    seeds = seeds.astype(np.uint32)
-    assert choose_width(compiled, seeds, hyperparameters, 4, memory=2**34) == 8
-    assert choose_width(compiled, seeds, hyperparameters, 4, memory=1) == 1
-    carry = jax.eval_shape(compiled.init, jnp.asarray(seeds), dict(hyperparameters))
-    parameters = {k: jnp.asarray(v) for k, v in hyperparameters.items()}
-    analysis = compiled.compile(carry, parameters, 4).memory_analysis()
+    defaults = {"steps": 8, "chunk": 4, "record_every": 1, "devices": jax.devices()[:1]}
+    return choose_strategy(
+        compiled, seeds.astype(np.uint32), dict(hyperparameters), **defaults | options
+    ), compiled
+
+
+def test_width_follows_the_memory_that_the_compiled_program_needs():
+    chosen, compiled = strategy_of(memory=2**34)
+    assert (chosen.width, chosen.measured) == (8, {})
+    assert strategy_of(memory=1)[0].width == 1
+    seeds, hyperparameters = eight_runs()
+    carry = abstract_carry(compiled, seeds, hyperparameters, 8)
+    analysis = compiled.compile(*carry, 4, jax.devices()[0]).memory_analysis()
     needed = (
         analysis.temp_size_in_bytes
         + analysis.argument_size_in_bytes
         + analysis.output_size_in_bytes
     )
-    assert choose_width(compiled, seeds, hyperparameters, 4, memory=needed) == 4
+    assert strategy_of(memory=needed)[0].width == 4
+
+
+def test_runs_are_spread_over_the_devices_and_a_given_width_is_kept():
+    assert strategy_of(devices=jax.devices()[:2])[0].width == 4
+    chosen, _ = strategy_of(devices=jax.devices()[:2], width=8)
+    assert (chosen.width, len(chosen.devices)) == (8, 1)  # a second would have nothing to do
+
+
+def test_long_sweeps_are_timed_and_the_fastest_layout_is_taken():
+    chosen, _ = strategy_of(devices=jax.devices()[:2], steps=10**12)
+    assert "2x4" in chosen.measured
+    assert len(chosen.measured) >= 3
+    fastest = min(chosen.measured, key=chosen.measured.__getitem__)
+    taken = f"{len(chosen.devices)}x{chosen.width}"
+    assert chosen.measured[taken] <= 1.06 * chosen.measured[fastest]
+
+
+ON_DEVICES = """
+import sys
+import jax
+jax.config.update("jax_num_cpu_devices", 8)
+sys.path.insert(0, {tests!r})
+import numpy as np
+import onesided_jax as osj
+from test_sweeps import assert_same_bits, eight_runs, make_eg, noisy_game
+seeds, hyperparameters = eight_runs()
+results = [
+    osj.sweep(noisy_game(), make_eg, seeds=seeds[:7], steps=12, checkpoint_every=4, width=2,
+              hyperparameters={{k: v[:7] for k, v in hyperparameters.items()}},
+              devices=jax.devices()[:count])
+    for count in (1, 2, 3, 8)
+]
+for other in results[1:]:
+    assert_same_bits(results[0].players, other.players)
+    assert_same_bits(results[0].metrics, other.metrics)
+    for step in (0, 4, 8, 12):
+        assert_same_bits(results[0].checkpoints[step], other.checkpoints[step])
+"""
+
+
+def test_number_of_devices_changes_no_bit():
+    """Seven runs, two at a time, on 1, 2, 3 and 8 devices."""
+    script = ON_DEVICES.format(tests=str(Path(__file__).parent))
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=300)
 
 
 @pytest.mark.parametrize(
@@ -393,7 +447,8 @@ def test_kill_9_and_resume_give_the_same_bits_as_an_uninterrupted_run(tmp_path):
 
     finished = osj.resume(tmp_path / "killed")
     assert finished.finished()
-    whole = osj.run(killed.recipe, tmp_path / "whole")
+    (width,) = set(killed.manifest["widths"].values())
+    whole = osj.run(killed.recipe, tmp_path / "whole", width=width)
     for cell in whole.cells:
         assert whole.store(cell).steps() == finished.store(cell).steps()
         for step in whole.store(cell).steps():

@@ -16,6 +16,7 @@ from onesided_jax.analysis.estimators import (
     mean_t,
     significant_signs,
 )
+from onesided_jax.analysis.gate import Gate, no_gate
 from onesided_jax.analysis.verdict import (
     SignFractions,
     naive_mvi_test,
@@ -208,6 +209,11 @@ def test_a_game_at_rounding_from_the_start_is_not_refuted():
     assert "5 without a number" in verdict.reason
 
 
+def gate(passes, note=""):
+    passes = np.asarray(passes)
+    return Gate(passes, ["" if p else "too blurred" for p in passes], note, {"frechet": 0.1})
+
+
 GATES = {  # primal exponents of passing and of failing seeds, all duals flat: P4, claim
     "holds in both": ((-1.3, -1.3), True, True),
     "holds only in failing": ((0.0, -1.3), False, False),
@@ -221,7 +227,7 @@ GATES = {  # primal exponents of passing and of failing seeds, all duals flat: P
 def test_quality_gate(name):
     (passing, failing), p4, holds = GATES[name]
     primal = np.r_[around(passing, 0.01), around(failing, 0.01)]
-    verdict = convergence(primal, np.zeros(10), quality_gate=np.arange(10) < 5)
+    verdict = convergence(primal, np.zeros(10), quality_gate=gate(np.arange(10) < 5))
     assert verdict.details["P4"]["holds"] == p4
     assert verdict.holds == holds
 
@@ -230,7 +236,9 @@ def test_quality_gate(name):
     ("passing", "expected"), [(0, "inconclusive"), (2, "inconclusive"), (3, True)]
 )
 def test_three_seeds_must_pass_the_gate(passing, expected):
-    verdict = convergence(around(-1.3, 0.01), np.zeros(5), quality_gate=np.arange(5) < passing)
+    verdict = convergence(
+        around(-1.3, 0.01), np.zeros(5), quality_gate=gate(np.arange(5) < passing)
+    )
     assert verdict.details["P4"]["holds"] == verdict.holds == expected
     assert verdict.details["P4"]["passing_seeds"] == passing
 
@@ -239,11 +247,42 @@ def test_a_diverged_seed_does_not_pass_the_gate():
     verdict = convergence(
         np.r_[around(-1.3, 0.01), -1.3],
         np.zeros(6),
-        quality_gate=np.arange(6) >= 3,
+        quality_gate=gate(np.arange(6) >= 3),
         diverged=np.arange(6) == 5,
     )
     assert verdict.details["P4"]["passing_seeds"] == 2
     assert verdict.holds == "inconclusive"
+
+
+def test_the_verdict_says_what_the_gate_left_out():
+    note = "the absolute part was not evaluated"
+    verdict = convergence(
+        around(-1.3), np.zeros(5), quality_gate=gate([True, True, False, True, True], note)
+    )
+    assert verdict.reason.endswith(f"4 of 5 seeds pass the quality gate ({note}).")
+    told = json.loads(json.dumps(verdict.to_json(), allow_nan=False))["details"]["quality_gate"]
+    assert told == {
+        "passes": [True, True, False, True, True],
+        "reasons": ["", "", "too blurred", "", ""],
+        "note": note,
+        "limits": {"frechet": 0.1},
+    }
+    lost = np.arange(5) >= 4
+    verdict = convergence(
+        around(-1.3), np.zeros(5), quality_gate=gate(np.arange(5) < 3), diverged=lost
+    )
+    assert verdict.reason.endswith("3 of 4 seeds pass the quality gate.")
+
+
+@pytest.mark.parametrize("given", [None, no_gate("none was asked for")])
+def test_without_a_gate_the_verdict_is_p1_to_p3_and_says_so(given):
+    verdict = convergence(around(-1.3), around(0.0), quality_gate=given)
+    assert verdict.holds is True
+    assert "P4" not in verdict.details
+    assert verdict.reason.endswith("No quality gate was evaluated (none was asked for).")
+    told = json.loads(json.dumps(verdict.to_json(), allow_nan=False))["details"]["quality_gate"]
+    assert told["passes"] is None
+    assert told["note"] == "none was asked for"
 
 
 def test_shapes_are_checked():
@@ -269,7 +308,7 @@ KEYS = [
 @pytest.mark.parametrize("seeds", [1, 5])
 def test_json_is_strict(seeds):
     both = [
-        convergence(around(-1.3)[:seeds], np.zeros(seeds), quality_gate=np.ones(seeds, bool)),
+        convergence(around(-1.3)[:seeds], np.zeros(seeds), quality_gate=gate(np.ones(seeds, bool))),
         mvi(0.0, 0.9, seeds=seeds),
     ]
     for verdict in both:
@@ -496,6 +535,15 @@ def test_one_sided_mvi_does_not_pass_on_the_same_noise():
         ("alpha", 0.5, "strictly between 0 and 0.5"),
         ("level", "95%", "strictly between 0 and 1"),
         ("microbatches", 2, "an integer, at least 3"),
+        ("gate_modes", 90, "a share above 0 and at most 1"),
+        ("gate_high_quality", 0, "a share above 0 and at most 1"),
+        ("gate_class_entropy", 1.5, "a share above 0 and at most 1"),
+        ("gate_frechet_ratio", 0.9, "finite and at least 1"),
+        ("gate_frechet_factor", 0, "a finite number above 0"),
+        ("gate_frechet_reference", 0.0, "a finite number above 0, or None"),
+        ("gate_frechet_reference", "0.1", "a finite number above 0, or None"),
+        ("quality_samples", 99, "an integer, at least 100"),
+        ("quality_seeds", 1, "an integer, at least 2"),
     ],
 )
 def test_criteria_name_the_bad_field(field, value, expectation):

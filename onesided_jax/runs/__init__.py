@@ -1,7 +1,9 @@
 """Recipes and run directories; the only room that touches Orbax."""
 
+from onesided_jax.runs._words import WriteError
 from onesided_jax.runs.build import build_game, precision
 from onesided_jax.runs.builtin import RECIPES
+from onesided_jax.runs.cells import Cell, cells, grid
 from onesided_jax.runs.checkpoints import (
     CheckpointStore,
     DamagedCheckpointError,
@@ -15,17 +17,13 @@ from onesided_jax.runs.directory import (
     latest_valid,
     open_run,
     read_metrics,
+    record_session,
     record_width,
+    replacing,
+    writing,
 )
-from onesided_jax.runs.recipe import (
-    Cell,
-    GameSpec,
-    OptimizerSpec,
-    Recipe,
-    cells,
-    grid,
-    hyperparameters_of,
-)
+from onesided_jax.runs.lock import LockedError, lock
+from onesided_jax.runs.recipe import GameSpec, OptimizerSpec, Recipe, hyperparameters_of
 
 __all__ = [
     "RECIPES",
@@ -34,19 +32,25 @@ __all__ = [
     "Criteria",
     "DamagedCheckpointError",
     "GameSpec",
+    "LockedError",
     "OptimizerSpec",
     "Recipe",
     "Run",
+    "WriteError",
     "build_game",
     "cells",
     "create_or_open",
     "grid",
     "hyperparameters_of",
     "latest_valid",
+    "lock",
     "open_run",
     "pack",
     "precision",
     "read_metrics",
+    "record_session",
     "record_width",
+    "replacing",
     "unpack",
+    "writing",
 ]

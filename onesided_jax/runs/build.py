@@ -53,6 +53,10 @@ def build_game(spec: GameSpec) -> Game:
     return games.make_game(spec.name, **spec.options)
 
 
+# What each network can be normalised by; the first is what it does unless told otherwise.
+_NORMALIZATIONS = {"dcgan": ("none", "batch"), "mlp": ("none",), "sn_resnet": ("spectral",)}
+
+
 def _build_gan(
     *,
     dataset: str = "mnist5k",
@@ -64,14 +68,24 @@ def _build_gan(
     depth: int = 2,
     gradient_penalty: float = 10.0,
     conv: str = "auto",
+    normalization: str | None = None,
 ) -> Game:
     makers: dict[str, Any] = {
-        "dcgan": lambda shape: networks.dcgan(shape, latent_dim, width, conv=conv),
+        "dcgan": lambda shape: networks.dcgan(
+            shape, latent_dim, width, conv=conv, normalization=normalization or "none"
+        ),
         "mlp": lambda shape: networks.mlp(shape, latent_dim=latent_dim, width=width, depth=depth),
+        "sn_resnet": lambda shape: networks.sn_resnet(shape, latent_dim, width, conv=conv),
     }
     if network not in makers:
         raise ValueError(
             f"network={network!r}: expected one of {sorted(makers)}{nearest(network, makers)}"
+        )
+    if normalization is not None and normalization not in _NORMALIZATIONS[network]:
+        choices = _NORMALIZATIONS[network]
+        raise ValueError(
+            f"normalization={normalization!r}: network={network!r} takes one of {list(choices)}"
+            f"{nearest(normalization, choices)}"
         )
     data = datasets.load(dataset)
     generator, discriminator = makers[network](data.shape)

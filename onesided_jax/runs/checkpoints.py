@@ -5,9 +5,14 @@ The only module that imports Orbax, through its v1 API.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
+import logging
+import re
 import shutil
+import sys
 import uuid
 import warnings
 from collections.abc import Iterator
@@ -17,13 +22,14 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from onesided_jax.runs._words import fsync_folder
+from onesided_jax.runs._words import errno_of, flush, write_error
 
 __all__ = ["CheckpointStore", "DamagedCheckpointError", "pack", "unpack"]
 
 _SUMS = "SHA256SUMS"
 _ARRAYS = "arrays"
 _INFO = "info.json"
+_REPLACED = ".replaced"
 
 
 class DamagedCheckpointError(ValueError):
@@ -34,8 +40,9 @@ class CheckpointStore(NamedTuple):
     """The checkpoints of one cell, one folder per step.
 
     A folder ``T/`` holds ``arrays/`` (an Orbax checkpoint), ``info.json`` and ``SHA256SUMS`` of
-    every file. It is written under a temporary name and renamed when complete, so a folder that
-    is named by a step is whole, and one that is not is left from a kill and ignored.
+    every file. It is written under a hidden name and renamed when complete and flushed, so a folder
+    that is named by a step is whole, and a hidden one is left from a kill and ignored. There is one
+    writer at a time: whoever holds the run directory's lock.
 
     Attributes:
       path: the folder of the step folders; need not exist yet.
@@ -47,47 +54,79 @@ class CheckpointStore(NamedTuple):
         """Steps with a committed checkpoint, ascending."""
         if not self.path.is_dir():
             return []
-        return sorted(int(p.name) for p in self.path.iterdir() if p.name.isdigit())
+        names = [p.name for p in self.path.iterdir() if p.is_dir()]
+        return sorted(int(name) for name in names if re.fullmatch("[0-9]+", name))
 
     def write(self, step: int, arrays: dict[str, Any], info: dict[str, Any]) -> None:
-        """Writes a nested dict of NumPy arrays as the checkpoint of ``step``, all or nothing."""
+        """Writes a nested dict of NumPy arrays as the checkpoint of ``step``, all or nothing.
+
+        Raises:
+          WriteError: naming path and bytes, if the disk is full, read-only or broken; every other
+            checkpoint is as it was.
+        """
+        final = self.path / str(step)
+        try:
+            self._write(final, arrays, info)
+        except Exception as error:
+            if errno_of(error) is None:
+                raise  # nothing to do with the file system
+            size = sum(array.nbytes for array in jax.tree.leaves(arrays))
+            raise write_error(final, size, error) from error
+
+    def _write(self, final: Path, arrays: dict[str, Any], info: dict[str, Any]) -> None:
         ocp = _orbax()
         self.path.mkdir(parents=True, exist_ok=True)
-        temporary = self.path / f".{step}.{uuid.uuid4().hex[:8]}"
+        self._tidy()
+        temporary = self.path / f".{final.name}.{uuid.uuid4().hex[:8]}"
         temporary.mkdir()
         try:
             ocp.save((temporary / _ARRAYS).resolve(), arrays)
             (temporary / _INFO).write_text(json.dumps(info) + "\n")
             sums = "".join(f"{digest}  {name}\n" for name, digest in _digests(temporary))
             (temporary / _SUMS).write_text(sums)
-            for folder in [p for p in temporary.rglob("*") if p.is_dir()] + [temporary]:
-                fsync_folder(folder)
-            self._commit(temporary, self.path / str(step))
+            for path in [*temporary.rglob("*"), temporary]:
+                flush(path)
+            self._commit(temporary, final)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-        fsync_folder(self.path)
+        flush(self.path)
 
     @staticmethod
     def _commit(temporary: Path, final: Path) -> None:
         """Renames into place; a damaged checkpoint of the same step goes once it is replaced."""
-        replaced = final.with_name(f"{temporary.name}.replaced")
+        replaced = final.with_name(temporary.name + _REPLACED)
         if final.exists():
             final.rename(replaced)
         temporary.rename(final)
         shutil.rmtree(replaced, ignore_errors=True)
 
+    def _tidy(self) -> None:
+        """Removes what kills have left: unfinished writes, and what has been replaced since."""
+        for path in self.path.glob(".[0-9]*.*"):
+            step = path.name.split(".")[1]
+            if not path.name.endswith(_REPLACED) or (self.path / step).exists():
+                shutil.rmtree(path, ignore_errors=True)
+
     def read(self, step: int) -> dict[str, Any]:
         """The nested dict of NumPy arrays of one checkpoint, after checking every file.
 
         Raises:
-          DamagedCheckpointError: naming the first file that is missing or altered.
+          DamagedCheckpointError: naming the first file that is missing or altered; ValueError: if
+            the files are whole and this version of Orbax cannot read them.
         """
         folder = self.path / str(step)
         verify(folder)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _orbax().load((folder / _ARRAYS).resolve())
+            ocp = _orbax()
+            try:
+                return ocp.load((folder / _ARRAYS).resolve())
+            except Exception as error:
+                raise ValueError(
+                    f"{str(folder)!r} is whole, but this version of orbax-checkpoint cannot read "
+                    f"it: {error}; the versions it was written by are in manifest.json"
+                ) from error
 
     def holds(self, step: int) -> bool:
         """Whether the checkpoint of a step is there and undamaged."""
@@ -98,8 +137,30 @@ class CheckpointStore(NamedTuple):
         return True
 
     def info(self, step: int) -> dict[str, Any]:
-        """What was noted beside the arrays (wall seconds so far)."""
-        return json.loads((self.path / str(step) / _INFO).read_text())
+        """What was noted beside the arrays (wall seconds so far).
+
+        Raises:
+          DamagedCheckpointError: if it cannot be read.
+        """
+        path = self.path / str(step) / _INFO
+        try:
+            return json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise DamagedCheckpointError(f"{path}: {error}") from None
+
+
+def check_path(path: Path) -> None:
+    """Raises ``ValueError`` for a path below which Orbax loses, or refuses, what it is given.
+
+    It takes ``[...]`` anywhere in a path for a pattern, finds nothing there, and reports success.
+    """
+    absolute = str(path.absolute())
+    found = re.search(r"[\[\\]|:(?=/|$)|[\ud800-\udfff]", absolute)
+    if found:
+        raise ValueError(
+            f"{absolute!r}: no checkpoints can be kept below a folder with {found[0]!r} in its "
+            "path: choose another"
+        )
 
 
 def verify(folder: Path) -> None:
@@ -111,7 +172,12 @@ def verify(folder: Path) -> None:
             raise ValueError("cut off")
     except (OSError, ValueError):
         raise DamagedCheckpointError(f"{folder}: {_SUMS} is missing or unreadable") from None
-    found = dict(_digests(folder))
+    try:
+        found = dict(_digests(folder))
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise  # permissions, too many open files: no damage, nothing to write anew
+        raise DamagedCheckpointError(f"{error.filename or folder}: {error.strerror}") from None
     for name, digest in expected.items():
         if name not in found:
             raise DamagedCheckpointError(f"{folder / name}: file is missing")
@@ -187,6 +253,28 @@ def _digests(folder: Path) -> Iterator[tuple[str, str]]:
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             yield path.relative_to(folder).as_posix(), digest
+
+
+@contextlib.contextmanager
+def without_tracebacks() -> Iterator[None]:
+    """Keeps Orbax from printing tracebacks of errors that it raises as well; for programs."""
+    logger, before = logging.getLogger("absl"), sys.unraisablehook
+
+    def keep(record: logging.LogRecord) -> bool:
+        return record.exc_info is None or "orbax" not in record.pathname
+
+    def hook(dropped: sys.UnraisableHookArgs) -> None:
+        # What other threads were still writing ends after the event loop that waited for it.
+        if str(dropped.exc_value) != "Event loop is closed":
+            before(dropped)
+
+    logger.addFilter(keep)
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        logger.removeFilter(keep)
+        sys.unraisablehook = before
 
 
 def _orbax() -> Any:

@@ -15,7 +15,13 @@ _BETWEEN_0_AND_1 = (
     "level",
     "held_out_fraction",
 )
-_SHARES = ("ratio_of_ratios_share", "mvi_valid_share")
+_SHARES = (
+    "ratio_of_ratios_share",
+    "mvi_valid_share",
+    "gate_modes",
+    "gate_high_quality",
+    "gate_class_entropy",
+)
 _POSITIVE = (
     "primal_ratio_supported",
     "primal_ratio_refuted",
@@ -23,6 +29,7 @@ _POSITIVE = (
     "dual_ratio_refuted",
     "ratio_of_ratios",
     "truncation_factor",
+    "gate_frechet_factor",
 )
 _WINDOWS = ("early_window", "late_window", "slope_window")
 _INTEGERS = {  # name: smallest value that leaves the statistic defined
@@ -34,6 +41,8 @@ _INTEGERS = {  # name: smallest value that leaves the statistic defined
     "mvi_rows": 2,
     "microbatches": 3,
     "mvi_samples": 2,
+    "quality_samples": 100,
+    "quality_seeds": 2,
 }
 
 
@@ -82,6 +91,18 @@ class Criteria:
         admissible ``x*`` (the last iterate, and the mean over the last tenth) are left out: there
         both factors are noise. A player that moves at constant speed is at 6.7 on the last tested
         row, so a factor of 10 would leave no row of it.
+      gate_modes: the quality gate of a mixture: at least this share of the modes is covered and
+      gate_high_quality: at least this share of the samples lies within 3 standard deviations of
+        a mean.
+      gate_frechet_ratio: the gate of images: the Fréchet distance is at most this multiple of the
+        best arm's median (at least 1),
+      gate_frechet_factor: at most this multiple of
+      gate_frechet_reference: a distance that a pilot has shown to be good on this data set; None
+        leaves this part out, and every verdict says so. And
+      gate_class_entropy: the entropy of the predicted classes is at least this share of the
+        largest possible one, ``log C``.
+      quality_samples: samples per evaluation seed of a generator's quality.
+      quality_seeds: evaluation seeds; the gate judges their mean.
 
     Raises:
       ValueError: naming the field, its value and what was expected.
@@ -125,6 +146,14 @@ class Criteria:
     microbatches: int = 32
     mvi_samples: int = 256
     truncation_factor: float = 5.0
+    gate_modes: float = 0.9
+    gate_high_quality: float = 0.8
+    gate_frechet_ratio: float = 1.25
+    gate_frechet_factor: float = 3.0
+    gate_frechet_reference: float | None = None
+    gate_class_entropy: float = 0.9
+    quality_samples: int = 10_000
+    quality_seeds: int = 3
 
     def __post_init__(self) -> None:
         for name in _WINDOWS:
@@ -135,6 +164,10 @@ class Criteria:
             self._check(name, lambda v: 0 < v <= 1, "a share above 0 and at most 1")
         for name in _POSITIVE:
             self._check(name, lambda v: 0 < v < math.inf, "a finite number above 0")
+        self._check("gate_frechet_ratio", lambda v: 1 <= v < math.inf, "finite and at least 1")
+        if self.gate_frechet_reference is not None:
+            expectation = "a finite number above 0, or None"
+            self._check("gate_frechet_reference", lambda v: 0 < v < math.inf, expectation)
         self._check("alpha", lambda v: 0 < v < 0.5, "a number strictly between 0 and 0.5")
         self._check("dual_slope_supported", lambda v: -math.inf < v <= 0, "finite and at most 0")
         for name, least in _INTEGERS.items():

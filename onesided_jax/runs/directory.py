@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import datetime
-import importlib.metadata
 import json
 import os
-import platform as host
+import re
+import shutil
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
-from onesided_jax.runs._words import write_json_atomically
-from onesided_jax.runs.checkpoints import CheckpointStore, DamagedCheckpointError
+from onesided_jax.runs import manifest as manifests
+from onesided_jax.runs._words import DISK_ERRORS, errno_of, write_error
+from onesided_jax.runs.checkpoints import CheckpointStore, DamagedCheckpointError, check_path
+from onesided_jax.runs.lock import lock
 from onesided_jax.runs.recipe import Recipe
 
-__all__ = ["Run", "create_or_open", "latest_valid", "open_run", "read_metrics", "record_width"]
+__all__ = [
+    "Run",
+    "create_or_open",
+    "latest_valid",
+    "open_run",
+    "read_metrics",
+    "record_session",
+    "record_width",
+    "replacing",
+    "writing",
+]
 
-FORMAT = 1
-_MANIFEST = "manifest.json"
+_LOCK = "lock"
+_UNBORN = re.compile(r"lock|\.manifest\..*json\..*")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,17 +46,26 @@ class Run:
       path: the folder.
       manifest: its ``manifest.json``: ``plan`` (steps, cadence, and per cell the seeds and
         hyperparameters), ``recipe`` (``None`` for a sweep of a game built in Python), ``widths``,
-        ``versions``, ``platform``, ``command``, ``created``.
+        ``versions``, ``platform``, ``command``, ``created``, and ``sessions`` under other versions.
+      damage: one sentence if the manifest was damaged and its copy was read, else ``""``.
     """
 
     path: Path
     manifest: Mapping[str, Any]
+    damage: str = ""
 
     @property
     def recipe(self) -> Recipe | None:
         """The recipe, or ``None`` for a sweep of a game built in Python."""
         content = self.manifest["recipe"]
-        return None if content is None else Recipe.from_dict(content)
+        try:
+            return None if content is None else Recipe.from_dict(content)
+        except ValueError as error:
+            versions = self.manifest.get("versions", {})
+            raise ValueError(
+                f"{str(self.path)!r}: {error}; the recipe in its manifest was written by "
+                f"onesided-jax {versions.get('onesided-jax')}, which reads it"
+            ) from None
 
     @property
     def cells(self) -> list[str]:
@@ -80,7 +101,8 @@ def open_run(path: str | os.PathLike[str]) -> Run:
       The run.
 
     Raises:
-      ValueError: if the folder holds no run, a damaged manifest, or one of a newer format.
+      ValueError: if the folder holds no run, a manifest that is damaged in both its copies, or one
+        of another format.
 
     Example:
       >>> from onesided_jax import open_run
@@ -90,101 +112,195 @@ def open_run(path: str | os.PathLike[str]) -> Run:
       ValueError: 'no/such/folder' holds no run: expected a folder with manifest.json, ...
     """
     path = Path(path)
-    try:
-        manifest = json.loads((path / _MANIFEST).read_text())
-    except FileNotFoundError:
+    if not _holds_manifest(path):
         raise ValueError(
-            f"{str(path)!r} holds no run: expected a folder with {_MANIFEST}, "
+            f"{str(path)!r} holds no run: expected a folder with {manifests.MANIFEST}, "
             "as written by `onesided sweep ... --out FOLDER`"
-        ) from None
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{str(path / _MANIFEST)!r} is damaged: {error}") from None
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        found = manifest.get("format") if isinstance(manifest, dict) else None
-        raise ValueError(
-            f"{str(path / _MANIFEST)!r} has format {found!r}; this version reads {FORMAT}"
         )
-    missing = {"plan", "recipe", "widths"} - set(manifest)
-    if missing:
-        raise ValueError(f"{str(path / _MANIFEST)!r} is damaged: {sorted(missing)} missing")
-    return Run(path, manifest)
+    manifest, damage = manifests.read(path)
+    return Run(path, manifest, damage)
+
+
+def _holds_manifest(path: Path) -> bool:
+    return any((path / name).exists() for name in (manifests.MANIFEST, manifests.COPY))
+
+
+@contextlib.contextmanager
+def writing(
+    path: str | os.PathLike[str], *, plan: Mapping[str, Any], recipe: Recipe | None
+) -> Iterator[Run]:
+    """Holds a run directory for one writer: creates it, or opens the one with this very run.
+
+    Args:
+      path: the folder; new, empty, or holding this run.
+      plan: the part of the manifest that must agree.
+      recipe: the recipe, or ``None``.
+
+    Yields:
+      The run; no other process writes it inside the block.
+
+    Raises:
+      ValueError: if the folder holds anything else; it is left as it was.
+      LockedError: if another process is writing it, with its host and process id.
+    """
+    path = Path(path)
+    _existing(path, plan, recipe)
+    path.mkdir(parents=True, exist_ok=True)
+    with lock(path / _LOCK):
+        yield create_or_open(path, plan=plan, recipe=recipe)
 
 
 def create_or_open(
     path: str | os.PathLike[str], *, plan: Mapping[str, Any], recipe: Recipe | None
 ) -> Run:
-    """Creates a run directory, or opens the one that holds this very run.
+    """Creates a run directory, or opens the one that holds this very run; see :func:`writing`.
+
+    A damaged manifest is restored from its copy.
 
     Raises:
       ValueError: if the folder holds anything else; it is left as it was.
     """
     path = Path(path)
-    plan = json.loads(json.dumps(plan))
-    content = None if recipe is None else json.loads(recipe.to_json())
-    if (path / _MANIFEST).exists():
+    run = _existing(path, plan, recipe)
+    if run is not None and not run.damage:
+        return run
+    path.mkdir(parents=True, exist_ok=True)
+    for stale in path.glob(".manifest.*.json.*"):  # left by a kill
+        stale.unlink()
+    if run is not None:
+        return dataclasses.replace(run, manifest=manifests.write(path, run.manifest))
+    manifest = {
+        "format": manifests.FORMAT,
+        "created": manifests.now(),
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        **manifests.origin(),
+        "recipe": _content(recipe),
+        "plan": json.loads(json.dumps(plan)),
+        "widths": {},
+    }
+    return Run(path, manifests.write(path, manifest))
+
+
+def _existing(path: Path, plan: Mapping[str, Any], recipe: Recipe | None) -> Run | None:
+    """The run in a folder if it is this one, ``None`` for a new or empty folder."""
+    check_path(path)
+    if _holds_manifest(path):
         run = open_run(path)
-        if run.manifest["plan"] != plan or run.manifest["recipe"] != content:
+        plan, content = json.loads(json.dumps(plan)), _content(recipe)
+        # Read and written again: an older version's recipe may lack a field that has a default.
+        if run.manifest["plan"] != plan or _content(run.recipe) != content:
             raise ValueError(
                 f"{str(path)!r} holds another run ({_difference(run.manifest, plan, content)}): "
                 "choose another output folder, or `onesided resume` that one"
             )
         return run
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    names = [p.name for p in path.iterdir()] if path.is_dir() else []
+    # A lock and unfinished manifests are what a kill leaves of a run that has just begun.
+    if path.exists() and (not path.is_dir() or not all(map(_UNBORN.fullmatch, names))):
         raise ValueError(f"{str(path)!r} exists and holds no run: choose another output folder")
-    path.mkdir(parents=True, exist_ok=True)
-    write_json_atomically(
-        path / _MANIFEST,
-        {
-            "format": FORMAT,
-            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-            "versions": _versions(),
-            "platform": {
-                "backend": jax.default_backend(),
-                "device": jax.devices()[0].device_kind,
-                "devices": jax.device_count(),
-                "machine": host.machine(),
-                "system": host.system(),
-            },
-            "recipe": content,
-            "plan": plan,
-            "widths": {},
-        },
-    )
-    return open_run(path)
-
-
-def record_width(run: Run, cell: str, width: int) -> Run:
-    """Records the vmapped width of a cell, on which its bits depend, before its first step."""
-    manifest = {**run.manifest, "widths": {**run.manifest["widths"], cell: width}}
-    write_json_atomically(run.path / _MANIFEST, manifest)
-    return Run(run.path, manifest)
-
-
-def latest_valid(store: CheckpointStore) -> tuple[int, dict[str, Any], list[str]] | None:
-    """The newest undamaged checkpoint: ``(step, arrays, what was passed over)``."""
-    passed_over: list[str] = []
-    for step in reversed(store.steps()):
-        try:
-            return step, store.read(step), passed_over
-        except DamagedCheckpointError as error:
-            passed_over.append(str(error))
     return None
 
 
+def record_width(run: Run, cell: str, width: int, layout: Mapping[str, Any] | None = None) -> Run:
+    """Records the width of a cell, on which its bits depend, before its first step.
+
+    ``layout`` tells how it was chosen, and on how many devices; nothing depends on that.
+    """
+    if run.manifest["widths"].get(cell) == width:
+        return run
+    changed = {"widths": {**run.manifest["widths"], cell: width}}
+    if layout is not None:
+        changed["layouts"] = {**run.manifest.get("layouts", {}), cell: dict(layout)}
+    manifest = manifests.write(run.path, {**run.manifest, **changed})
+    return dataclasses.replace(run, manifest=manifest)
+
+
+def record_session(run: Run) -> tuple[Run, str]:
+    """Notes versions and platform if they are others than those of the sessions before.
+
+    Returns:
+      The run, and one sentence that says what differs, or ``""``.
+    """
+    here, sessions = manifests.origin(), run.manifest.get("sessions", [])
+    last = sessions[-1] if sessions else run.manifest
+    differs = [
+        f"{name} {known} before, {here[part].get(name)} now"
+        for part in here
+        for name, known in last.get(part, {}).items()
+        if name != "devices" and here[part].get(name) != known
+    ]
+    if not differs:
+        return run, ""
+    sessions = [*sessions, {"began": manifests.now(), **here}]
+    manifest = manifests.write(run.path, {**run.manifest, "sessions": sessions})
+    return dataclasses.replace(run, manifest=manifest), (
+        f"{str(run.path)!r} is continued with {'; '.join(differs)}: from here on its last bits may "
+        "differ from those of an uninterrupted run"
+    )
+
+
+@contextlib.contextmanager
+def replacing(run: Run, name: str, last: str) -> Iterator[Path]:
+    """An empty folder; what is written there replaces the run directory's files of that name.
+
+    All files are complete before the first one is replaced, and the file called ``last`` is absent
+    while others are: a reader that asks for it never sees files of two writers together.
+
+    Args:
+      run: the run.
+      name: what the files are (``"analysis"``); one process at a time writes them.
+      last: the file that comes last.
+
+    Yields:
+      The folder.
+    """
+    with lock(run.path / f"{name}.lock"):
+        for stale in run.path.glob(f".{name}.*"):  # left by a kill
+            shutil.rmtree(stale, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=run.path, prefix=f".{name}.") as temporary:
+            folder = Path(temporary)
+            try:
+                yield folder
+            except Exception as error:
+                if errno_of(error) not in DISK_ERRORS:
+                    raise
+                size = sum(p.stat().st_size for p in folder.iterdir())
+                raise write_error(run.path, size, error) from error
+            (run.path / last).unlink(missing_ok=True)
+            for file in sorted((p.name for p in folder.iterdir()), key=lambda file: file == last):
+                (folder / file).replace(run.path / file)
+
+
+def latest_valid(
+    store: CheckpointStore,
+) -> tuple[tuple[int, dict[str, Any]] | None, list[str]]:
+    """The newest undamaged checkpoint, ``(step, arrays)``, and what was passed over for it."""
+    passed_over: list[str] = []
+    for step in reversed(store.steps()):
+        try:
+            return (step, store.read(step)), passed_over
+        except DamagedCheckpointError as error:
+            passed_over.append(str(error))
+    return None, passed_over
+
+
 def read_metrics(
-    store: CheckpointStore, last: int, every: int, shape: tuple[int, int]
+    store: CheckpointStore,
+    last: int,
+    every: int,
+    shape: tuple[int, int],
+    on_damage: Callable[[str], None] = lambda message: None,
 ) -> list[dict[str, np.ndarray]]:
     """Metrics of every chunk up to step ``last``, which must be whole, each ``float[R, records]``.
 
-    Those of a damaged or missing checkpoint are NaN.
+    Those of a damaged or missing checkpoint are NaN, and ``on_damage`` is told so.
     """
     segments: dict[int, dict[str, np.ndarray]] = {}
     for step in range(every, last + 1, every):
         try:
             segments[step] = store.read(step)["metrics"]
-        except DamagedCheckpointError:
-            continue
+        except DamagedCheckpointError as error:
+            on_damage(f"{error}; its metrics are shown as NaN")
     missing = {name: np.full(shape, np.nan) for name in segments.get(last, {})}
     return [segments.get(step, missing) for step in range(every, last + 1, every)]
 
@@ -200,6 +316,5 @@ def _difference(manifest: Mapping[str, Any], plan: Mapping[str, Any], recipe: An
     return f"with {shown[0]}" if len(shown[0]) < 80 else f"with another {names[0]!r}"
 
 
-def _versions() -> dict[str, str]:
-    names = ("onesided-jax", "jax", "jaxlib", "optax", "flax", "orbax-checkpoint", "numpy")
-    return {"python": host.python_version()} | {n: importlib.metadata.version(n) for n in names}
+def _content(recipe: Recipe | None) -> Any:
+    return None if recipe is None else json.loads(recipe.to_json())

@@ -4,22 +4,37 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import itertools
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any
 
 from onesided_jax.optimizers import OPTIMIZERS
+from onesided_jax.runs._values import (
+    MAX_STEPS,
+    check_count,
+    check_divides,
+    check_number,
+    check_text,
+    is_unicode,
+    short,
+)
 from onesided_jax.runs._words import nearest
 from onesided_jax.runs.criteria import Criteria
 
-__all__ = ["Cell", "GameSpec", "OptimizerSpec", "Recipe", "cells", "grid", "hyperparameters_of"]
+__all__ = [
+    "GameSpec",
+    "OptimizerSpec",
+    "Recipe",
+    "hyperparameters_of",
+    "label_of",
+    "optimizer_maker",
+]
 
 PRECISIONS = ("float32", "float64")
+MAX_RUNS = 2**20  # of one cell; every one of them is written out in the manifest
+_MAX_LABEL = 100  # bytes; labels are folders
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,6 +138,8 @@ class Recipe:
             content = json.loads(text)
         except json.JSONDecodeError as error:
             raise ValueError(f"recipe: not JSON: {error}") from None
+        except (ValueError, RecursionError):  # a number of thousands of digits, a list in a list...
+            raise ValueError("recipe: not JSON that a recipe could be") from None
         return cls.from_dict(content)
 
     @classmethod
@@ -150,63 +167,13 @@ class Recipe:
           ValueError: naming the file, if it is missing or does not hold a recipe.
         """
         try:
-            text = Path(path).read_text()
+            text = Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(f"recipe file {str(path)!r} cannot be read: {error}") from None
         try:
             return cls.from_json(text)
         except ValueError as error:
             raise ValueError(f"recipe file {str(path)!r}: {error}") from None
-
-
-class Cell(NamedTuple):
-    """One compiled program's worth of runs.
-
-    Attributes:
-      label: name of the cell.
-      spec: its optimizer.
-      seeds: ``int[R]``.
-      hyperparameters: name to ``float[R]``; run ``i`` is ``(seeds[i], {k: v[i]})``.
-      make_optimizer: ``hyperparameters -> optax transformation``.
-    """
-
-    label: str
-    spec: OptimizerSpec
-    seeds: np.ndarray
-    hyperparameters: dict[str, np.ndarray]
-    make_optimizer: Callable[[Mapping[str, Any]], Any]
-
-
-def grid(
-    *, seeds: Sequence[int] | int, **axes: Sequence[float] | float
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Every combination of seeds and hyperparameter values, flattened to the run axis.
-
-    Args:
-      seeds: the seeds, or how many (``0, 1, ...``).
-      **axes: values of each hyperparameter; a single number is kept fixed.
-
-    Returns:
-      ``(seeds int64[R], {name: float64[R]})``, seeds varying fastest; zipped: run ``i`` is
-      ``(seeds[i], {k: v[i]})``.
-
-    Raises:
-      ValueError: for an empty axis.
-
-    Example:
-      >>> from onesided_jax import grid
-      >>> seeds, hyperparameters = grid(seeds=2, learning_rate=(0.1, 0.2))
-      >>> seeds.tolist(), hyperparameters["learning_rate"].tolist()
-      ([0, 1, 0, 1], [0.1, 0.1, 0.2, 0.2])
-    """
-    seed_values = range(seeds) if isinstance(seeds, int) else seeds
-    columns = {name: np.atleast_1d(np.asarray(values, float)) for name, values in axes.items()}
-    for name, values in [("seeds", np.asarray(seed_values)), *columns.items()]:
-        if np.size(values) == 0:
-            raise ValueError(f"{name}: expected at least one value, got none")
-    rows = list(itertools.product(*columns.values(), seed_values))
-    flat = {name: np.array([row[i] for row in rows], float) for i, name in enumerate(columns)}
-    return np.array([row[-1] for row in rows], np.int64), flat
 
 
 def hyperparameters_of(optimizer: str) -> tuple[list[str], list[str]]:
@@ -219,49 +186,84 @@ def hyperparameters_of(optimizer: str) -> tuple[list[str], list[str]]:
     return floats, static
 
 
-def cells(recipe: Recipe) -> list[Cell]:
-    """The recipe's cells, in order; see :class:`Cell`."""
-    result = []
-    for spec in recipe.optimizers:
-        seeds, hyperparameters = grid(seeds=recipe.seeds, **spec.axes)
-        result.append(Cell(_label(spec), spec, seeds, hyperparameters, _optimizer_maker(spec)))
-    return result
-
-
-def _optimizer_maker(spec: OptimizerSpec) -> Callable[[Mapping[str, Any]], Any]:
+def optimizer_maker(spec: OptimizerSpec) -> Callable[[Mapping[str, Any]], Any]:
+    """``hyperparameters -> optax transformation`` of a spec, its options filled in."""
     factory, options = OPTIMIZERS[spec.name], dict(spec.options)
     return lambda hyperparameters: factory(**hyperparameters, **options)
 
 
-def _label(spec: OptimizerSpec) -> str:
+def label_of(spec: OptimizerSpec) -> str:
+    """The cell's name in folders, tables and figures."""
     return spec.label or spec.name
 
 
 def _check_recipe(recipe: Recipe) -> None:
-    _check_count("steps", recipe.steps)
-    _check_count("checkpoint_every", recipe.checkpoint_every)
-    _check_count("record_every", recipe.record_every)
-    _check_divides("steps", recipe.steps, "checkpoint_every", recipe.checkpoint_every)
-    _check_divides("checkpoint_every", recipe.checkpoint_every, "record_every", recipe.record_every)
+    check_text("name", recipe.name)
+    if not isinstance(recipe.description, str) or not is_unicode(recipe.description):
+        raise ValueError(f"description={recipe.description!r}: expected text")
+    for name in ("steps", "checkpoint_every", "record_every"):
+        check_count(name, getattr(recipe, name))
+    check_divides("steps", recipe.steps, "checkpoint_every", recipe.checkpoint_every)
+    check_divides("checkpoint_every", recipe.checkpoint_every, "record_every", recipe.record_every)
+    if not isinstance(recipe.independent_samples, bool):
+        raise ValueError(f"independent_samples={recipe.independent_samples!r}: expected a bool")
     if recipe.precision not in PRECISIONS:
         raise ValueError(f"precision={recipe.precision!r}: expected one of {list(PRECISIONS)}")
+    if not isinstance(recipe.criteria, Criteria):
+        raise ValueError(f"criteria={recipe.criteria!r}: expected Criteria")
+    _check_game(recipe.game)
     seeds = recipe.seeds
     bad = [s for s in seeds if isinstance(s, bool) or not isinstance(s, int) or not 0 <= s < 2**32]
     if bad or not seeds or len(set(seeds)) < len(seeds):
-        raise ValueError(f"seeds={list(seeds)!r}: expected distinct integers in [0, 2**32)")
+        shown = bad or seeds
+        raise ValueError(f"seeds={short(list(shown))}: expected distinct integers in [0, 2**32)")
     if not recipe.optimizers:
         raise ValueError("optimizers: expected at least one")
-    labels = [_label(spec) for spec in recipe.optimizers]
+    for spec in recipe.optimizers:
+        if not isinstance(spec, OptimizerSpec):
+            raise ValueError(f"optimizers: expected OptimizerSpec, got {spec!r}")
+        _check_label(spec)
+    labels = [label_of(spec) for spec in recipe.optimizers]
     for spec, label in zip(recipe.optimizers, labels, strict=True):
-        if not label.replace("-", "_").replace(".", "_").isidentifier():
-            raise ValueError(
-                f"optimizer label {label!r}: expected letters, digits, '_', '-' and '.'"
-            )
         if labels.count(label) > 1:
             raise ValueError(
                 f"optimizer label {label!r} occurs twice: give each a label of its own"
             )
         _check_optimizer(spec)
+        runs = len(seeds) * math.prod(len(values) for values in spec.axes.values())
+        if runs > MAX_RUNS:
+            raise ValueError(f"{label}: {runs:,} runs, expected at most {MAX_RUNS:,} per optimizer")
+
+
+def _check_game(game: GameSpec) -> None:
+    if not isinstance(game, GameSpec):
+        raise ValueError(f"game={game!r}: expected GameSpec")
+    check_text("game", game.name)
+    for name, value in game.options.items():
+        parts = value if isinstance(value, tuple) else (value,)
+        for part in parts:
+            if not isinstance(part, (bool, int, float, str, type(None))) or (
+                isinstance(part, float) and not math.isfinite(part)
+            ):
+                raise ValueError(
+                    f"game option {name}={value!r}: expected text, a finite number, a bool, "
+                    "or a list of these"
+                )
+            if isinstance(part, str) and not is_unicode(part):
+                raise ValueError(f"game option {name}={value!r}: expected text")
+
+
+def _check_label(spec: OptimizerSpec) -> None:
+    for value in (spec.name, spec.label):
+        if not isinstance(value, str):
+            raise ValueError(f"optimizer={value!r}: expected a name")
+    label = label_of(spec)
+    plain = label.replace("-", "_").replace(".", "_")
+    if not plain.isidentifier() or label.startswith(".") or len(label.encode()) > _MAX_LABEL:
+        raise ValueError(
+            f"optimizer label {short(label)}: expected letters, digits, '_', '-' and '.', "
+            f"not '.' first, at most {_MAX_LABEL} bytes"
+        )
 
 
 def _check_optimizer(spec: OptimizerSpec) -> None:
@@ -285,41 +287,32 @@ def _check_optimizer(spec: OptimizerSpec) -> None:
         if isinstance(values, (str, bytes)) or not isinstance(values, Sequence) or not values:
             raise ValueError(f"{name}={values!r}: expected a non-empty list of numbers")
         for value in values:
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
-                raise ValueError(f"{name}={value!r}: expected a number")
-            if not math.isfinite(value):
-                raise ValueError(f"{name}={value!r}: expected a finite number")
-    for name in spec.options:
+            check_number(name, value)
+    defaults = inspect.signature(OPTIMIZERS[spec.name]).parameters
+    for name, value in spec.options.items():
         if name not in static:
             raise ValueError(
                 f"{name!r} is no static option of {spec.name}: expected one of "
                 f"{static}{nearest(name, static)}"
             )
+        expected = type(defaults[name].default)
+        if type(value) is not expected:
+            raise ValueError(f"{label_of(spec)}: {name}={value!r}: expected {expected.__name__}")
+        if isinstance(value, int) and abs(value) > MAX_STEPS:
+            raise ValueError(
+                f"{label_of(spec)}: {name}={short(value)}: expected at most {MAX_STEPS:,}"
+            )
     missing = [n for n in ("primal_learning_rate", "dual_learning_rate") if n not in spec.axes]
     if missing:
-        raise ValueError(f"{_label(spec)}: axes lack {missing}")
+        raise ValueError(f"{label_of(spec)}: axes lack {missing}")
     # The factory checks ranges; every value in turn, the others at their first.
-    make, first = _optimizer_maker(spec), {n: v[0] for n, v in spec.axes.items()}
+    make, first = optimizer_maker(spec), {n: v[0] for n, v in spec.axes.items()}
     for name, values in spec.axes.items():
         for value in values:
             try:
                 make({**first, name: value})
             except ValueError as error:
-                raise ValueError(f"{_label(spec)}: {error}") from None
-
-
-def _check_count(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name}={value!r}: expected an integer >= 1")
-
-
-def _check_divides(name: str, whole: int, part_name: str, part: int) -> None:
-    if whole % part:
-        near = sorted({max(part, whole // part * part), -(-whole // part) * part})
-        raise ValueError(
-            f"{name}={whole}: expected a multiple of {part_name}={part}, "
-            f"such as {' or '.join(map(str, near))}"
-        )
+                raise ValueError(f"{label_of(spec)}: {error}") from None
 
 
 def _fields(cls: type, content: Any, where: str) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """Sweeps: many runs of a game as one compiled, checkpointed, resumable program."""
 
 from onesided_jax.sweeps.engine import Observer, StepView
-from onesided_jax.sweeps.loop import Checkpoint, Progress, SweepResult, sweep
+from onesided_jax.sweeps.loop import sweep
 from onesided_jax.sweeps.recipes import resume, run
+from onesided_jax.sweeps.result import Checkpoint, Progress, SweepResult
 from onesided_jax.sweeps.train import StepInfo, TrainState, make_train
 
 __all__ = [

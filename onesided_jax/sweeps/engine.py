@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -69,14 +70,14 @@ class Carry(NamedTuple):
 
 
 class Program(NamedTuple):
-    """The two compiled functions of a cell, over a run axis.
+    """The compiled functions of a cell, over a run axis of ``W`` runs.
 
     Attributes:
       init: ``(seeds uint32[W], hyperparameters {name: float[W]}) -> Carry``, jitted.
-      compile: ``(carry, hyperparameters, steps) -> executable`` for arguments of these shapes;
-        ``executable(carry, hyperparameters) -> (Carry, metrics {name: float[W, records]})``
-        donates the carry and tells its own ``memory_analysis()``. Asked again for the same
-        shapes it returns the same executable.
+      compile: ``(carry, hyperparameters, steps, device) -> executable`` for arguments of these
+        shapes; ``executable(carry, hyperparameters) -> (Carry, metrics {name: float[W,
+        records]})`` donates the carry and tells its own ``memory_analysis()``. Asked again for
+        the same it returns the same executable. All devices run the same code.
     """
 
     init: Callable[..., Carry]
@@ -104,7 +105,7 @@ def program(
         observed = {name: observer.init(train.players) for name, observer in observers}
         return Carry(train, observed, jnp.full((), -1, jnp.int32))
 
-    def step_run(carry: Carry, hyperparameters):
+    def step_run(carry: Carry, hyperparameters, clocks: TrainState):
         train, info = train_step(carry.train, hyperparameters)
         view = StepView(
             before=carry.train.players,
@@ -122,9 +123,10 @@ def program(
         finite = _all_finite((train.players, train.state, info.field))
         keep = alive & finite
         # A run that has diverged stays at its last finite state; select copies bits, so runs
-        # that have not are untouched. The key is left out: it never changes.
-        frozen_train = carry.train._replace(key=())
-        new_train = _select(keep, train._replace(key=()), frozen_train)
+        # that have not are untouched. Clocks go on: they are common to all runs.
+        new_train = jax.tree.map(
+            lambda clock, a, b: a if clock else _select(keep, a, b), clocks, train, carry.train
+        )
         diverged_at = jnp.where(alive & ~finite, train.step, carry.diverged_at)
         measured = (*info.losses, *map(optax.tree.norm, info.field))
         metrics = {
@@ -132,36 +134,90 @@ def program(
             for name, value in zip(METRICS, measured, strict=True)
         }
         new = Carry(
-            train=new_train._replace(key=carry.train.key),
+            train=new_train,
             observers=_select(keep, observed, carry.observers),
             diverged_at=diverged_at,
         )
         return new, metrics
 
-    def advance_run(carry, hyperparameters, steps):
+    def advance(steps, carry: Carry, hyperparameters):
+        one = jax.tree.map(lambda leaf: leaf[0], (carry.train, hyperparameters))
+        clocks = _clocks(train_step, *one)
+        train_axes = jax.tree.map(lambda clock: None if clock else 0, clocks)
+        axes = Carry(train_axes, 0, 0)  # pyright: ignore[reportArgumentType]
+        step = jax.vmap(
+            lambda carry, h: step_run(carry, h, clocks), in_axes=(axes, 0), out_axes=(axes, 0)
+        )
+
         def unrecorded(carry, _):
-            return step_run(carry, hyperparameters)[0], None
+            return step(carry, hyperparameters)[0], None
 
         def recorded(carry, _):
             carry, _ = jax.lax.scan(unrecorded, carry, length=record_every - 1)
-            return step_run(carry, hyperparameters)
+            return step(carry, hyperparameters)
 
-        return jax.lax.scan(recorded, carry, length=steps // record_every)
+        def shared(clock, leaf):
+            return leaf[0] if clock else leaf
 
-    @functools.partial(jax.jit, static_argnums=2, donate_argnums=0)
-    def advance(carry, hyperparameters, steps):
-        return jax.vmap(lambda c, h: advance_run(c, h, steps))(carry, hyperparameters)
+        def spread(clock, leaf):
+            return jnp.broadcast_to(leaf, (len(carry.diverged_at),)) if clock else leaf
 
+        carry = carry._replace(train=jax.tree.map(shared, clocks, carry.train))
+        carry, metrics = jax.lax.scan(recorded, carry, length=steps // record_every)
+        carry = carry._replace(train=jax.tree.map(spread, clocks, carry.train))
+        return carry, jax.tree.map(lambda records: records.T, metrics)
+
+    jitted = jax.jit(advance, static_argnums=0, donate_argnums=1)
     executables: dict[Any, Any] = {}
+    tracing = threading.Lock()  # the devices' threads ask at the same time; traced once is enough
 
-    def compile_advance(carry, hyperparameters, steps):
+    def compile_advance(carry, hyperparameters, steps, device):
         leaves, treedef = jax.tree.flatten((carry, hyperparameters))
-        key = (treedef, tuple((leaf.shape, leaf.dtype) for leaf in leaves), steps)
+        key = (treedef, tuple((leaf.shape, leaf.dtype) for leaf in leaves), steps, device)
         if key not in executables:
-            executables[key] = _compile(advance.lower(carry, hyperparameters, steps))
+            there = jax.sharding.SingleDeviceSharding(device)
+            abstract = jax.tree.map(
+                lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=there),
+                (carry, hyperparameters),
+            )
+            with tracing:
+                lowered = jitted.lower(steps, *abstract)
+            executables[key] = _compile(lowered)
         return executables[key]
 
     return Program(init=jax.jit(jax.vmap(init_run)), compile=compile_advance)
+
+
+def _clocks(train_step: Callable[..., Any], train: TrainState, hyperparameters: Any) -> TrainState:
+    """Which leaves of a run's state are the same for all runs: the step, an optimizer's counts.
+
+    They depend on nothing but themselves and each other. Computed once instead of once a run, what
+    follows from them (``b2**count``) costs nothing; for a game of three numbers that was a third of
+    the step. Found by following the step's own equations.
+    """
+    jaxpr = jax.make_jaxpr(lambda train: train_step(train, hyperparameters)[0])(train).jaxpr
+    leaves, treedef = jax.tree.flatten(train)
+    sources: dict[Any, frozenset[int]] = {v: frozenset([i]) for i, v in enumerate(jaxpr.invars)}
+    sources |= {v: frozenset([-1]) for v in jaxpr.constvars}
+
+    def sources_of(atoms):
+        return frozenset().union(*(sources.get(a, ()) for a in atoms if not hasattr(a, "val")))
+
+    for equation in jaxpr.eqns:
+        found = sources_of(equation.invars)
+        sources |= dict.fromkeys(equation.outvars, found)
+    depends = [sources_of([out]) for out in jaxpr.outvars]
+    clocks = {
+        i
+        for i, leaf in enumerate(leaves)
+        if jnp.issubdtype(leaf.dtype, jnp.integer) and leaf.ndim == 0
+    }
+    while True:
+        remaining = {i for i in clocks if depends[i] <= clocks}
+        if remaining == clocks:
+            break
+        clocks = remaining
+    return jax.tree.unflatten(treedef, [i in clocks for i in range(len(leaves))])
 
 
 def _compile(lowered: Any) -> Any:

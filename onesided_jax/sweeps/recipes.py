@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from onesided_jax.players import Device
 from onesided_jax.runs import (
     Recipe,
     Run,
     build_game,
     cells,
-    create_or_open,
     open_run,
     precision,
-    record_width,
+    writing,
 )
-from onesided_jax.sweeps.loop import Progress, plan_of, run_cell
+from onesided_jax.sweeps.cell import run_cell
+from onesided_jax.sweeps.loop import begin_session, keep_strategy, plan_of, warn
+from onesided_jax.sweeps.result import Progress
+from onesided_jax.sweeps.strategy import Strategy
 
 __all__ = ["resume", "run"]
 
@@ -26,8 +29,10 @@ def run(
     out: str | os.PathLike[str],
     *,
     on_chunk: Callable[[str, Progress], None] | None = None,
-    on_damage: Callable[[str], None] = lambda message: None,
+    on_damage: Callable[[str], None] = warn,
     width: int | None = None,
+    devices: Sequence[Device] | None = None,
+    stop: Callable[[], object] = lambda: False,
 ) -> Run:
     """Trains every cell of a recipe into a run directory, continuing what is already there.
 
@@ -35,16 +40,24 @@ def run(
       recipe: what to run.
       out: the run directory; new, empty, or holding this very recipe.
       on_chunk: called with the cell's label and a :class:`Progress` after every chunk.
-      on_damage: called with one sentence for every damaged checkpoint that was passed over.
-      width: runs per dispatch; ``None`` takes as many as fit in memory. Ignored for a cell that
-        has been started: its width is part of what its bits depend on.
+      on_damage: called with one sentence for everything that was found or went wrong and is dealt
+        with: a damaged checkpoint that was passed over, a write that will be tried again, less
+        memory than planned, versions other than those that the run was begun with. By default a
+        ``RuntimeWarning``.
+      width: runs at a time on each device, see :func:`sweep`. Ignored for a cell that has been
+        started: its width is part of what its bits depend on.
+      devices: where to compute; ``None`` takes all of this process, see `configure_cpu`.
+      stop: asked before every chunk; true ends the sweep there, with everything saved.
 
     Returns:
-      The finished run; ``open_run(out)`` opens it again.
+      The run, finished unless ``stop`` ended it; ``open_run(out)`` opens it again.
 
     Raises:
-      ValueError: for a folder that holds something else, or options that the game refuses;
-        nothing is computed or changed then.
+      ValueError: for a folder that holds something else or that another process is writing, or
+        options that the game refuses; nothing is computed or changed then.
+      WriteError: if a checkpoint could not be written at the second attempt.
+      MemoryError: if there is too little memory. After either, the checkpoints that are there are
+        whole, and :func:`resume` continues from them.
 
     Example:
       >>> import tempfile
@@ -73,44 +86,57 @@ def run(
             record_every=recipe.record_every,
             independent_samples=recipe.independent_samples,
         )
-        opened = create_or_open(Path(out), plan=plan, recipe=recipe)
-        for cell in planned:
-            started = opened.manifest["widths"].get(cell.label)
-            if started is not None and opened.store(cell.label).holds(recipe.steps):
-                continue
+        with writing(Path(out), plan=plan, recipe=recipe) as opened:
+            unfinished = [cell for cell in planned if not _is_finished(opened, cell.label)]
+            if unfinished:
+                opened = begin_session(opened, on_damage)
+            elif opened.damage:
+                on_damage(opened.damage)
+            for cell in unfinished:
+                if stop():
+                    break
 
-            def on_width(chosen: int, label: str = cell.label, known: int | None = started):
-                nonlocal opened
-                if known is None:
-                    opened = record_width(opened, label, chosen)
+                def on_strategy(chosen: Strategy, label: str = cell.label):
+                    nonlocal opened
+                    opened = keep_strategy(opened, label, chosen)
 
-            def tell(progress: Progress, label: str = cell.label):
-                if on_chunk is not None:
-                    on_chunk(label, progress)
+                def tell(progress: Progress, label: str = cell.label):
+                    if on_chunk is not None:
+                        on_chunk(label, progress)
 
-            run_cell(
-                game,
-                cell.make_optimizer,
-                seeds=cell.seeds,
-                hyperparameters=cell.hyperparameters,
-                steps=recipe.steps,
-                checkpoint_every=recipe.checkpoint_every,
-                record_every=recipe.record_every,
-                store=opened.store(cell.label),
-                on_chunk=tell,
-                on_width=on_width,
-                on_damage=on_damage,
-                independent_samples=recipe.independent_samples,
-                width=width if started is None else started,
-            )
+                run_cell(
+                    game,
+                    cell.make_optimizer,
+                    seeds=cell.seeds,
+                    hyperparameters=cell.hyperparameters,
+                    steps=recipe.steps,
+                    checkpoint_every=recipe.checkpoint_every,
+                    record_every=recipe.record_every,
+                    store=opened.store(cell.label),
+                    on_chunk=tell,
+                    on_strategy=on_strategy,
+                    on_damage=on_damage,
+                    independent_samples=recipe.independent_samples,
+                    width=opened.manifest["widths"].get(cell.label, width),
+                    devices=devices,
+                    stop=stop,
+                    collect=False,
+                )
     return opened
+
+
+def _is_finished(run: Run, label: str) -> bool:
+    started = label in run.manifest["widths"]
+    return started and run.store(label).holds(run.manifest["plan"]["steps"])
 
 
 def resume(
     out: str | os.PathLike[str],
     *,
     on_chunk: Callable[[str, Progress], None] | None = None,
-    on_damage: Callable[[str], None] = lambda message: None,
+    on_damage: Callable[[str], None] = warn,
+    devices: Sequence[Device] | None = None,
+    stop: Callable[[], object] = lambda: False,
 ) -> Run:
     """Continues the recipe in a run directory to its end, bit for bit as if never interrupted.
 
@@ -118,12 +144,14 @@ def resume(
       out: a run directory that :func:`run` began.
       on_chunk: as in :func:`run`.
       on_damage: as in :func:`run`.
+      devices: as in :func:`run`; they need not be those that the run was begun on.
+      stop: as in :func:`run`.
 
     Returns:
-      The finished run.
+      The run, finished unless ``stop`` ended it.
 
     Raises:
-      ValueError: if the folder holds no run, or one without a recipe.
+      ValueError: if the folder holds no run, or one without a recipe; and as :func:`run`.
     """
     opened = open_run(Path(out))
     if opened.recipe is None:
@@ -131,4 +159,6 @@ def resume(
             f"{str(out)!r} was made by sweep(...) in Python and has no recipe: "
             "call the same sweep(..., out=...) again to continue it"
         )
-    return run(opened.recipe, out, on_chunk=on_chunk, on_damage=on_damage)
+    return run(
+        opened.recipe, out, on_chunk=on_chunk, on_damage=on_damage, devices=devices, stop=stop
+    )

@@ -1,0 +1,110 @@
+"""From the arguments of the command line to a recipe; pure functions."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+from onesided_jax.datasets import WITH_FILES
+from onesided_jax.runs import RECIPES, Recipe, hyperparameters_of
+from onesided_jax.runs._values import check_count
+from onesided_jax.runs._words import nearest
+from onesided_jax.runs.recipe import MAX_RUNS
+
+__all__ = ["changed", "find_recipe", "run_count", "with_data"]
+
+
+def find_recipe(name: str) -> Recipe:
+    """A built-in recipe, or the one in a file."""
+    if name in RECIPES:
+        return RECIPES[name]
+    if name.endswith(".json") or Path(name).is_file():
+        return Recipe.load(name)
+    raise ValueError(
+        f"recipe={name!r}: expected a .json file or one of {sorted(RECIPES)}"
+        f"{nearest(name, RECIPES)}"
+    )
+
+
+def changed(
+    recipe: Recipe,
+    steps: int | None,
+    checkpoint_every: int | None,
+    seeds: int | None,
+    settings: tuple[str, ...],
+) -> Recipe:
+    """The recipe with the command line's changes; cadences follow a changed number of steps."""
+    if seeds is not None and not 1 <= seeds <= MAX_RUNS:
+        raise ValueError(f"seeds={seeds}: expected an integer >= 1, at most {MAX_RUNS:,}")
+    new_steps = recipe.steps if steps is None else steps
+    if checkpoint_every is None and steps is not None and steps >= 1:
+        check_count("steps", steps)
+        checkpoint_every = _divisor(steps, steps * recipe.checkpoint_every // recipe.steps)
+    every = recipe.checkpoint_every if checkpoint_every is None else checkpoint_every
+    optimizers = recipe.optimizers
+    given = [_parse_setting(setting) for setting in settings]
+    for setting, (name, values) in zip(settings, given, strict=True):
+        if [other for other, _ in given].count(name) > 1:
+            raise ValueError(
+                f"--set {setting}: {name!r} is given twice; expected one list of values"
+            )
+        if not any(name in hyperparameters_of(spec.name)[0] for spec in optimizers):
+            known = sorted({n for spec in optimizers for n in hyperparameters_of(spec.name)[0]})
+            raise ValueError(
+                f"--set {setting}: {name!r} is no float hyperparameter of this recipe's "
+                f"optimizers, expected one of {known}{nearest(name, known)}"
+            )
+        optimizers = tuple(
+            dataclasses.replace(spec, axes={**spec.axes, name: values})
+            if name in hyperparameters_of(spec.name)[0]
+            else spec
+            for spec in optimizers
+        )
+    return dataclasses.replace(
+        recipe,
+        steps=new_steps,
+        checkpoint_every=every,
+        record_every=math.gcd(recipe.record_every, every) if every >= 1 else recipe.record_every,
+        seeds=recipe.seeds if seeds is None else tuple(range(seeds)),
+        optimizers=optimizers,
+    )
+
+
+def with_data(recipe: Recipe, directory: Path) -> Recipe:
+    """The recipe with the directory that its data set's files are in, absolute.
+
+    It goes into the recipe, so that `resume` and `analyze` find the files as well.
+    """
+    name = str(recipe.game.options.get("dataset", "")).partition(":")[0]
+    if name not in WITH_FILES:
+        raise ValueError(
+            f"--data-dir {directory}: recipe {recipe.name!r} plays on "
+            f"{name or recipe.game.name!r}, which has no files; {', '.join(WITH_FILES)} have"
+        )
+    place = directory.expanduser().resolve()
+    options = {**recipe.game.options, "dataset": f"{name}:{place}"}
+    return dataclasses.replace(recipe, game=dataclasses.replace(recipe.game, options=options))
+
+
+def _divisor(whole: int, most: int) -> int:
+    """The largest divisor of a number that is not above another one; 1 at least."""
+    small = [d for d in range(1, math.isqrt(whole) + 1) if whole % d == 0]
+    return max(d for pair in ((d, whole // d) for d in small) for d in pair if d <= max(most, 1))
+
+
+def _parse_setting(setting: str) -> tuple[str, tuple[float, ...]]:
+    name, equals, text = setting.partition("=")
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if not equals or not values:
+        raise ValueError(f"--set {setting}: expected NAME=V1,V2 with numbers, e.g. b2=0.9,0.99")
+    return name.strip(), values
+
+
+def run_count(recipe: Recipe) -> int:
+    """How many runs a recipe trains."""
+    per_seed = sum(math.prod(len(v) for v in spec.axes.values()) for spec in recipe.optimizers)
+    return per_seed * len(recipe.seeds)

@@ -1,0 +1,64 @@
+"""Checks of single values of a recipe: one clear error each."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+MAX_STEPS = 2**31 - 1  # steps are counted in int32
+MAX_TEXT = 100  # characters of a name
+
+
+def check_number(name: str, value: Any) -> None:
+    """A hyperparameter: an int or float that is finite as a float."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(f"{name}={value!r}: expected a number")
+    try:
+        finite = math.isfinite(value)
+    except OverflowError:  # an integer that no float holds
+        finite = False
+    if not finite:
+        raise ValueError(f"{name}={short(value)}: expected a finite number")
+
+
+def check_text(name: str, value: Any) -> None:
+    """A name: printable (so no half surrogate pair either), not empty, not endless."""
+    if not isinstance(value, str) or not value.isprintable() or not 1 <= len(value) <= MAX_TEXT:
+        raise ValueError(
+            f"{name}={short(value)}: expected printable text of 1 to {MAX_TEXT} characters"
+        )
+
+
+def is_unicode(text: str) -> bool:
+    """Whether it can be written to a file: half a surrogate pair cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def short(value: Any) -> str:
+    """A value for a message, cut off where it would fill the screen."""
+    if isinstance(value, int) and abs(value) >= 10**40:
+        return "an integer of more than 40 digits"
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def check_count(name: str, value: Any) -> None:
+    """A number of steps."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name}={short(value)}: expected an integer >= 1")
+    if value > MAX_STEPS:
+        raise ValueError(f"{name}={short(value)}: expected at most {MAX_STEPS:,}")
+
+
+def check_divides(name: str, whole: int, part_name: str, part: int) -> None:
+    """One number of steps a multiple of another."""
+    if whole % part:
+        near = sorted({max(part, whole // part * part), -(-whole // part) * part})
+        raise ValueError(
+            f"{name}={whole}: expected a multiple of {part_name}={part}, "
+            f"such as {' or '.join(map(str, near))}"
+        )

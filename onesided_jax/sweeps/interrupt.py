@@ -1,0 +1,120 @@
+"""SIGINT and SIGTERM: the first asks a sweep to stop at its next checkpoint, the second ends it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+__all__ = ["Interrupted", "interruptible", "stopping"]
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C; Slurm, Kubernetes, spot preemption
+_ECHO = 0.3  # seconds; a terminal and a launcher may both send the signal of one Ctrl-C
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal ended the work; what was saved is whole.
+
+    Attributes:
+      signal: its number; the exit code of a program is 128 more.
+    """
+
+    def __init__(self, number: int):
+        super().__init__(signal.Signals(number).name)
+        self.signal = number
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Lets a signal end a block that saves nothing on the way, by raising :class:`Interrupted`."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        raise Interrupted(number)
+
+    before = sys.unraisablehook
+
+    def hook(dropped: sys.UnraisableHookArgs) -> None:
+        # JAX runs Python inside the garbage collector, where an exception is dropped: send again.
+        if isinstance(dropped.exc_value, Interrupted):
+            number = dropped.exc_value.signal
+            threading.Timer(0.02, os.kill, (os.getpid(), number)).start()
+        else:
+            before(dropped)
+
+    sys.unraisablehook = hook
+    try:
+        with _handlers(handle):
+            yield
+    finally:
+        sys.unraisablehook = before
+
+
+@contextlib.contextmanager
+def stopping(tell: Callable[[int, bool], None]) -> Iterator[Callable[[], int]]:
+    """Takes signals during a sweep: note the first, exit at the second.
+
+    A handler in Python would wait for the chunk in flight to end, and two signals of one kind would
+    look like one; so a thread reads them from a pipe that the interpreter's own handler writes.
+
+    Args:
+      tell: called with the signal's number, and whether the process exits now (without a clean up
+        of any sort: to a run directory that is the same as ``kill -9``).
+
+    Yields:
+      A function that returns the number of the signal that came, or 0.
+    """
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: 0  # only the main thread may take signals
+        return
+    source, sink = os.pipe()
+    os.set_blocking(sink, False)
+
+    def watch() -> None:
+        first = 0.0
+        while number := os.read(source, 1)[0]:
+            if number not in SIGNALS:
+                continue  # some other signal that the program handles
+            if not received:
+                first = time.monotonic()
+                received.append(number)
+                tell(number, False)
+            elif time.monotonic() - first > _ECHO:
+                tell(number, True)
+                os._exit(128 + number)
+
+    watcher = threading.Thread(target=watch, name="signals", daemon=True)
+    before = signal.set_wakeup_fd(sink, warn_on_full_buffer=False)
+    watcher.start()
+    try:
+        with _handlers(lambda number, frame: None):
+            yield lambda: received[0] if received else 0
+    finally:
+        signal.set_wakeup_fd(before)
+        os.write(sink, b"\0")
+        watcher.join()
+        os.close(source)
+        os.close(sink)
+
+
+@contextlib.contextmanager
+def _handlers(handle: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Installs a handler for a block; a signal that is ignored (``nohup``, ``&``) stays so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    old = {n: signal.getsignal(n) for n in SIGNALS}
+    for number, handler in old.items():
+        if handler not in (signal.SIG_IGN, None):
+            signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            if handler is not None:
+                signal.signal(number, handler)

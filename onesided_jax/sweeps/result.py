@@ -1,0 +1,88 @@
+"""What a sweep returns, and what it tells on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from onesided_jax.players import ArrayTree, PrimalDual
+from onesided_jax.runs import CheckpointStore, unpack
+
+__all__ = ["Checkpoint", "Progress", "StoredCheckpoints", "SweepResult"]
+
+
+class Checkpoint(NamedTuple):
+    """The state of all runs at one step; host arrays with a leading run axis.
+
+    Attributes:
+      players: both players.
+      state: the game's state, or ``()``.
+      observers: name to accumulated state.
+    """
+
+    players: PrimalDual
+    state: ArrayTree
+    observers: dict[str, ArrayTree]
+
+
+class SweepResult(NamedTuple):
+    """What a sweep returns; every array has a leading run axis ``R``.
+
+    Attributes:
+      players: both players after the last step.
+      state: the game's state after the last step, or ``()``.
+      metrics: ``loss_primal``, ``loss_dual``, ``gradient_norm_primal``, ``gradient_norm_dual``
+        (of the minibatch), each ``float[R, records]``; NaN once a run has diverged.
+      checkpoints: step to :class:`Checkpoint`, ascending, from step 0.
+      hyperparameters: name to ``float[R]``.
+      seeds: ``int[R]``.
+      diverged_at: ``int32[R]``, the step at which a run turned non-finite, or -1; such a run
+        stays at its last finite state.
+    """
+
+    players: PrimalDual
+    state: ArrayTree
+    metrics: dict[str, np.ndarray]
+    checkpoints: Mapping[int, Checkpoint]
+    hyperparameters: dict[str, np.ndarray]
+    seeds: np.ndarray
+    diverged_at: np.ndarray
+
+
+class Progress(NamedTuple):
+    """What ``on_chunk`` is told after every chunk.
+
+    Attributes:
+      step: steps done by every run.
+      steps: steps in all.
+      runs: number of runs.
+      diverged: how many have diverged.
+      seconds: wall time of this chunk.
+    """
+
+    step: int
+    steps: int
+    runs: int
+    diverged: int
+    seconds: float
+
+
+class StoredCheckpoints(Mapping[int, Checkpoint]):
+    """Checkpoints on disk, read and verified when asked for."""
+
+    def __init__(self, store: CheckpointStore, like: Mapping[str, Any]):
+        self._store, self._like = store, like
+
+    def __getitem__(self, step: int) -> Checkpoint:
+        if step not in self._store.steps():
+            raise KeyError(step)
+        like = {name: self._like[name] for name in Checkpoint._fields}
+        return Checkpoint(**unpack(self._store.read(step), like))
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._store.steps())
+
+    def __len__(self) -> int:
+        return len(self._store.steps())

@@ -1,0 +1,611 @@
+"""Sample quality: distances with known answers, a classifier that is cached, a gate that fails."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import warnings
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.linalg import sqrtm
+
+from onesided_jax import datasets
+from onesided_jax.analysis import (
+    ClassifierSettings,
+    Mixture,
+    _classifier_cache,
+    _distances,
+    frechet_distance,
+    precision_recall,
+    quality,
+    quality_gate,
+    quality_reference,
+)
+from onesided_jax.analysis._classifier import describe, network, train_classifier
+from onesided_jax.analysis._classifier_cache import cached_classifier, fingerprint
+from onesided_jax.analysis._modes import class_measures, mixture_measures
+from onesided_jax.analysis.gate import gate_of_runs, no_gate
+from onesided_jax.runs import Criteria
+
+RNG = np.random.default_rng(0)
+RING = Mixture(datasets.ring_means(), 0.02)
+QUICK = ClassifierSettings(width=8, features=16, batch_size=16, presentations=4_000)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """A cache of the test's own."""
+    monkeypatch.setenv("ONESIDED_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "classifiers"
+
+
+# ---------------------------------------------------------------- distances
+
+
+def by_square_root(a, b):
+    """The textbook formula, with a matrix square root."""
+    covariances = [np.cov(x, rowvar=False) for x in (a, b)]
+    root = sqrtm(covariances[0] @ covariances[1])
+    return ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(sum(covariances) - 2 * np.real(root))
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(200, 5), (40, 30)])
+def test_frechet_distance_is_the_textbook_formula(rows, columns):
+    mixing = RNG.normal(size=(columns, columns))
+    a, b = RNG.normal(size=(rows, columns)) @ mixing, 0.3 + 2 * RNG.normal(size=(2 * rows, columns))
+    expected = by_square_root(a, b)
+    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-9)
+    assert frechet_distance(b, a) == pytest.approx(expected, rel=1e-9)
+    rotation = np.linalg.qr(mixing)[0]
+    assert frechet_distance(a @ rotation, b @ rotation) == pytest.approx(expected, rel=1e-9)
+    assert frechet_distance(3 * a, 3 * b) == pytest.approx(9 * expected, rel=1e-9)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.floats(0, 5), min_size=3, max_size=3), st.floats(-3, 3))
+def test_frechet_distance_of_diagonal_gaussians(scales, shift):
+    white = np.array(list(itertools.product((-1.0, 1.0), repeat=3)))  # covariance 8/7 I
+    found = frechet_distance(white, white * scales + shift)
+    expected = 3 * shift**2 + 8 / 7 * ((np.array(scales) - 1) ** 2).sum()
+    assert found == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+def test_frechet_distance_of_singular_clouds():
+    points = RNG.normal(size=(6, 50))  # six points span five of fifty dimensions
+    assert frechet_distance(points, points) == pytest.approx(0, abs=1e-12)
+    assert frechet_distance(points, points[::-1] + 1) == pytest.approx(50, rel=1e-9)
+    collapsed = np.repeat(points[:1], 6, axis=0)
+    total = ((points[0] - points.mean(0)) ** 2).sum() + points.var(0, ddof=1).sum()
+    assert frechet_distance(points, collapsed) == pytest.approx(total, rel=1e-9)
+
+
+def brute_force(real, samples, k):
+    """The definitions, point by point."""
+
+    def distances(a, b):
+        return np.sqrt(((a[:, None] - b) ** 2).sum(-1))
+
+    def radii(cloud):
+        return np.sort(distances(cloud, cloud), axis=1)[:, k]  # the point itself comes first
+
+    inside = distances(samples, real) <= radii(real)
+    reached = distances(real, samples) <= radii(samples)
+    return inside.any(1).mean(), reached.any(1).mean(), inside.mean() * len(real) / k, inside.any(0)
+
+
+@pytest.mark.parametrize("block", [7, 1000])
+@pytest.mark.parametrize("k", [1, 3])
+def test_precision_recall_is_its_definition(block, k, monkeypatch):
+    monkeypatch.setattr(_distances, "_BLOCK", block)
+    real, samples = RNG.normal(size=(60, 3)), 0.7 * RNG.normal(size=(50, 3)) + 0.5
+    expected = brute_force(real, samples, k)
+    found = precision_recall(real, samples, neighbours=k)
+    np.testing.assert_allclose(found[:3], expected[:3], rtol=1e-12)
+    assert found.coverage == expected[3].mean()
+    assert 0 < found.precision < 1
+    assert 0 < found.recall < 1
+    known = _distances.neighbour_distances(real, neighbours=k)
+    assert precision_recall(real, samples, neighbours=k, real_distances=known) == found
+
+
+def test_precision_and_recall_tell_missing_from_bad():
+    real = np.concatenate([RNG.normal(size=(300, 2)), RNG.normal(size=(300, 2)) + 20])
+    same = precision_recall(real, real)
+    assert same[:2] == (1, 1)
+    assert same.coverage == 1
+    half = precision_recall(real, real[:300])
+    assert half.precision == 1
+    assert half.recall == 0.5
+    far = precision_recall(real, real + 100)
+    assert far == (0, 0, 0, 0)
+    one = precision_recall(real, np.repeat(real[:1], 600, axis=0))
+    assert one.precision == 1
+    assert one.recall == 1 / 600  # the point itself
+    assert one.coverage < 0.02
+
+
+@pytest.mark.parametrize(
+    ("real", "samples", "message"),
+    [
+        (np.zeros((9, 2)), np.zeros((9, 3)), r"real \[9, 2\] and samples \[9, 3\]"),
+        (np.zeros(9), np.zeros((9, 3)), r"real \[9\]: expected \[n, d\]"),
+        (np.zeros((9, 2)), np.full((9, 2), np.nan), "samples: expected finite"),
+        (np.zeros((9, 2)), np.zeros((1, 2)), r"samples \[1, 2\]: expected \[n, d\] with n >= 2"),
+    ],
+)
+def test_clouds_are_checked(real, samples, message):
+    for measure in (frechet_distance, precision_recall):
+        with pytest.raises(ValueError, match=message):
+            measure(real, samples)
+
+
+def test_there_must_be_neighbours():
+    with pytest.raises(ValueError, match="neighbours=3: expected an integer from 1 to 2"):
+        precision_recall(np.zeros((3, 2)), np.zeros((9, 2)))
+
+
+# ---------------------------------------------------------------- modes and classes
+
+
+def test_a_mode_is_covered_from_a_quarter_of_its_share_on():
+    means = RING.means
+    for count, covered in ((25, 1.0), (24, 7 / 8)):  # 800 samples: 100 is a fair share
+        first = np.repeat(means[:1], count, axis=0)
+        others = np.repeat(means[1:], 100, axis=0)
+        rest = np.full((100 - count, 2), 9.0)
+        found = mixture_measures(np.concatenate([first, others, rest]), RING)
+        assert found == {"modes": covered, "high_quality": (700 + count) / 800}
+
+
+def test_high_quality_ends_at_three_standard_deviations():
+    step = np.array([[RING.std, 0.0]])
+    for factor, expected in ((2.999, 1.0), (3.001, 0.0)):
+        found = mixture_measures(RING.means + factor * step, RING)
+        assert found["high_quality"] == expected
+    true = datasets.ring().sample(jax.random.key(0), 20_000)
+    assert mixture_measures(true, RING)["high_quality"] == pytest.approx(1 - np.exp(-4.5), abs=3e-3)
+
+
+@pytest.mark.parametrize(
+    ("counts", "entropy", "coverage"),
+    [
+        ([10, 10, 10, 10], 1.0, 1.0),
+        ([40, 0, 0, 0], 0.0, 0.25),
+        ([20, 20, 0, 0], 0.5, 0.5),
+        ([118, 120, 120, 2], 0.813, 0.75),
+    ],
+)
+def test_class_measures(counts, entropy, coverage):
+    found = class_measures(np.repeat(np.arange(4), counts), 4)
+    assert found["class_entropy"] == pytest.approx(entropy, abs=1e-3)
+    assert found["class_coverage"] == coverage
+
+
+# ---------------------------------------------------------------- the classifier
+
+
+def stripes(per_class=60, size=12, seed=0):
+    """Four easy classes: noisy horizontal, vertical, diagonal and no stripes."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:size, :size]
+    waves = [y % 4 < 2, x % 4 < 2, (x + y) % 4 < 2, x < 0]
+    clean = np.repeat(np.stack(waves)[..., None], per_class, axis=0) * 200
+    noisy = clean + rng.integers(0, 56, clean.shape)
+    return noisy.astype(np.uint8), np.repeat(np.arange(4), per_class).astype(np.int32)
+
+
+def test_the_classifier_learns_and_is_a_function_of_its_seed():
+    images, labels = stripes()
+    one, again, other = (
+        train_classifier(images, labels, seed=seed, settings=QUICK) for seed in (0, 0, 1)
+    )
+    assert one.accuracy > 0.9
+    assert one.held_out == 48
+    assert fingerprint(one) == fingerprint(again) != fingerprint(other)
+    with jax.enable_x64(True):
+        double = train_classifier(images, labels, settings=QUICK)
+    assert fingerprint(double) == fingerprint(one)
+    new, truth = stripes(seed=1)
+    see = describe(network((12, 12, 1), 4, QUICK), one.params)
+    features, classes = see(new)
+    assert (classes == truth).mean() > 0.9
+    assert features.shape == (240, 16)
+    np.testing.assert_allclose(features, see(datasets.scale_pixels(new))[0], rtol=1e-5, atol=1e-6)
+    assert see(new[:3])[0].shape == (3, 16)
+
+
+def test_the_accuracy_is_that_of_images_it_has_not_seen():
+    images, labels = stripes()
+    shuffled = np.random.default_rng(0).permutation(labels)
+    assert train_classifier(images, shuffled, settings=QUICK).accuracy < 0.6
+
+
+def test_labels_may_be_any_whole_numbers():
+    images, labels = stripes()
+    plain = train_classifier(images, labels, settings=QUICK)
+    assert fingerprint(train_classifier(images, 10 * labels - 7, settings=QUICK)) == fingerprint(
+        plain
+    )
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (np.zeros((20, 8, 8, 1)), np.arange(20), r"images uint8\[N, H, W, C\]; got float64"),
+        (np.zeros((5, 8, 8, 1), np.uint8), np.arange(5), "at least 10 images"),
+        (np.zeros((20, 8, 8, 1), np.uint8), np.arange(19), r"labels int\[20\].*got int64\[19\]"),
+        (np.zeros((20, 8, 8, 1), np.uint8), np.zeros(20, int), "at least 2 classes"),
+    ],
+)
+def test_what_it_cannot_learn_from_is_one_clear_error(images, labels, message):
+    with pytest.raises(ValueError, match=message):
+        train_classifier(images, labels)
+
+
+def no_training(*_, **__):
+    raise AssertionError("trained although it is in the cache")
+
+
+def test_the_classifier_is_trained_once(cache, monkeypatch):
+    images, labels = stripes()
+    first = cached_classifier(images, labels, settings=QUICK)
+    (file,) = cache.iterdir()  # no temporary file is left
+    with np.load(file, allow_pickle=False) as archive:
+        assert all(archive[name].dtype != object for name in archive.files)
+    monkeypatch.setattr(_classifier_cache, "train_classifier", no_training)
+    with jax.enable_x64(True):
+        again = cached_classifier(images, labels, settings=QUICK)
+    assert fingerprint(again) == fingerprint(first)
+    assert (again.accuracy, again.held_out) == (first.accuracy, first.held_out)
+    changed = images.copy()
+    changed[0, 0, 0, 0] ^= 1
+    for other in (
+        {"images": changed},
+        {"labels": labels[::-1]},
+        {"seed": 1},
+        {"settings": QUICK._replace(shift=1)},
+    ):
+        with pytest.raises(AssertionError, match="trained although"):
+            cached_classifier(
+                **{"images": images, "labels": labels, "settings": QUICK, "seed": 0} | other
+            )
+    monkeypatch.setattr(_classifier_cache, "VERSION", 2)
+    with pytest.raises(AssertionError, match="trained although"):
+        cached_classifier(images, labels, settings=QUICK)
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "other", "empty"])
+def test_a_damaged_cache_is_rebuilt(damage, cache):
+    images, labels = stripes()
+    first = cached_classifier(images, labels, settings=QUICK)
+    (file,) = cache.iterdir()
+    good = file.read_bytes()
+    if damage == "other":
+        np.savez(file, accuracy=1.0, held_out=1)
+    else:
+        middle = len(good) // 2
+        flipped = good[:middle] + bytes([good[middle] ^ 1]) + good[middle + 1 :]
+        file.write_bytes({"cut": good[:middle], "flip": flipped, "empty": b""}[damage])
+    assert fingerprint(cached_classifier(images, labels, settings=QUICK)) == fingerprint(first)
+    assert file.read_bytes() == good
+
+
+def test_a_cache_that_cannot_be_written_is_a_warning(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("ONESIDED_CACHE", str(tmp_path / "file"))
+    images, labels = stripes()
+    with pytest.warns(RuntimeWarning, match="set ONESIDED_CACHE"):
+        assert cached_classifier(images, labels, settings=QUICK).accuracy > 0.9
+
+
+# ---------------------------------------------------------------- quality, and who passes
+
+COUNT = 500  # samples per set of images
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """MNIST, and a reference whose classifier has seen a fifth of what it usually sees."""
+    with pytest.MonkeyPatch.context() as patch:
+        data = datasets.load("mnist5k")
+        patch.setenv("ONESIDED_CACHE", str(tmp_path_factory.mktemp("cache")))
+        brief = ClassifierSettings(presentations=20_000)
+        return data, quality_reference(data, settings=brief)
+
+
+def rows_of(data, keep):
+    """Sets of samples drawn from some of the real images."""
+    chosen = datasets.scale_pixels(data.data[keep])
+    return [chosen[np.random.default_rng(s).integers(0, len(chosen), COUNT)] for s in range(3)]
+
+
+def noise(shape):
+    return [jax.random.normal(jax.random.key(s), (COUNT, *shape)) for s in range(3)]
+
+
+def test_a_brief_look_at_the_digits_is_enough_to_classify_them(digits):
+    data, reference = digits
+    assert reference.kind == "images"
+    assert list(reference.measure(rows_of(data, np.arange(50))[0])) == [*reference.measures]
+    assert reference.about["classifier_accuracy"] > 0.93
+    assert reference.about["classifier_held_out"] == 1000
+    assert reference.about["class_entropy_of_data"] == pytest.approx(1)
+    assert 0 < reference.about["frechet_of_halves"] < 0.02
+
+
+def test_real_digits_pass_the_gate_and_what_collapsed_does_not(digits):
+    data, reference = digits
+    everything = np.arange(5000)
+    sets = {
+        "real": rows_of(data, everything),
+        "again": [data.sample(jax.random.key(s), COUNT) for s in range(3)],
+        "bytes": [data.data[np.random.default_rng(s).integers(0, 5000, COUNT)] for s in range(3)],
+        "one image": rows_of(data, everything[:1]),
+        "one class": rows_of(data, data.labels == 3),
+        "two classes": rows_of(data, np.isin(data.labels, (3, 8))),
+        "noise": noise(data.shape),
+        "noisy": [a + b for a, b in zip(rows_of(data, everything), noise(data.shape))],
+        "mean image": [np.tile(np.float32(data.data.mean(0) / 127.5 - 1), (COUNT, 1, 1, 1))] * 3,
+    }
+    found = {name: quality(parts, reference) for name, parts in sets.items()}
+    frechet = {name: one.intervals["frechet"].mean for name, one in found.items()}
+    assert frechet["real"] < 0.02
+    assert min(v for k, v in frechet.items() if k not in ("real", "again", "bytes")) > 0.2
+    assert found["real"].values["precision"].shape == (3,)
+    assert found["real"].intervals["frechet"].low < frechet["real"]
+    assert found["one class"].intervals["precision"].mean > 0.8
+    assert found["one class"].intervals["recall"].mean < 0.3
+    assert found["one image"].intervals["class_entropy"].mean == 0
+    # Alone among the collapsed, the relative part of the gate lets the best one pass; entropy
+    # does not, and with a stated reference nothing does.
+    names = list(sets)
+    measures = {m: [found[n].values[m].mean() for n in names] for m in found["real"].values}
+    gate = quality_gate(measures, criteria=Criteria(), arms=range(len(names)))
+    assert [n for n, passes in zip(names, gate.passes) if passes] == ["real", "again", "bytes"]
+    collapsed = {name: values[3:] for name, values in measures.items()}
+    alone = quality_gate(collapsed, criteria=Criteria(), arms=range(len(names) - 3))
+    assert not alone.passes.any()
+    stated = Criteria(gate_frechet_reference=0.02)
+    assert not quality_gate(collapsed, criteria=stated, arms=range(len(names) - 3)).passes.any()
+
+
+@pytest.mark.parametrize("name", ["ring", "grid"])
+def test_mixtures_pass_and_what_collapsed_does_not(name):
+    data = datasets.load(name)
+    mixture = {
+        "ring": RING,
+        "grid": Mixture(datasets.grid_means(), 0.05),
+    }[name]
+    keys = jax.random.split(jax.random.key(1), 3)
+    sets = {
+        "real": [data.sample(key, 2000) for key in keys],
+        "one mode": [np.tile(mixture.means[:1], (2000, 1))] * 3,
+        "one point": [np.zeros((2000, 2)) + 0.3] * 3,
+        "half of the modes": [
+            x[x[:, 0] > 0.3] for x in (np.asarray(data.sample(key, 2000)) for key in keys)
+        ],
+        "all modes, wide": [
+            data.sample(key, 2000) + 0.3 * jax.random.normal(key, (2000, 2)) for key in keys
+        ],
+        "noise": noise((2,)),
+    }
+    reference = quality_reference(mixture)
+    found = [quality(parts, reference) for parts in sets.values()]
+    measures = {m: [one.values[m].mean() for one in found] for m in ("modes", "high_quality")}
+    gate = quality_gate(measures, criteria=Criteria())
+    assert dict(zip(sets, gate.passes.tolist())) == {name: name == "real" for name in sets}
+    assert gate.note == ""
+    assert "of the modes are covered, below 90%" in gate.reasons[1]
+    assert "high quality" not in gate.reasons[1]
+
+
+BAD_DATA = {
+    "no labels": (lambda: datasets.from_array(stripes()[0]), "array has no labels"),
+    "synthetic": (datasets.ring, "ring: expected stored images with labels, or a Mixture"),
+    "vectors": (
+        lambda: datasets.from_array(np.zeros((9, 2)), labels=np.arange(9)),
+        "array: expected stored images",
+    ),
+    "no width": (lambda: Mixture(RING.means, 0.0), "Mixture.std=0.0: expected a finite number"),
+    "no modes": (lambda: Mixture(np.zeros((0, 2)), 1.0), r"Mixture.means \[0, 2\]"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_DATA)
+def test_data_that_nothing_can_be_compared_with(case):
+    make, message = BAD_DATA[case]
+    with pytest.raises(ValueError, match=message):
+        quality_reference(make())
+
+
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        ([np.zeros((20, 3))], r"samples\[0\] \[20, 3\]: expected at least 10 of shape \[2\]"),
+        ([np.zeros((20, 2)), np.zeros((9, 2))], r"samples\[1\] \[9, 2\]"),
+        ([np.full((20, 2), np.inf)], r"samples\[0\]: expected finite"),
+        ([], "got none"),
+    ],
+)
+def test_samples_are_checked(samples, message):
+    with pytest.raises(ValueError, match=message):
+        quality(samples, quality_reference(RING))
+
+
+# ---------------------------------------------------------------- the gate
+
+IMAGES = {"frechet": [0.1, 0.12, 0.3, 0.32], "class_entropy": [0.99, 0.95, 0.99, 0.91]}
+
+
+def passing(measures, *, criteria=None, **more):
+    return quality_gate(measures, criteria=criteria or Criteria(), **more).passes.tolist()
+
+
+def test_the_best_arms_median_is_the_yardstick():
+    arms = [0, 0, 1, 1]  # medians .11 and .31: the limit is .1375
+    assert passing(IMAGES, arms=arms) == [True, True, False, False]
+    assert passing(IMAGES, arms=arms, criteria=Criteria(gate_frechet_ratio=2.8)) == [
+        True,
+        True,
+        True,
+        False,
+    ]
+    # one arm: median .21, limit .2625
+    assert passing(IMAGES) == [True, True, False, False]
+    # a diverged run counts as infinitely far, so that luck does not make an arm the best
+    lost = [False, True, True, False]
+    gate = quality_gate(IMAGES, criteria=Criteria(), arms=[0, 0, 0, 1], diverged=lost)
+    assert gate.limits["best_frechet"] == 0.32
+    assert gate.passes.tolist() == [True, False, False, True]
+    assert gate.reasons[1] == "the run diverged"
+
+
+def test_the_stated_reference_is_absolute():
+    relative = quality_gate(IMAGES, criteria=Criteria(), arms=[0, 0, 1, 1])
+    assert "absolute part of the gate was not evaluated" in relative.note
+    assert "compared with each other alone" in relative.note
+    assert "the only arm is compared with itself" in quality_gate(IMAGES, criteria=Criteria()).note
+    for reference, expected in ((0.05, True), (0.039, False), (0.03, False)):
+        criteria = Criteria(gate_frechet_reference=reference)
+        gate = quality_gate(IMAGES, criteria=criteria, arms=[0, 0, 1, 1])
+        assert gate.note == ""
+        assert gate.passes[1] == expected
+    assert "above 0.09, 3 times the stated reference" in gate.reasons[1]
+    assert "1.25 times the best arm's median" in gate.reasons[2]
+
+
+def test_entropy_fails_alone():
+    gate = quality_gate(
+        {"frechet": [0.1, 0.1], "class_entropy": [0.9, 0.8999]}, criteria=Criteria()
+    )
+    assert gate.passes.tolist() == [True, False]
+    assert gate.reasons == ["", "class entropy 0.9 is below 0.9 log C"]
+
+
+def test_a_run_without_a_number_fails_and_says_why():
+    measures = {name: [*values[:3], np.nan] for name, values in IMAGES.items()}
+    gate = quality_gate(measures, criteria=Criteria(), arms=[0, 0, 1, 1])
+    assert gate.passes.tolist() == [True, True, False, False]
+    assert gate.reasons[3] == "its samples are not finite numbers"
+    nothing = {name: [np.nan] * 2 for name in IMAGES}
+    assert passing(nothing, diverged=[True, False]) == [False, False]
+
+
+def test_mixture_thresholds():
+    measures = {"modes": [0.9, 0.899, 1.0, 1.0], "high_quality": [0.8, 1.0, 0.799, 0.9]}
+    assert passing(measures) == [True, False, False, True]
+    lenient = Criteria(gate_modes=0.5, gate_high_quality=0.5)
+    assert passing(measures, criteria=lenient) == [True] * 4
+
+
+def test_part_of_a_gate():
+    gate = quality_gate(IMAGES, criteria=Criteria(), arms=[0, 0, 1, 1])
+    part = gate_of_runs(gate, [1, 3])
+    assert part.passes.tolist() == [True, False]
+    assert part.reasons == [gate.reasons[1], gate.reasons[3]]
+    assert gate_of_runs(no_gate("why"), [1, 3]) == no_gate("why")
+
+
+def test_a_gate_needs_measures_that_it_knows():
+    with pytest.raises(ValueError, match=r"measures \['frechet'\]: expected modes"):
+        quality_gate({"frechet": [0.1]}, criteria=Criteria())
+
+
+# ---------------------------------------------------------------- Inception
+
+
+@pytest.fixture
+def stand_in(tmp_path):
+    """A TorchScript network with the interface of the FID network: mean colours and contrasts."""
+    torch = pytest.importorskip("torch")
+
+    class Features(torch.nn.Module):
+        def forward(self, images, return_features: bool = False):
+            assert images.dtype == torch.uint8
+            pixels = images.float()
+            return torch.cat([pixels.mean([2, 3]), pixels.std([2, 3])], 1)
+
+    class Bare(torch.nn.Module):
+        def forward(self, images):
+            return images
+
+    class Map(torch.nn.Module):
+        def forward(self, images, return_features: bool = False):
+            return images
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchScript is deprecated
+        for name, module in (("net", Features()), ("bare", Bare()), ("map", Map())):
+            torch.jit.script(module).save(str(tmp_path / f"{name}.pt"))
+        torch.save({"weights": torch.zeros(3)}, str(tmp_path / "weights.pt"))
+    (tmp_path / "text.pt").write_text("no network")
+    return tmp_path
+
+
+def colours(images):
+    """The stand-in's features in NumPy, of images [n, H, W, C]."""
+    pixels = np.asarray(images, np.float64).repeat(3 // images.shape[-1], -1)
+    return np.concatenate([pixels.mean((1, 2)), pixels.std((1, 2), ddof=1)], axis=1)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_fid_is_the_frechet_distance_of_inceptions_features(stand_in, channels):
+    images = np.random.default_rng(0).integers(0, 256, (130, 8, 8, channels), np.uint8)
+    data = datasets.from_array(images)  # labels are not needed
+    reference = quality_reference(data, inception=stand_in / "net.pt")
+    assert reference.kind == "unlabelled"
+    assert reference.about["inception"] == "net.pt"
+    samples = np.random.default_rng(1).integers(0, 200, (120, 8, 8, channels), np.uint8)
+    found = quality([samples, datasets.scale_pixels(samples)], reference)
+    expected = frechet_distance(colours(images), colours(samples))
+    np.testing.assert_allclose(found.values["fid"], expected, rtol=1e-4)
+    assert set(found.values) == {"fid"}
+
+
+def test_labelled_images_get_both_distances(stand_in):
+    images, labels = stripes()
+    data = datasets.from_array(images, labels=labels)
+    reference = quality_reference(data, inception=stand_in / "net.pt", settings=QUICK)
+    found = quality([images, images], reference).values
+    assert list(found)[:2] == ["frechet", "precision"]
+    np.testing.assert_allclose(found["fid"], 0, atol=1e-6)
+    np.testing.assert_allclose(found["frechet"], 0, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("none", FileNotFoundError),
+        ("text", ValueError),
+        ("weights", ValueError),
+        ("bare", ValueError),
+        ("map", ValueError),
+    ],
+)
+def test_a_file_that_is_no_inception_network(stand_in, name, error):
+    data = datasets.from_array(stripes()[0])
+    with pytest.raises(error, match="expected the TorchScript file inception") as e:
+        quality_reference(data, inception=stand_in / f"{name}.pt")
+    assert f"{name}.pt" in str(e.value)
+    assert "\n" not in str(e.value)
+
+
+def test_inception_without_torch_says_what_is_missing(tmp_path, monkeypatch):
+    (tmp_path / "net.pt").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    data = datasets.from_array(stripes()[0])
+    with pytest.raises(ImportError, match="pip install torch"):
+        quality_reference(data, inception=tmp_path / "net.pt")
+
+
+def test_inception_needs_images(tmp_path):
+    (tmp_path / "net.pt").write_bytes(b"")
+    with pytest.raises(ValueError, match="a mixture has no images"):
+        quality_reference(RING, inception=tmp_path / "net.pt")
+    two = datasets.from_array(np.zeros((20, 8, 8, 2), np.uint8))
+    with pytest.raises(ValueError, match="neither 1 nor 3 channels"):
+        quality_reference(two, inception=tmp_path / "net.pt")
