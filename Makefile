@@ -25,6 +25,7 @@ docs: .venv/.dev
 
 bench: .venv/.bench
 	$(BIN)/python -m benchmarks
+	cp benchmarks/results/*.svg docs/figures/
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -1,5 +1,9 @@
-"""Analysis of runs: gradient norms, the one-sided MVI, verdicts, certificates, diagnostics."""
+"""Analysis of runs: gradient norms, one-sided MVI, quality, verdicts, certificates, diagnostics."""
 
+from onesided_jax.analysis._classifier import ClassifierSettings
+from onesided_jax.analysis._distances import PrecisionRecall, frechet_distance, precision_recall
+from onesided_jax.analysis._modes import Mixture
+from onesided_jax.analysis._samples import generate
 from onesided_jax.analysis.certificate import (
     Bound,
     Certificate,
@@ -15,7 +19,9 @@ from onesided_jax.analysis.diagnostics import (
     jacobian_spectrum,
     path_angle,
 )
-from onesided_jax.analysis.stage import Analysis, analyze, generate, load_analysis
+from onesided_jax.analysis.gate import Gate, quality_gate
+from onesided_jax.analysis.quality import Quality, Reference, quality, quality_reference
+from onesided_jax.analysis.stage import Analysis, analyze, load_analysis
 from onesided_jax.analysis.verdict import Verdict, naive_mvi_test
 
 __all__ = [
@@ -23,7 +29,13 @@ __all__ = [
     "Analysis",
     "Bound",
     "Certificate",
+    "ClassifierSettings",
+    "Gate",
+    "Mixture",
     "PathAngle",
+    "PrecisionRecall",
+    "Quality",
+    "Reference",
     "Spectrum",
     "Trajectory",
     "Verdict",
@@ -31,9 +43,14 @@ __all__ = [
     "analyze",
     "certificate",
     "certify",
+    "frechet_distance",
     "generate",
     "jacobian_spectrum",
     "load_analysis",
     "naive_mvi_test",
     "path_angle",
+    "precision_recall",
+    "quality",
+    "quality_gate",
+    "quality_reference",
 ]

@@ -13,7 +13,16 @@ from onesided_jax.games import Game
 from onesided_jax.players import ArrayTree, PrimalDual
 from onesided_jax.runs import Criteria, DamagedCheckpointError, Run, unpack
 
-__all__ = ["Snapshot", "Source", "criteria_of", "from_result", "from_run", "pick_run"]
+__all__ = [
+    "Snapshot",
+    "Source",
+    "criteria_of",
+    "from_result",
+    "from_run",
+    "groups_of",
+    "pick_run",
+    "settings_of",
+]
 
 _CACHE_BYTES = 2**31  # snapshots kept in memory; beyond it they are read again
 
@@ -141,6 +150,21 @@ def from_result(result: Any, *, label: str = "sweep") -> Source:
 def pick_run(tree: ArrayTree, run: int) -> ArrayTree:
     """One run of a tree whose leaves have a leading run axis, as host arrays."""
     return jax.tree.map(lambda leaf: np.asarray(leaf)[run], tree)
+
+
+def settings_of(source: Source) -> list[tuple[float, ...]]:
+    """The values of each run's hyperparameters."""
+    values = list(source.hyperparameters.values())
+    return list(zip(*values, strict=True)) or [()] * len(source.seeds)
+
+
+def groups_of(source: Source) -> list[np.ndarray]:
+    """Indices of the runs that differ in the seed only, a group per setting."""
+    settings = settings_of(source)
+    return [
+        np.array([i for i, other in enumerate(settings) if other == setting])
+        for setting in dict.fromkeys(settings)
+    ]
 
 
 def criteria_of(run: Run) -> Criteria:

@@ -156,11 +156,17 @@ def norm_table(dataset: xr.Dataset) -> Any:
 
 
 def run_table(dataset: xr.Dataset) -> Any:
-    """A data frame with a row per run: seed, hyperparameters, divergence, final norms."""
+    """A data frame with a row per run: seed, hyperparameters, divergence, final norms, quality.
+
+    Measures of quality are means over the evaluation seeds.
+    """
     names = [n for n in dataset if n in ("seed", "diverged_at") or str(n).startswith("hp_")]
     table = dataset[names]
     for player in ("primal", "dual"):
         table[f"final_gradient_norm_sq_{player}"] = (
             dataset["gradient_norm_sq"].sel(player=player, drop=True).isel(step=-1, drop=True)
         )
+    for name in (str(n) for n in dataset if str(n).startswith("quality_")):
+        each = dataset[name]
+        table[name] = each.mean("evaluation") if "evaluation" in each.dims else each
     return table.to_dataframe().reset_index().dropna(subset=["seed"])

@@ -34,6 +34,7 @@ from onesided_jax.analysis.estimators import (
     t_interval,
     window_ratio,
 )
+from onesided_jax.analysis.gate import Gate, no_gate
 from onesided_jax.runs.criteria import Criteria
 
 __all__ = [
@@ -138,7 +139,7 @@ def one_sided_convergence(
     criteria: Criteria,
     constant_rates: bool,
     exact: bool,
-    quality_gate: ArrayLike | None = None,
+    quality_gate: Gate | None = None,
     floor: float = TINY,
 ) -> Verdict:
     r"""Does the primal gradient norm converge while the dual's does not? P1, P2, P3, and P4.
@@ -162,7 +163,8 @@ def one_sided_convergence(
       criteria: windows and thresholds.
       constant_rates: both players' learning rates are constant.
       exact: the field is deterministic (`exact_squared_norm`).
-      quality_gate: runs that pass the quality gate, ``[R]``; None where there is none.
+      quality_gate: which runs pass the quality gate, and why the others do not, ``[R]``; None
+        where there is none. The verdict says so, and what was left out of it.
       floor: rounding level of the squared norms of an exact run (`window_ratio`).
 
     Returns:
@@ -211,8 +213,9 @@ def one_sided_convergence(
 
     used = ~diverged
     parts = _p1_to_p3(statistics, used, criteria.min_seeds, criteria)
-    if quality_gate is not None:
-        passing = used & np.asarray(quality_gate, bool)
+    gate = quality_gate or no_gate()
+    if gate.passes is not None:
+        passing = used & np.asarray(gate.passes, bool)
         parts["P4"] = _p4(statistics, passing, used & ~passing, criteria)
     holds = _all([part["holds"] for part in parts.values()])
     ratio: Interval = parts["P1"]["primal_ratio"]
@@ -234,10 +237,16 @@ def one_sided_convergence(
         f"Over {used.sum()} of {used.size} seeds ({diverged.sum()} diverged) the late over the"
         f" early gradient norm is {_span(ratio)} for the primal and"
         f" {_span(parts['P2']['dual_ratio'])} for the dual, and the dual's log-log slope less the"
-        f" primal's is {_span(parts['P3']['slope_difference'])}: {why}."
+        f" primal's is {_span(parts['P3']['slope_difference'])}: {why}. {_gate_words(gate, used)}"
     )
     details = {**parts, "seeds": {name: v.tolist() for name, v in statistics.items()}}
     details |= {"diverged": diverged.tolist(), "constant_rates": constant_rates}
+    details["quality_gate"] = {
+        "passes": gate.passes,
+        "reasons": list(gate.reasons),
+        "note": gate.note,
+        "limits": gate.limits,
+    }
     return Verdict(
         "one_sided_convergence",
         optimizer,
@@ -473,6 +482,13 @@ def _p4(
         "failing_seeds": int(failing.sum()),
         **within,
     }
+
+
+def _gate_words(gate: Gate, used: Mask) -> str:
+    if gate.passes is None:
+        return f"No quality gate was evaluated ({gate.note})."
+    note = f" ({gate.note})" if gate.note else ""
+    return f"{(gate.passes & used).sum()} of {used.sum()} seeds pass the quality gate{note}."
 
 
 def _satisfied(negative: float, positive: float, criteria: Criteria) -> bool:

@@ -11,8 +11,10 @@ from markupsafe import Markup
 
 from onesided_jax.report import _tables
 from onesided_jax.report._figures import figures, save_figures, slug
+from onesided_jax.report._quality import gate_column, quality_table
 from onesided_jax.report._section import Section, cells
 from onesided_jax.report._style import inline_svg, svg_bytes
+from onesided_jax.runs._words import write_bytes_atomically
 
 __all__ = ["render", "write_report"]
 
@@ -102,7 +104,8 @@ def _compose(sections: Sequence[Section], drawn: Sequence[Mapping[str, bytes]], 
                 "claims": _tables.claims(section),
                 "chapters": _chapters(figs, f"s{number}"),
                 "summary": _tables.summary_table(runs),
-                "runs": _tables.run_table(runs),
+                "quality": quality_table(section, runs),
+                "runs": _tables.run_table(runs, gate_column(section, runs)),
                 "origin": _tables.origin(section),
             }
         )
@@ -167,5 +170,5 @@ def write_report(
         written += files
         drawn.append({f.stem: f.read_bytes() for f in files if f.suffix == ".svg"})
     out_html.parent.mkdir(parents=True, exist_ok=True)
-    out_html.write_text(_compose(sections, drawn, title), encoding="utf-8")
+    write_bytes_atomically(out_html, _compose(sections, drawn, title).encode())
     return written

@@ -144,8 +144,28 @@ def _verdict_row(verdict: Mapping[str, Any]) -> dict[str, Any]:
         "measure": verdict.get("measure") or "",
         "runs": integer(verdict.get("runs")),
         "reason": str(verdict.get("reason") or ""),
-        "details": {_key(k): text_of(v) for k, v in (verdict.get("details") or {}).items()},
+        "details": {_key(k): _words(v) for k, v in (verdict.get("details") or {}).items()},
     }
+
+
+def _words(value: Any) -> str:
+    """A part of a verdict's details: nested mappings in brackets, intervals as intervals."""
+    if isinstance(value, Mapping):
+        if set(value) == {"mean", "low", "high"}:
+            limits = interval(value["low"], value["high"])
+            return f"{number(value['mean'])} {limits}".rstrip()
+        parts = (
+            f"{_key(k)} ({_words(v)})" if _is_nested(v) else f"{_key(k)} {_words(v)}"
+            for k, v in value.items()
+        )
+        return "; ".join(parts) or NOTHING
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_words, value)) or NOTHING
+    return text_of(value) or NOTHING
+
+
+def _is_nested(value: Any) -> bool:
+    return isinstance(value, Mapping) and set(value) != {"mean", "low", "high"}
 
 
 def _key(name: Any) -> str:
@@ -219,7 +239,7 @@ def _first(cell: Cell, count: int) -> list[int]:
     return sorted(ranked[:count])
 
 
-def run_table(cells: list[Cell]) -> dict[str, Any]:
+def run_table(cells: list[Cell], gate: Mapping[str, list[str]] | None = None) -> dict[str, Any]:
     """Every run's seed, hyperparameters, late norms and fate, up to :data:`MAX_RUNS` rows."""
     names = list(dict.fromkeys(n for c in cells for h in c.hyperparameters for n in h))
     each = max(MAX_RUNS // max(len(cells), 1), 1)
@@ -234,6 +254,7 @@ def run_table(cells: list[Cell]) -> dict[str, Any]:
                     "seed": NOTHING if np.isnan(seed) else str(int(seed)),
                     "values": [setting(values.get(n)) for n in names],
                     "diverged": integer(diverged_at) if diverged_at >= 0 else "",
+                    "gate": gate[cell.name][run] if gate is not None else "",
                     **{player: norm(float(cell.late[player][run])) for player in PLAYERS},
                 }
             )
@@ -241,6 +262,7 @@ def run_table(cells: list[Cell]) -> dict[str, Any]:
     return {
         "names": [label(n).capitalize() for n in names],
         "rows": rows,
+        "gate": gate is not None,
         "total": total,
         "each": each,
     }

@@ -1,0 +1,80 @@
+"""The Inception network of the standard FID, if the user has its weights: the only use of torch."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+__all__ = ["load_inception"]
+
+_EXPECTED = (
+    "expected the TorchScript file inception-2015-12-05.pt, the FID network of Heusel et al. as "
+    "NVIDIA's stylegan2-ada-pytorch distributes it, or another that maps images uint8[n, 3, H, W] "
+    "to features [n, d] when called with return_features=True"
+)
+_BATCH = 50
+
+
+def load_inception(
+    path: str | os.PathLike[str], shape: tuple[int, ...]
+) -> Callable[[np.ndarray], np.ndarray]:
+    """The features whose Fréchet distance is the FID.
+
+    Args:
+      path: of the TorchScript file; nothing is ever downloaded.
+      shape: of the images, ``(H, W, C)`` with one or three channels.
+
+    Returns:
+      ``images uint8[n, H, W, C] -> features f64[n, d]``; one channel is shown as three.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ImportError: torch is not installed.
+      ValueError: the file is not what was expected, or the images have other channels.
+    """
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise FileNotFoundError(f"inception={str(path)!r}: no such file; {_EXPECTED}")
+    if shape[-1] not in (1, 3):
+        raise ValueError(f"inception: images of shape {shape} have neither 1 nor 3 channels")
+    try:
+        torch: Any = importlib.import_module("torch")
+    except ImportError as error:
+        raise ImportError(
+            f"inception={str(path)!r} is a TorchScript network, and torch, which runs it, is not "
+            "installed: pip install torch"
+        ) from error
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # TorchScript is deprecated; the file is what it is
+            net = torch.jit.load(str(file), map_location="cpu").eval()
+    except RuntimeError as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"inception={str(path)!r}: {reason}; {_EXPECTED}") from error
+
+    def batch(images: np.ndarray) -> np.ndarray:
+        shown = np.repeat(images, 3 // shape[-1], axis=-1).transpose(0, 3, 1, 2)
+        with torch.no_grad():
+            features = net(torch.from_numpy(np.ascontiguousarray(shown)), return_features=True)
+        return features.double().numpy()
+
+    def every(images: np.ndarray) -> np.ndarray:
+        parts = range(0, len(images), _BATCH)
+        return np.concatenate([batch(images[i : i + _BATCH]) for i in parts])
+
+    try:
+        found = every(np.zeros((2, *shape), np.uint8))
+    except (RuntimeError, AttributeError, TypeError, ValueError) as error:
+        reason = str(error).strip().rpartition("\n")[2]
+        raise ValueError(f"inception={str(path)!r}: {reason}; {_EXPECTED}") from error
+    if found.ndim != 2 or len(found) != 2:
+        raise ValueError(
+            f"inception={str(path)!r}: features of shape {found.shape} for 2 images; {_EXPECTED}"
+        )
+    return every

@@ -1,0 +1,226 @@
+"""The quality of every run of a GAN at its last checkpoint, and the gate: what the stage adds."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import xarray as xr
+
+from onesided_jax import datasets
+from onesided_jax.analysis._modes import Mixture
+from onesided_jax.analysis.estimators import Array
+from onesided_jax.analysis.gate import Gate, gate_of_runs, no_gate, quality_gate
+from onesided_jax.analysis.quality import (
+    NotFiniteError,
+    Reference,
+    quality,
+    quality_reference,
+)
+from onesided_jax.analysis.source import Source, pick_run, settings_of
+from onesided_jax.games import Game
+from onesided_jax.runs import Criteria, Recipe
+
+__all__ = ["SampleQuality", "find_data", "measure_quality", "quality_dataset"]
+
+_SAMPLING_SEED = 14213  # of the latents, the same for every run; training keys are the runs' seeds
+_CHUNK = 500  # samples generated at once
+_MIXTURES = {
+    "ring": (datasets.ring, datasets.ring_means),
+    "grid": (datasets.grid, datasets.grid_means),
+}
+
+
+class SampleQuality(NamedTuple):
+    """One cell's measures and gate.
+
+    Attributes:
+      values: measure to ``f64[R, K]``, K evaluation seeds; NaN for a diverged run.
+      gate: of the cell's runs.
+    """
+
+    values: dict[str, Array]
+    gate: Gate
+
+
+def find_data(
+    game: Game,
+    recipe: Recipe | None,
+    data: datasets.Dataset | Mixture | None,
+    inception: str | os.PathLike[str] | None,
+    wanted: bool,
+) -> tuple[datasets.Dataset | Mixture | None, str]:
+    """The real data to compare with; without any, why not.
+
+    Raises:
+      ValueError: if data or Inception were given where they cannot serve.
+    """
+    given = {"data": data, "inception": inception}
+    for name, value in given.items():
+        reason = "quality=False" if not wanted else "the game generates no samples"
+        if value is not None and (not wanted or game.generate is None):
+            raise ValueError(f"{name} was given, but {reason}; leave it out")
+    if not wanted:
+        return None, "it was switched off"
+    if game.generate is None:
+        return None, "the game generates no samples"
+    if data is None:
+        name = _dataset_name(recipe)
+        if name is None:
+            return None, "the data are unknown; analyze(..., data=...) takes them"
+        if name in _MIXTURES:
+            make, means = _MIXTURES[name]
+            data = Mixture(means(), inspect.signature(make).parameters["std"].default)
+        else:
+            data = datasets.load(name)
+    if isinstance(data, Mixture) or inception is not None:
+        return data, ""
+    if data.labels is None:
+        return None, f"{data.name} has no labels"
+    if data.data is None or data.data.dtype != np.uint8:
+        return None, f"{data.name} has no images"
+    return data, ""
+
+
+def _dataset_name(recipe: Recipe | None) -> str | None:
+    if recipe is None or recipe.game.name != "gan":
+        return None
+    from onesided_jax.runs.build import _build_gan  # its default is the recipe's
+
+    default = inspect.signature(_build_gan).parameters["dataset"].default
+    return recipe.game.options.get("dataset", default)
+
+
+def measure_quality(
+    sources: list[Source],
+    game: Game,
+    data: datasets.Dataset | Mixture,
+    inception: str | os.PathLike[str] | None,
+    criteria: Criteria,
+    tell: Callable[[str, int, int], None],
+) -> tuple[list[SampleQuality], dict[str, Any]]:
+    """Quality and gate of every cell, and facts for the report.
+
+    Raises:
+      ValueError: if the game's samples have another shape than the data's.
+    """
+    _check_shape(game, data)
+    tell("quality: real data", 0, 1)
+    reference = quality_reference(data, inception=inception)
+    tell("quality: real data", 1, 1)
+    draw = _sampler(game, criteria.quality_samples)
+    values = []
+    for source in sources:
+        runs = len(source.seeds)
+        found = []
+        for run in range(runs):
+            tell(f"{source.label}: sample quality", run, runs)
+            found.append(_measure_run(source, run, draw, reference, criteria))
+        tell(f"{source.label}: sample quality", runs, runs)
+        values.append(found)
+    nothing = {name: np.full(criteria.quality_seeds, np.nan) for name in reference.measures}
+    tables = [
+        {name: np.stack([(one or nothing)[name] for one in cell]) for name in nothing}
+        for cell in values
+    ]
+    gates = _gates(sources, tables, reference, criteria)
+    about = {
+        "quality_samples": criteria.quality_samples,
+        "quality_seeds": criteria.quality_seeds,
+        "quality_kind": reference.kind,
+        **({"quality_note": gates[0].note} if gates[0].note else {}),
+        **{f"quality_{name}": value for name, value in reference.about.items()},
+        **{f"quality_gate_{name}": value for name, value in gates[0].limits.items()},
+    }
+    return [SampleQuality(*both) for both in zip(tables, gates, strict=True)], about
+
+
+def _check_shape(game: Game, data: datasets.Dataset | Mixture) -> None:
+    def generate(key: Any) -> jax.Array:
+        return game.generate(*game.init(key), key, 2)  # pyright: ignore[reportOptionalCall]
+
+    found = jax.eval_shape(generate, jax.random.key(0)).shape[1:]
+    expected = np.shape(data.means)[1:] if isinstance(data, Mixture) else data.shape
+    if found != tuple(expected):
+        raise ValueError(
+            f"data: its samples have shape {list(expected)}, the game generates {list(found)}"
+        )
+
+
+def _sampler(game: Game, count: int) -> Callable[[Any, Any, Any], np.ndarray]:
+    """``(players, state, key) -> samples[count, ...]``, generated in chunks."""
+    chunks = -(-count // _CHUNK)
+
+    @jax.jit
+    def draw(players: Any, state: Any, key: Any) -> jax.Array:
+        keys = jax.random.split(key, chunks)
+        return jax.lax.map(lambda k: game.generate(players, state, k, min(count, _CHUNK)), keys)  # pyright: ignore[reportOptionalCall]
+
+    def sample(players: Any, state: Any, key: Any) -> np.ndarray:
+        found = np.asarray(draw(players, state, key))
+        return found.reshape(-1, *found.shape[2:])[:count]
+
+    return sample
+
+
+def _measure_run(
+    source: Source,
+    run: int,
+    draw: Callable[[Any, Any, Any], np.ndarray],
+    reference: Reference,
+    criteria: Criteria,
+) -> dict[str, Array] | None:
+    """Measures of a run; None if it diverged or its samples are not finite."""
+    if source.diverged_at[run] >= 0:
+        return None
+    last = source.snapshot(source.steps[-1])
+    players, state = pick_run(last.players, run), pick_run(last.state, run)
+    keys = jax.random.split(jax.random.key(_SAMPLING_SEED), criteria.quality_seeds)
+
+    try:
+        sets = (draw(players, state, key) for key in keys)
+        return dict(quality(sets, reference, level=criteria.level).values)
+    except NotFiniteError:
+        return None
+
+
+def _gates(
+    sources: list[Source], tables: list[dict[str, Array]], reference: Reference, criteria: Criteria
+) -> list[Gate]:
+    """The gate, judged over all cells together, for each cell."""
+    entropy = reference.about.get("class_entropy_of_data", 1.0)
+    if reference.kind == "unlabelled":
+        return [no_gate("the data have no labels")] * len(sources)
+    if entropy < criteria.gate_class_entropy:
+        fault = f"the real data's own class entropy, {entropy:.3g} log C, would not pass it"
+        return [no_gate(fault)] * len(sources)
+    arms = [(i, key) for i, source in enumerate(sources) for key in settings_of(source)]
+    number = {arm: i for i, arm in enumerate(dict.fromkeys(arms))}
+    whole = quality_gate(
+        {name: np.concatenate([t[name].mean(1) for t in tables]) for name in tables[0]},
+        criteria=criteria,
+        arms=[number[arm] for arm in arms],
+        diverged=np.concatenate([source.diverged_at >= 0 for source in sources]),
+    )
+    ends = np.cumsum([len(source.seeds) for source in sources])
+    return [
+        gate_of_runs(whole, np.arange(end - len(source.seeds), end))
+        for end, source in zip(ends, sources, strict=True)
+    ]
+
+
+def quality_dataset(found: SampleQuality) -> xr.Dataset:
+    """A cell's measures over run and evaluation seed, and its gate over run."""
+    variables: dict[str, Any] = {
+        f"quality_{name}": (("run", "evaluation"), values) for name, values in found.values.items()
+    }
+    if found.gate.passes is not None:
+        variables["quality_gate"] = ("run", found.gate.passes.astype(float))
+        variables["quality_gate_reason"] = ("run", np.array(found.gate.reasons, object))
+    runs = {len(values) for values in found.values.values()}
+    coordinates = {"run": np.arange(runs.pop())} if runs else {}
+    return xr.Dataset(variables, coordinates)

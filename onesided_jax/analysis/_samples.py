@@ -1,0 +1,50 @@
+"""Samples of trained generators."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+
+from onesided_jax.analysis.source import from_run, pick_run
+from onesided_jax.runs import Run, build_game, precision
+
+__all__ = ["generate"]
+
+
+def generate(run: Run, *, count: int, seed: int = 0) -> Iterator[tuple[str, int, int, np.ndarray]]:
+    """Samples of every generator at its newest readable checkpoint.
+
+    Args:
+      run: a GAN run with a recipe.
+      count: samples per generator.
+      seed: seed of the latents, the same for all generators.
+
+    Yields:
+      ``(cell, run index, step, samples[count, ...])``.
+
+    Raises:
+      ValueError: if the run has no recipe or its game generates nothing.
+    """
+    recipe = run.recipe
+    if recipe is None:
+        raise ValueError(f"{str(run.path)!r} has no recipe to rebuild the game from")
+    with precision(recipe):
+        game = build_game(recipe.game)
+        draw = game.generate
+        if draw is None:
+            raise ValueError(f"game={recipe.game.name!r} generates no samples; expected a GAN run")
+        sample = jax.jit(lambda p, s: draw(p, s, jax.random.key(seed), count))
+        for cell in run.cells:
+            source = from_run(run, cell, game)
+            last = source.snapshot(source.steps[-1])
+            for index in range(len(source.seeds)):
+                pick = functools.partial(pick_run, run=index)
+                yield (
+                    cell,
+                    index,
+                    source.steps[-1],
+                    np.asarray(sample(pick(last.players), pick(last.state))),
+                )
