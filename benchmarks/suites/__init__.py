@@ -9,4 +9,5 @@ SUITES = {
     "checkpoints": "benchmarks.suites.checkpoints",
     "memory": "benchmarks.suites.memory",
     "scaling": "benchmarks.suites.scaling",
+    "analysis": "benchmarks.suites.analysis",
 }
