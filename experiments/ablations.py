@@ -1,0 +1,204 @@
+"""Where does one-sided convergence hold? One factor of the core at a time, three seeds.
+
+Loss, network, width, minibatch and data set, under adam and amsgrad_xeg; late over early gradient
+norms of both players, their slopes, and the quality of the samples.
+
+    python experiments/ablations.py                      # scale "paper", jobs of an hour
+    python experiments/ablations.py --scale small        # a minute; numbers mean nothing
+    python experiments/ablations.py --draw               # only the figure, from the tables
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _gan import (
+    ARMS,
+    Job,
+    Norms,
+    Row,
+    by_arm,
+    labels,
+    measure_norms,
+    norms_of,
+    opened,
+    read_table,
+    recipe,
+    write_table,
+)
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+import onesided_jax as osj
+from onesided_jax.analysis._sample_quality import find_data, measure_quality
+from onesided_jax.analysis.estimators import Interval, loglog_slope, t_interval, window_ratio
+from onesided_jax.runs import Criteria
+
+ARM_LABELS = ("adam", "amsgrad_xeg")
+PRIMAL, DUAL = "#0072b2", "#d55e00"  # Okabe and Ito
+
+FACTORS: dict[str, dict[str, Mapping[str, Any]]] = {
+    "core": {"core": {}},
+    "loss": {name: {"loss": name} for name in ("minimax", "hinge", "least_squares")}
+    | {"wasserstein_gp": {"loss": "wasserstein_gp"}},
+    "network": {
+        "MLP": {"network": "mlp", "width": 128},
+        "BatchNorm": {"normalization": "batch"},
+    },
+    "width": {str(width): {"width": width} for width in (8, 16, 64)},
+    "minibatch": {str(size): {"batch_size": size} for size in (16, 256)},
+    "data": {
+        "CIFAR-10": {"dataset": "cifar10"},
+        "CIFAR-10, SN-ResNet": {"dataset": "cifar10", "network": "sn_resnet", "loss": "hinge"},
+    },
+}
+"""Factor, level, and what it changes in the core's game on MNIST-5k; the core has Fashion-MNIST."""
+
+_SHORTER = {"CIFAR-10, SN-ResNet": 5, "64": 2, "256": 2}  # times fewer steps: they cost more
+
+
+def recipes(job: Job) -> list[tuple[str, str, osj.Recipe]]:
+    """``(factor, level, recipe)`` of everything that is trained."""
+    arms = [a for a in ARMS if a.label in ARM_LABELS]
+    found = []
+    for factor, levels in FACTORS.items():
+        if job.scale.factors and factor not in job.scale.factors:
+            continue
+        for level, change in levels.items():
+            fewer = 1 if job.scale_name == "small" else _SHORTER.get(level, 1)
+            scale = job.scale._replace(steps=job.scale.steps // fewer)
+            game = {**scale.game, "dataset": "mnist5k", **change}
+            if game["dataset"] == "cifar10":
+                game["dataset"] = job.cifar10
+            if change.get("network") in ("mlp", "sn_resnet"):
+                game.pop("conv", None)
+            name = f"ablation-{factor}-{level}".lower().replace(", ", "-")
+            found.append((factor, level, recipe(name, scale, game, arms, scale.seeds[:3])))
+    return found
+
+
+def work(job: Job) -> None:
+    for _, _, wanted in recipes(job):
+        folder = job.out / wanted.name
+        what = opened(job.train(wanted), wanted)
+        for cell in what.run.cells:
+            measure_norms(job, what, cell, folder / f"{cell}.csv")
+        path = folder / "quality.csv"
+        if path.exists():
+            continue
+        job.check()
+        real, why_not = find_data(what.game, wanted, None, None, True)
+        assert real is not None, why_not
+        sources = [what.source(cell) for cell in what.run.cells]
+        found, _ = measure_quality(sources, what.game, real, None, what.criteria, lambda *_: None)
+        rows: list[Row] = [
+            {"arm": label, "seed": int(source.seeds[i])}
+            | {name: float(values[i].mean()) for name, values in quality.values.items()}
+            for source, quality in zip(sources, found, strict=True)
+            for i, label in enumerate(labels(source))
+        ]
+        write_table(path, rows)
+        job.say(f"{wanted.name}: sample quality")
+    judge(job)
+
+
+def judge(job: Job) -> None:
+    """One row per setting and arm, from the tables alone."""
+    rows: list[Row] = []
+    for factor, level, wanted in recipes(job):
+        for name, norms, quality in load(job, wanted):
+            row: Row = {"factor": factor, "level": level, "arm": name, "steps": wanted.steps}
+            row |= statistics(norms, wanted.criteria, wanted.steps)
+            for measure in ("frechet", "class_entropy"):
+                row[measure] = float(np.mean([float(q[measure]) for q in quality]))
+            rows.append(row)
+    if rows:
+        job.table("ablations", rows)
+
+
+def load(job: Job, wanted: osj.Recipe) -> list[tuple[str, Norms, Sequence[Mapping[str, str]]]]:
+    """``(arm, norms, rows of quality)`` of a setting, if it has been measured."""
+    folder: Path = job.out / wanted.name
+    if not (folder / "quality.csv").exists():
+        return []
+    quality = by_arm(read_table(folder / "quality.csv"))
+    return [
+        (label, norms_of(read_table(folder / f"{label}.csv")), quality[label])
+        for label in ARM_LABELS
+    ]
+
+
+def statistics(norms: Norms, criteria: Criteria, total_steps: int) -> Row:
+    """Ratio and slope of both players, mean and interval over the seeds that did not diverge."""
+    row: Row = {"seeds": int((~norms.diverged).sum()), "diverged": int(norms.diverged.sum())}
+    common = {"total_steps": total_steps, "exact": False}
+    for player in ("primal", "dual"):
+        norm = getattr(norms, player)
+        ratio = window_ratio(
+            norms.steps, norm.value, early=criteria.early_window, late=criteria.late_window,
+            **common,
+        )[~norms.diverged]  # fmt: skip
+        slope = loglog_slope(
+            norms.steps, norm.value, norm.standard_error, window=criteria.slope_window,
+            bins=criteria.slope_bins, **common,
+        )[~norms.diverged]  # fmt: skip
+        for name, values in (("ratio", ratio), ("slope", slope)):
+            interval = t_interval(values, level=criteria.level) if len(values) > 1 else _NOTHING
+            row |= {
+                f"{player}_{name}": interval.mean,
+                f"{player}_{name}_low": interval.low,
+                f"{player}_{name}_high": interval.high,
+            }
+    return row
+
+
+_NOTHING = Interval(np.nan, np.nan, np.nan)
+
+
+def draw(job: Job) -> None:
+    path = job.out / "ablations.csv"
+    if path.exists():
+        figure = draw_ratios(read_table(path))
+        figure.savefig(job.out / "ablations.svg", metadata={"Date": None})
+
+
+def draw_ratios(rows: Sequence[Mapping[str, str]]) -> Figure:
+    """Late over early gradient norm of both players, a line per setting, a panel per arm."""
+    settings = list(dict.fromkeys((row["factor"], row["level"]) for row in rows))
+    arms = list(dict.fromkeys(row["arm"] for row in rows))
+    height = 0.27 * len(settings) + 1.0
+    figure = Figure(figsize=(3.4 * len(arms) + 1.6, height), layout="constrained")
+    grid = figure.subplots(1, len(arms), sharey=True, sharex=True, squeeze=False)[0]
+    for axes, arm in zip(grid, arms, strict=True):
+        for row in rows:
+            if row["arm"] != arm:
+                continue
+            place = -settings.index((row["factor"], row["level"]))
+            for player, colour, shift in (("primal", PRIMAL, 0.13), ("dual", DUAL, -0.13)):
+                middle, low, high = (
+                    float(row[f"{player}_ratio{end}"]) for end in ("", "_low", "_high")
+                )
+                axes.plot(middle, place + shift, "o", color=colour, markersize=4)
+                axes.hlines(place + shift, max(low, 1e-2), high, color=colour, linewidth=1.2)
+        axes.axvline(1, color="#24292f", linewidth=0.7)
+        axes.set_xscale("log")
+        axes.set_title(arm.replace("_", " "), fontsize=9)
+        axes.tick_params(labelsize=7.5)
+        axes.spines[["top", "right"]].set_visible(False)
+    names = [level if factor == level else f"{factor}: {level}" for factor, level in settings]
+    grid[0].set_yticks([-i for i in range(len(settings))], names)
+    figure.supxlabel("late / early gradient norm, mean and 95 % interval over seeds", fontsize=8)
+    handles = [
+        Line2D([], [], color=colour, marker="o", markersize=4, linewidth=1.2, label=label)
+        for colour, label in ((PRIMAL, "generator"), (DUAL, "discriminator"))
+    ]
+    figure.legend(handles=handles, loc="outside upper center", ncols=2, frameon=False, fontsize=8)
+    return figure
+
+
+if __name__ == "__main__":
+    sys.exit(Job("ablations", (__doc__ or "").splitlines()[0]).go(work, draw))

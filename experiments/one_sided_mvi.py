@@ -1,0 +1,507 @@
+"""Claim 3 on standard data: the one-sided MVI on trained GANs, tested so that it can fail.
+
+On the core's runs (trained here if `gradient_norms.py` has not): the cross matrix of every seed
+with x* from a held-out continuation, other choices of x*, the necessary conditions, the layers, the
+dual side, and every control. Beside it the obvious test, passing on pure noise.
+
+    python experiments/one_sided_mvi.py                     # scale "paper", jobs of an hour
+    python experiments/one_sided_mvi.py --scale small       # a minute; numbers mean nothing
+    python experiments/one_sided_mvi.py --draw              # only the figure, from the tables
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from _gan import Job, Opened, Row, core, opened
+from matplotlib.figure import Figure
+
+import onesided_jax as osj
+from onesided_jax import PrimalDual
+from onesided_jax.analysis._cell import minty_tests
+from onesided_jax.analysis.estimators import (
+    Interval,
+    below_noise_floor,
+    cross_regions,
+    mean_t,
+    significant_signs,
+    squared_norm,
+    t_interval,
+    two_way_bootstrap,
+)
+from onesided_jax.analysis.minty import MintyTest, test_steps
+from onesided_jax.analysis.source import Source, pick_run
+from onesided_jax.analysis.verdict import SignFractions, one_sided_mvi, sign_fractions
+from onesided_jax.games.losses import find_loss
+
+ROWS = 10  # checkpoints of the matrices at other x*, of the dual side and of the layers
+BATCHES = 8  # minibatch gradients per entry of the dual side and of the layers
+SHUFFLED = {"small": (2, 5), "paper": (4, 300), "large": (8, 1000)}  # discriminators, steps each
+PERTURBATION = 0.1  # of x*, in distances from the first iterate
+SEED = 2109_14216
+
+
+def work(job: Job) -> None:
+    job.table("naive", naive())
+    for data in job.scale.data:
+        recipe = core(data, job.scale)
+        what = opened(job.train(recipe), recipe)
+        for cell in job.scale.mvi_arms:
+            source = None
+            for run, seed in enumerate(recipe.seeds):
+                path = job.out / data / f"{cell}-seed{seed}.json"
+                if path.exists():
+                    continue
+                job.check()
+                source = source or what.source(cell)
+                found = test(job, what, recipe, source, run)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(json.dumps(_plain(found)) + "\n")
+                job.say(f"{data}/{path.stem}")
+    judge(job)
+
+
+# --- the obvious test
+
+
+def naive() -> list[Row]:
+    """The obvious test, with a run's own gradients and x* its own final iterate, where it is wrong.
+
+    Plain descent with step 0.01 for 400 steps of n = 200 numbers.
+    """
+    steps, size, rate = 400, 200, 0.01
+    rng = np.random.default_rng(0)
+    fields = {
+        "pure noise": lambda x: rng.normal(size=size),
+        "f = -|x|^2 / 2, false for every x*": lambda x: -x,
+        "rotation, false for every x*": lambda x: np.concatenate([x[size // 2 :], -x[: size // 2]]),
+    }
+    rows = []
+    for name, field in fields.items():
+        x, iterates, gradients = rng.normal(size=size), [], []
+        for _ in range(steps):
+            gradient = field(x)
+            iterates.append(x)
+            gradients.append(gradient)
+            x = x - rate * gradient
+        share, total = osj.analysis.naive_mvi_test(iterates, gradients)
+        fresh = [field(x) for x in iterates]
+        offsets = np.array(iterates[:-1]) - iterates[-1]
+        held_out = (offsets * np.array(fresh[:-1])).sum(1)
+        other = rng.normal(size=size)
+        elsewhere = ((np.array(iterates) - other) * np.array(fresh)).sum(1)
+        rows.append(
+            {
+                "gradients": name,
+                "naive_positive": share,
+                "naive_sum": total,
+                "fresh_positive": float((held_out > 0).mean()),
+                "other_x_positive": float((elsewhere > 0).mean()),
+            }
+        )
+    return rows
+
+
+# --- one seed
+
+
+def test(job: Job, what: Opened, recipe: osj.Recipe, source: Source, run: int) -> Row:
+    """Everything that is measured of one run."""
+    only = source._replace(
+        seeds=source.seeds[run : run + 1],
+        diverged_at=source.diverged_at[run : run + 1],
+        snapshot=lambda step: jax.tree.map(lambda leaf: leaf[run : run + 1], source.snapshot(step)),
+    )
+    tests, steps = minty_tests(only, what.game, what.probe, what.criteria, lambda *_: None)
+    if not tests:
+        return {"seed": int(source.seeds[run]), "diverged": True}
+    (found,) = tests.values()
+    some = test_steps(source.steps, source.total_steps, what.criteria)
+    some = [some[i] for i in np.unique(np.linspace(0, len(some) - 1, ROWS).round().astype(int))]
+    players = jax.tree.map(
+        lambda *leaves: np.stack(leaves),
+        *(pick_run(source.snapshot(step).players, run) for step in some),
+    )
+    last = source.snapshot(source.steps[-1])
+    end, state = pick_run(last.players, run), pick_run(last.state, run)
+    first = pick_run(source.snapshot(0).players, run)
+    off = cross_regions(some, some)["off_diagonal"]
+
+    def judge_at(targets: Any, duals: Any = None) -> SignFractions:
+        """Shares of significant signs at each x*, ``[n]``."""
+        duals = players.dual if duals is None else duals
+        slope = what.probe.cross(players.primal, duals, state, targets).slope
+        mean, t, _ = mean_t(slope)
+        signs = significant_signs(mean, t, slope.shape[-1], alpha=what.criteria.alpha)
+        return sign_fractions(signs, off if duals is players.dual else True)
+
+    several = {
+        "tail mean": _stack([_tail_mean(source, run)]),
+        "other seeds": _without(last.players.primal, run),
+        "perturbed": _perturbed(end.primal, first.primal),
+    }
+    shuffled = shuffled_duals(recipe, players.primal, state, *SHUFFLED[job.scale_name])
+    return {
+        "seed": int(source.seeds[run]),
+        "diverged": False,
+        "steps": steps,
+        **_of_matrix(found, steps, what.criteria.level),
+        "targets": {name: judge_at(targets)._asdict() for name, targets in several.items()},
+        "label_shuffle": judge_at(_stack([end.primal]), shuffled)._asdict(),
+        **by_layer(what.game, players, state, end, what.criteria.alpha, off),
+    }
+
+
+def _of_matrix(found: MintyTest, steps: Sequence[int], level: float) -> Row:
+    regions = cross_regions(steps, steps)
+    counted = np.where(found.valid & regions["off_diagonal"], found.sign, np.nan)
+    shares = {}
+    for name, region in regions.items():
+        shares[name] = sign_fractions(found.sign, found.valid & region)._asdict()
+    intervals = {
+        name: two_way_bootstrap(counted, lambda m, s=s: _share(m, s), level=level)
+        for name, s in (("negative", -1), ("positive", 1))
+    }
+    return {
+        "cosine": np.round(found.cosine, 4),
+        "t": np.round(found.t, 2),
+        "sign": found.sign,
+        "valid": found.valid,
+        "shares": shares,
+        "two_way_bootstrap": intervals,
+        "necessary": np.round(found.necessary, 4),
+        "dominance": found.dominance,
+        "null": found.null._asdict(),
+        "fresh_dual": found.fresh_dual and found.fresh_dual._asdict(),
+        "flipped_dual": found.flipped_dual and found.flipped_dual._asdict(),
+        "flip_exact": found.flip_exact,
+    }
+
+
+def _share(matrix: np.ndarray, sign: int) -> float:
+    there = np.isfinite(matrix)
+    return float((matrix[there] == sign).mean()) if there.any() else np.nan
+
+
+def _stack(trees: Sequence[Any]) -> Any:
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
+
+
+def _without(tree: Any, run: int) -> Any:
+    return jax.tree.map(lambda leaf: np.delete(np.asarray(leaf), run, axis=0), tree)
+
+
+def _tail_mean(source: Source, run: int) -> Any:
+    steps = [s for s in source.steps if s >= 0.9 * source.total_steps]
+    tail = [pick_run(source.snapshot(step).players.primal, run) for step in steps]
+    return jax.tree.map(lambda *leaves: np.mean(leaves, axis=0), *tail)
+
+
+def _perturbed(end: Any, first: Any, count: int = 4) -> Any:
+    """Points at random around x*."""
+    rng = np.random.default_rng(SEED)
+    flat, unravel = jax.flatten_util.ravel_pytree(end)
+    radius = PERTURBATION * np.linalg.norm(flat - jax.flatten_util.ravel_pytree(first)[0])
+    noise = rng.normal(size=(count, flat.size))
+    noise *= radius / np.linalg.norm(noise, axis=1, keepdims=True)
+    return _stack([jax.device_get(unravel(jnp.asarray(flat + n, flat.dtype))) for n in noise])
+
+
+def shuffled_duals(recipe: osj.Recipe, primals: Any, state: Any, count: int, steps: int) -> Any:
+    """Discriminators that were trained to tell apart real and generated images, mislabelled.
+
+    Half of what they were told is real was generated by a checkpoint of the run, and the other way
+    round; they learn nothing, but their weights are as large as training makes them.
+    """
+    options = recipe.game.options
+    data = osj.datasets.load(str(options["dataset"]))
+    sizes = (data.shape, options["latent_dim"], options["width"])
+    generator, discriminator = getattr(osj.networks, str(options["network"]))(*sizes)
+    loss, batch = find_loss(str(options["loss"])), int(options["batch_size"])
+    tx = optax.adam(2e-4, b1=0.5)
+
+    def objective(dual, primal, key):
+        keys = jax.random.split(key, 3)
+        real = data.sample(keys[0], batch)
+        latent = jax.random.normal(keys[1], (batch, sizes[1]))
+        fake = generator.apply(primal, state.primal, latent, train=True)[0]
+        images = jax.random.permutation(keys[2], jnp.concatenate([real, fake]))
+        logits = discriminator.apply(dual, state.dual, images, train=True)[0]
+        return jnp.mean(loss.real(logits[:batch])) + jnp.mean(loss.fake(logits[batch:]))
+
+    @jax.jit
+    def train(key, primal):
+        dual, _ = discriminator.init(key)
+
+        def step(carry, key):
+            dual, opt_state = carry
+            gradient = jax.grad(objective)(dual, primal, key)
+            updates, opt_state = tx.update(gradient, opt_state, dual)
+            return (optax.apply_updates(dual, updates), opt_state), None
+
+        keys = jax.random.split(jax.random.fold_in(key, 1), steps)
+        return jax.lax.scan(step, (dual, tx.init(dual)), keys)[0][0]
+
+    which = np.linspace(0, len(jax.tree.leaves(primals)[0]) - 1, count).round().astype(int)
+    keys = jax.random.split(jax.random.key(SEED), count)
+    trained = [
+        train(key, jax.tree.map(lambda leaf: leaf[i], primals))  # noqa: B023
+        for key, i in zip(keys, which, strict=True)
+    ]
+    return _stack(jax.device_get(trained))
+
+
+def by_layer(
+    game: osj.Game, players: PrimalDual, state: Any, end: PrimalDual, alpha: float, off: np.ndarray
+) -> Row:
+    """Signs of the inner products layer by layer and of the dual side, and scale-free norms.
+
+    One minibatch gradient of both players gives all of them; they add up to the entries of the
+    primal's and of the dual's matrix.
+    """
+    names = PrimalDual(*(list(_layers(player)) for player in end))
+    keys = jax.random.split(jax.random.key(SEED + 1), BATCHES)
+
+    @jax.jit
+    def entry(primal, dual):
+        def products(key):
+            F, _ = game.field(PrimalDual(primal, dual), state, game.sample(key))
+            away = jax.tree.map(jnp.subtract, PrimalDual(primal, dual), end)
+            dots = jax.tree.map(lambda d, g: jnp.sum(d * g), away, F)
+            return [jnp.stack([sum(v) for v in _layers(player).values()]) for player in dots]
+
+        return jax.lax.map(products, keys)
+
+    @jax.jit
+    def lengths(primal, dual):
+        def gradients(key):
+            return game.field(PrimalDual(primal, dual), state, game.sample(key))[0].primal
+
+        rows = jax.lax.map(gradients, keys)
+        flat = jax.tree.map(lambda g: g.reshape(BATCHES, -1), rows)
+        return [sum(g @ g.T for g in leaves) for leaves in _layers(flat).values()]
+
+    count = len(off)
+
+    def at(tree, i):
+        return jax.tree.map(lambda leaf: leaf[i], tree)
+
+    matrices = [
+        [jax.device_get(entry(at(players.primal, s), at(players.dual, t))) for t in range(count)]
+        for s in range(count)
+    ]
+    found: Row = {}
+    for index, player in enumerate(("primal", "dual")):
+        samples = np.array([[e[index] for e in row] for row in matrices], np.float64)
+        samples = np.moveaxis(samples, 2, -1)  # [S, T, layer, batches]
+        whole = samples.sum(2)
+        shares = {"whole": _signs(whole, alpha, off)}
+        for i, name in enumerate(names[index]):
+            shares[name] = _signs(samples[:, :, i], alpha, off)
+        found[f"{player}_layers"] = shares
+    scaled: dict[str, list[float]] = {name: [] for name in names.primal}
+    for s in range(count):
+        weights = _layers(at(players.primal, s))
+        grams = lengths(at(players.primal, s), at(players.dual, s))
+        for (name, leaves), gram in zip(weights.items(), grams, strict=True):
+            norm = squared_norm(np.asarray(gram, np.float64))
+            size = np.sqrt(sum(float(np.vdot(w, w)) for w in leaves))
+            low = bool(below_noise_floor(norm))
+            scaled[name].append(np.nan if low else size * float(np.sqrt(norm.value)))
+    found["weight_times_gradient"] = scaled
+    return found
+
+
+def _signs(samples: np.ndarray, alpha: float, off: np.ndarray) -> dict[str, float]:
+    mean, t, _ = mean_t(samples)
+    signs = significant_signs(mean, t, samples.shape[-1], alpha=alpha)
+    return {k: float(v) for k, v in sign_fractions(signs, off)._asdict().items()}
+
+
+def _layers(params: Any) -> dict[str, list[Any]]:
+    """Leaves of a player by the layer they belong to."""
+    found: dict[str, list[Any]] = {}
+    for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
+        names = [jax.tree_util.keystr((entry,), simple=True) for entry in path]
+        found.setdefault("/".join(names[:-1]) or names[-1], []).append(leaf)
+    return found
+
+
+# --- all seeds
+
+
+def judge(job: Job) -> None:
+    """Verdicts, and every number behind them as mean and interval over seeds."""
+    verdicts, details = [], []
+    for data in job.scale.data:
+        criteria = core(data, job.scale).criteria
+        for cell, found in load(job, data).items():
+            there = [f for f in found if not f["diverged"]]
+            if not there:
+                continue
+            verdict = one_sided_mvi(
+                optimizer=cell,
+                hyperparameters={},
+                signs=[f["sign"] for f in there],
+                valid=[f["valid"] for f in there],
+                target="held-out continuation",
+                criteria=criteria,
+                null=_fractions(there, "null"),
+                fresh_dual=_fractions(there, "fresh_dual"),
+                flipped_dual=_fractions(there, "flipped_dual")
+                if all(f["flip_exact"] for f in there)
+                else None,
+            )
+            part = verdict.details["P5"]
+            word = {True: "holds", False: "refuted"}.get(verdict.holds, "inconclusive")
+            verdicts.append(
+                {
+                    "data": data, "arm": cell, "seeds": verdict.runs,
+                    "negative": _span(part["negative"]), "positive": _span(part["positive"]),
+                    "verdict": word, "reason": verdict.reason,
+                }
+            )  # fmt: skip
+            for name, (negative, positive) in _numbers(there).items():
+                details.append(
+                    {
+                        "data": data, "arm": cell, "what": name,
+                        "negative": _span(t_interval(negative, level=criteria.level)),
+                        "positive": _span(t_interval(positive, level=criteria.level)),
+                    }
+                )  # fmt: skip
+            details += [{"data": data, "arm": cell, **row} for row in _conditions(there, criteria)]
+    if verdicts:
+        job.table("verdicts", verdicts)
+        job.table("details", details)
+
+
+def load(job: Job, data: str) -> dict[str, list[Row]]:
+    return {
+        cell: [json.loads(path.read_text()) for path in sorted(paths)]
+        for cell in job.scale.mvi_arms
+        if (paths := list((job.out / data).glob(f"{cell}-seed*.json")))
+    }
+
+
+def _fractions(found: Sequence[Row], name: str) -> SignFractions | None:
+    values = [f[name] for f in found]
+    if any(v is None for v in values):
+        return None
+    return SignFractions(
+        *(np.array([v[sign] for v in values]) for sign in ("negative", "positive"))
+    )
+
+
+def _numbers(found: Sequence[Row]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Shares of negative and positive entries per seed, for everything that was tried."""
+
+    def both(values: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
+        negative, positive = (
+            np.array([np.mean(v[sign]) for v in values]) for sign in ("negative", "positive")
+        )
+        return negative, positive
+
+    numbers = {
+        f"x* held out, {k}": both([f["shares"][k] for f in found]) for k in found[0]["shares"]
+    }
+    for name in found[0]["targets"]:
+        numbers[f"x* {name}"] = both([f["targets"][name] for f in found])
+    for name in ("null", "fresh_dual", "flipped_dual", "label_shuffle"):
+        if all(f[name] is not None for f in found):
+            numbers[f"control {name}"] = both([f[name] for f in found])
+    for player in ("primal", "dual"):
+        for layer in found[0][f"{player}_layers"]:
+            values = [f[f"{player}_layers"][layer] for f in found]
+            numbers[f"{player} {layer}"] = both(values)
+    return numbers
+
+
+def _conditions(found: Sequence[Row], criteria: Any) -> list[Row]:
+    """The necessary conditions of the strong form, and intervals within seeds."""
+    necessary = np.array([np.nanmedian(f["necessary"]) for f in found])
+    rows = [
+        ("|grad f(x*, y_t)| / |grad f(x_t, y_t)|, median over t", necessary),
+        ("share of entries with f(x*, y_t) <= f(x_s, y_t)", [f["dominance"] for f in found]),
+    ]
+    table: list[Row] = [
+        {"what": name, "negative": "", "positive": _span(t_interval(v, level=criteria.level))}
+        for name, v in rows
+    ]
+    for f in found:
+        low, high = (f["two_way_bootstrap"][sign] for sign in ("negative", "positive"))
+        table.append(
+            {
+                "what": f"two-way bootstrap within seed {f['seed']}",
+                "negative": f"[{low[0]:.3g}, {low[1]:.3g}]",
+                "positive": f"[{high[0]:.3g}, {high[1]:.3g}]",
+            }
+        )
+    return table
+
+
+def _span(interval: Interval) -> str:
+    if np.isnan(interval.mean):
+        return "no number"
+    return f"{interval.mean:.3g} [{interval.low:.3g}, {interval.high:.3g}]"
+
+
+def _plain(value: Any) -> Any:
+    """JSON types; what is not finite becomes None."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+# --- figures
+
+
+def draw(job: Job) -> None:
+    for data in job.scale.data:
+        found = load(job, data)
+        if found:
+            path = job.out / f"matrix-{data}.svg"
+            draw_matrices(found).savefig(path, metadata={"Date": None})
+
+
+def draw_matrices(found: Mapping[str, Sequence[Row]]) -> Figure:
+    """Cosines of the first seed's cross matrix, a panel per arm; entries left out are grey."""
+    figure = Figure(figsize=(2.7 * len(found) + 0.8, 2.8), layout="constrained")
+    grid = figure.subplots(1, len(found), sharey=True, squeeze=False)[0]
+    image = None
+    for axes, (cell, runs) in zip(grid, found.items(), strict=True):
+        there = [run for run in runs if not run["diverged"]]
+        axes.set_title(cell.replace("_", " "), fontsize=9)
+        axes.set_xlabel("discriminator of step t", fontsize=8)
+        axes.tick_params(labelsize=7)
+        axes.set_facecolor("#d0d7de")
+        if not there:
+            continue
+        cosine = np.array(there[0]["cosine"], float)
+        shown = np.where(there[0]["valid"], cosine, np.nan)
+        limit = 0.3
+        steps = there[0]["steps"]
+        image = axes.imshow(shown, cmap="RdBu", vmin=-limit, vmax=limit, origin="lower")
+        ticks = np.unique(np.linspace(0, len(steps) - 1, 3).round().astype(int))
+        axes.set_xticks(ticks, [f"{steps[i]:,}" for i in ticks])
+        axes.set_yticks(ticks, [f"{steps[i]:,}" for i in ticks])
+    grid[0].set_ylabel("generator of step s", fontsize=8)
+    if image is not None:
+        bar = figure.colorbar(image, ax=list(grid), shrink=0.85, extend="both")
+        bar.ax.tick_params(labelsize=7)
+        bar.set_label("cosine of ∇x f and x − x*", fontsize=8)
+    return figure
+
+
+if __name__ == "__main__":
+    sys.exit(Job("one_sided_mvi", (__doc__ or "").splitlines()[0]).go(work, draw))

@@ -1,0 +1,119 @@
+"""The experiments on GANs, end to end at tiny size: resumable jobs, tables, figures, the ledger."""
+
+import csv
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+
+
+@pytest.fixture
+def scripts(monkeypatch):
+    """The scripts as modules, with the smallest of everything that still takes every path."""
+    monkeypatch.syspath_prepend(str(EXPERIMENTS))
+    names = ("_gan", "gradient_norms", "one_sided_mvi", "ablations", "pilot")
+    for name in names:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    modules = {name: importlib.import_module(name) for name in names}
+    arms = ("adam", "amsgrad_eg_drd")
+    tiny = modules["_gan"].SCALES["small"]._replace(arms=arms)
+    monkeypatch.setitem(modules["_gan"].SCALES, "small", tiny)
+    yield modules
+    for name in names:
+        sys.modules.pop(name, None)
+
+
+def read(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def go(module, name, folder, *arguments):
+    job = module.Job(name, "", ["--scale", "small", "--runs", str(folder), *arguments])
+    return job.go(module.work, getattr(module, "draw", lambda job: None)), job.out
+
+
+def test_the_core_is_trained_once_and_judged(scripts, tmp_path):
+    module = scripts["gradient_norms"]
+    code, out = go(module, "gradient_norms", tmp_path, "--minutes", "0")
+    assert code == scripts["_gan"].UNFINISHED
+    assert not (out / "verdicts.csv").exists()
+    code, out = go(module, "gradient_norms", tmp_path)
+    assert code == 0
+
+    norms = read(out / "mnist5k" / "amsgrad_eg_drd.csv")
+    arms = {f"amsgrad_eg_drd power={power}" for power in ("0.25", "0.5", "1")}
+    assert {row["arm"] for row in norms} == arms
+    assert len(norms) == 3 * 2 * 22  # powers, seeds, checkpoints
+    verdicts = {row["arm"]: row for row in read(out / "verdicts.csv")}
+    assert verdicts.keys() == {"adam", "adam_dual_frozen", *arms}
+    assert all(row["verdict"] == "inconclusive" for row in verdicts.values())  # two seeds
+    quality = read(out / "mnist5k" / "quality.csv")
+    assert {row["gate"] for row in quality if row["arm"] == "adam"} <= {"yes", "no"}
+    assert {row["reason"] for row in quality if row["arm"] == "adam_ema"} == {"a control"}
+    # The frozen discriminator's arm is adam's until it is frozen, and then its dual stands still.
+    frozen, adam = (
+        read(out / "mnist5k" / "adam_dual_frozen.csv"),
+        read(out / "mnist5k" / "adam.csv"),
+    )
+    early, late = (row for row in frozen if row["seed"] == "0" and row["step"] in ("22", "42"))
+    assert early["dual_weights"] == late["dual_weights"]
+    assert early["primal_weights"] != late["primal_weights"]
+    assert [r["dual_weights"] for r in adam[:5]] == [r["dual_weights"] for r in frozen[:5]]
+    assert (out / "norms-mnist5k.svg").stat().st_size > 5000
+    outcomes = [row["outcome"] for row in read(out / "ledger.csv")]
+    assert outcomes == ["to be continued", "complete"]
+
+    module = scripts["one_sided_mvi"]
+    code, mvi = go(module, "one_sided_mvi", tmp_path)
+    assert code == 0
+    (verdict,) = read(mvi / "verdicts.csv")
+    assert verdict["arm"] == "adam"
+    assert verdict["verdict"] == "inconclusive"
+    measured = {row["what"] for row in read(mvi / "details.csv")}
+    assert {"x* other seeds", "control label_shuffle", "dual whole", "primal head"} <= measured
+    (noise, concave, _) = read(mvi / "naive.csv")
+    assert float(noise["naive_positive"]) > 0.8
+    assert float(noise["naive_sum"]) > 0
+    assert float(concave["naive_positive"]) == 1  # although it is false for every x*
+    assert float(concave["other_x_positive"]) < 0.1
+    assert (mvi / "matrix-mnist5k.svg").stat().st_size > 5000
+
+
+def test_an_ablation_is_a_row_per_arm(scripts, monkeypatch, tmp_path):
+    module = scripts["ablations"]
+    monkeypatch.setattr(module, "FACTORS", {"loss": {"hinge": {"loss": "hinge"}}})
+    code, out = go(module, "ablations", tmp_path)
+    assert code == 0
+    rows = read(out / "ablations.csv")
+    assert [(row["level"], row["arm"]) for row in rows] == [
+        ("hinge", "adam"),
+        ("hinge", "amsgrad_xeg"),
+    ]
+    assert all(row["seeds"] == "2" and row["primal_ratio"] != "nan" for row in rows)
+    assert (out / "ablations.svg").stat().st_size > 5000
+
+
+def test_every_recipe_of_every_scale_is_one(scripts):
+    """The scales that are not run here: each recipe is valid, and its labels are distinct."""
+    gan, ablations, pilot = (scripts[name] for name in ("_gan", "ablations", "pilot"))
+    for name in gan.SCALES:
+        job = ablations.Job("ablations", "", ["--scale", name])
+        recipes = [wanted for _, _, wanted in ablations.recipes(job)] + pilot.recipes(job)
+        recipes += [gan.core(data, job.scale) for data in job.scale.data]
+        assert len({wanted.name for wanted in recipes}) == len(recipes)
+        tested = scripts["one_sided_mvi"].test_steps
+        for wanted in recipes:
+            steps = list(range(0, wanted.steps + 1, wanted.checkpoint_every))
+            found = tested(steps, wanted.steps, wanted.criteria)
+            assert len(found) == wanted.criteria.mvi_rows or name == "small"
+
+
+def test_pilot_fixes_a_reference(scripts, tmp_path):
+    code, out = go(scripts["pilot"], "pilot", tmp_path)
+    assert code == 0
+    assert (out / "reference.json").exists()
+    assert {row["arm"] for row in read(out / "pilot.csv")} == {"adam"}
