@@ -154,7 +154,7 @@ def recipe(
         game=osj.GameSpec("gan", game),
         optimizers=tuple(arms),
         seeds=tuple(seeds),
-        steps=scale.steps,
+        steps=every * scale.checkpoints,
         checkpoint_every=every,
         record_every=every,
         criteria=_with_reference(scale.criteria, str(game["dataset"])),

@@ -32,17 +32,23 @@ class Interrupted(KeyboardInterrupt):
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
     """Lets a signal end a block that saves nothing on the way, by raising :class:`Interrupted`."""
+    before, recovering = sys.unraisablehook, False
+
+    def send_again(number: int) -> None:
+        threading.Timer(0.02, os.kill, (os.getpid(), number)).start()
 
     def handle(number: int, frame: FrameType | None) -> None:
-        raise Interrupted(number)
-
-    before = sys.unraisablehook
+        if not recovering:
+            raise Interrupted(number)
+        send_again(number)  # a busy machine: it came back before the hook was left
 
     def hook(dropped: sys.UnraisableHookArgs) -> None:
         # JAX runs Python inside the garbage collector, where an exception is dropped: send again.
+        nonlocal recovering
         if isinstance(dropped.exc_value, Interrupted):
-            number = dropped.exc_value.signal
-            threading.Timer(0.02, os.kill, (os.getpid(), number)).start()
+            recovering = True
+            send_again(dropped.exc_value.signal)
+            recovering = False
         else:
             before(dropped)
 
