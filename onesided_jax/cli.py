@@ -241,23 +241,25 @@ def compile(
 
 
 def _compiled_table(found: Sequence[Any]) -> Table:
-    columns = ("optimizer", "chips", "runs a chip", "MB a chip", "of", "most runs a chip")
-    columns += ("MFLOP", "MB moved", "between chips", "seconds")
-    table = Table(*columns, title=f"Compiled for {found[0].topology.partition(':')[0]}")
+    columns = ("optimizer", "chips", "runs", "MB", "most runs", "MFLOP", "MB moved", "sent", "s")
+    chip = found[0].topology.partition(":")[0]
+    table = Table(*columns, title=f"Compiled for {chip}, {found[0].memory / 1e6:,.0f} MB a chip")
     for cell in found:
         table.add_row(
             cell.cell,
             str(cell.chips),
             str(cell.width),
             f"{cell.needed / 1e6:,.0f}",
-            f"{cell.memory / 1e6:,.0f}",
             str(cell.largest or "-"),
             f"{cell.flops / 1e6:,.1f}",
             f"{cell.bytes_accessed / 1e6:,.1f}",
             ", ".join(f"{n} {name}" for name, n in cell.collectives.items()) or "nothing",
             f"{cell.seconds:.0f}",
         )
-    table.caption = "MFLOP and MB moved: by one step of one run, as the compiler counts them"
+    table.caption = (
+        "runs, their MB, and the most that fit: on each chip at a time. MFLOP and MB moved: by one "
+        "step of one run. Sent: operations between chips. s: to compile"
+    )
     return table
 
 

@@ -5,16 +5,18 @@ The program is the one that :func:`onesided_jax.sweeps.run` runs, the compiler t
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from onesided_jax.players import Device
@@ -111,7 +113,7 @@ def compile_for(
             check_count(name, count)
     devices = tpu_devices(topology)
     found = []
-    with precision(recipe):
+    with precision(recipe), _not_cached():
         for cell, compiled in _programs(recipe):
             count = len(cell.seeds) if runs is None else runs
             tried: dict[int, CompiledCell | None] = {}
@@ -162,7 +164,7 @@ def weak_scaling(
         check_count("width", width)
     grids = chips_like(topology, SCALES)
     devices = {grid: tpu_devices(grid) for grid in grids}
-    with precision(recipe):
+    with precision(recipe), _not_cached():
         for cell, compiled in _programs(recipe):
             for grid in grids:
                 report = _compile(
@@ -184,6 +186,19 @@ def collectives(compiled: Any) -> dict[str, int]:
       {}
     """
     return dict(sorted(Counter(_COLLECTIVE.findall(compiled.as_text())).items()))
+
+
+@contextlib.contextmanager
+def _not_cached() -> Iterator[None]:
+    """JAX's cache writes programs for chips that are not there, but cannot read them back."""
+    before = jax.config.values["jax_enable_compilation_cache"]
+    try:
+        jax.config.update("jax_enable_compilation_cache", False)
+        compilation_cache.reset_cache()  # it looks at the setting once
+        yield
+    finally:
+        jax.config.update("jax_enable_compilation_cache", before)
+        compilation_cache.reset_cache()
 
 
 def _programs(recipe: Recipe) -> list[tuple[Cell, Program]]:
