@@ -88,10 +88,11 @@ def _sample(out: Path) -> list[Any]:
 def trend(samples: Path, out: Path) -> dict[str, Any]:
     """What grew: the last third of the samples against the third before it.
 
-    The first third is left out: caches fill, and the allocator takes what it then keeps.
+    Samples count from the second checkpoint on, or a slow start would be taken for growth. Their
+    first third is left out: caches fill, and the allocator takes what it then keeps.
     """
     with samples.open(newline="") as file:
-        rows = list(csv.DictReader(file))
+        rows = [row for row in csv.DictReader(file) if int(row["checkpoints"]) >= 2]
     columns = {name: np.array([float(row[name]) for row in rows]) for name in FIELDS}
     third = len(rows) // 3
     middle, last = slice(third, 2 * third), slice(2 * third, None)
