@@ -24,13 +24,15 @@ import numpy as np
 
 import onesided_jax as osj
 from onesided_jax.analysis._cell import gradient_norms
-from onesided_jax.analysis.estimators import SquaredNorm
+from onesided_jax.analysis._sample_quality import SampleQuality, find_data, measure_quality
+from onesided_jax.analysis.estimators import Interval, SquaredNorm
 from onesided_jax.analysis.measure import Probe, make_probe
 from onesided_jax.analysis.source import Source, from_run
 from onesided_jax.runs import Criteria, Run, build_game
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
+PRIMAL, DUAL = "#0072b2", "#d55e00"  # of the players in figures; Okabe and Ito
 UNFINISHED = 3  # exit code: the time was over; the same command goes on
 
 Row = dict[str, Any]
@@ -118,8 +120,9 @@ def arm(
 _ADAM = {"b1": 0.5, "b2": 0.999}
 _AMSGRAD = {"b2": 0.99, "eps": 1e-3}
 
+BASELINE = arm("adam", 2e-4, 2e-4, **_ADAM)
 ARMS = (
-    arm("adam", 2e-4, 2e-4, **_ADAM),
+    BASELINE,
     arm("adam", 2e-4, 2e-4, "adam_b1_0", b1=0.0, b2=0.999),
     arm("adam", 2e-4, 8e-4, "adam_ttur", **_ADAM),
     arm("alternating_adam", 2e-4, 2e-4, **_ADAM),
@@ -339,6 +342,20 @@ def measure_norms(job: Job, what: Opened, cell: str, path: Path, arm: str = "") 
     job.say(f"{path.parent.name}/{path.stem}: norms of {len(source.steps)} checkpoints")
 
 
+def sample_quality(
+    what: Opened, recipe: osj.Recipe, sources: Sequence[Source]
+) -> tuple[list[SampleQuality], dict[str, Any]]:
+    """Sample quality of every run, beside the real data that the recipe names."""
+    real, why_not = find_data(what.game, recipe, None, None, True)
+    assert real is not None, why_not
+    return measure_quality(list(sources), what.game, real, None, what.criteria, lambda *_: None)
+
+
+def mean_quality(quality: SampleQuality, run: int) -> Row:
+    """The measures of one run, means over evaluation seeds."""
+    return {name: float(values[run].mean()) for name, values in quality.values.items()}
+
+
 @functools.cache
 def _confounds(game: osj.Game) -> Callable[..., Any]:
     """``players, state -> ``norms of both players' weights, and both losses on one large batch."""
@@ -406,3 +423,10 @@ def by_arm(rows: Iterable[Mapping[str, str]]) -> dict[str, list[Mapping[str, str
     for row in rows:
         found.setdefault(row["arm"], []).append(row)
     return found
+
+
+def span(interval: Interval) -> str:
+    """A mean with its interval."""
+    if np.isnan(interval.mean):
+        return "no number"
+    return f"{interval.mean:.3g} [{interval.low:.3g}, {interval.high:.3g}]"

@@ -18,28 +18,30 @@ from typing import Any
 import numpy as np
 from _gan import (
     ARMS,
+    DUAL,
+    PRIMAL,
     Job,
     Norms,
     Row,
     by_arm,
     labels,
+    mean_quality,
     measure_norms,
     norms_of,
     opened,
     read_table,
     recipe,
+    sample_quality,
     write_table,
 )
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 import onesided_jax as osj
-from onesided_jax.analysis._sample_quality import find_data, measure_quality
 from onesided_jax.analysis.estimators import Interval, loglog_slope, t_interval, window_ratio
 from onesided_jax.runs import Criteria
 
 ARM_LABELS = ("adam", "amsgrad_xeg")
-PRIMAL, DUAL = "#0072b2", "#d55e00"  # Okabe and Ito
 
 FACTORS: dict[str, dict[str, Mapping[str, Any]]] = {
     "core": {"core": {}},
@@ -74,8 +76,6 @@ def recipes(job: Job) -> list[tuple[str, str, osj.Recipe]]:
             game = {**scale.game, "dataset": "mnist5k", **change}
             if game["dataset"] == "cifar10":
                 game["dataset"] = job.cifar10
-            if change.get("network") in ("mlp", "sn_resnet"):
-                game.pop("conv", None)
             name = f"ablation-{factor}-{level}".lower().replace(", ", "-")
             found.append((factor, level, recipe(name, scale, game, arms, scale.seeds[:3])))
     return found
@@ -91,13 +91,10 @@ def work(job: Job) -> None:
         if path.exists():
             continue
         job.check()
-        real, why_not = find_data(what.game, wanted, None, None, True)
-        assert real is not None, why_not
         sources = [what.source(cell) for cell in what.run.cells]
-        found, _ = measure_quality(sources, what.game, real, None, what.criteria, lambda *_: None)
+        found, _ = sample_quality(what, wanted, sources)
         rows: list[Row] = [
-            {"arm": label, "seed": int(source.seeds[i])}
-            | {name: float(values[i].mean()) for name, values in quality.values.items()}
+            {"arm": label, "seed": int(source.seeds[i]), **mean_quality(quality, i)}
             for source, quality in zip(sources, found, strict=True)
             for i, label in enumerate(labels(source))
         ]

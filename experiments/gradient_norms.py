@@ -21,25 +21,30 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from _gan import (
+    BASELINE,
+    DUAL,
+    PRIMAL,
     Job,
     Norms,
     Opened,
     Row,
     TimeIsOverError,
-    arm,
     by_arm,
     core,
     labels,
+    mean_quality,
     measure_norms,
     norms_of,
     opened,
     read_table,
+    sample_quality,
+    span,
     write_table,
 )
 from matplotlib.figure import Figure
 
 import onesided_jax as osj
-from onesided_jax.analysis._sample_quality import find_data, measure_quality
+from onesided_jax.analysis._sample_quality import SampleQuality
 from onesided_jax.analysis.estimators import Interval, loglog_slope, t_interval
 from onesided_jax.analysis.gate import Gate
 from onesided_jax.analysis.source import Snapshot, Source
@@ -49,8 +54,6 @@ from onesided_jax.sweeps import Observer
 
 EMA = 0.999
 FROZEN, AVERAGED = "adam_dual_frozen", "adam_ema"
-_BASE = arm("adam", 2e-4, 2e-4, b1=0.5, b2=0.999)  # of both controls; the core's first arm
-PRIMAL, DUAL = "#0072b2", "#d55e00"  # Okabe and Ito
 
 
 def work(job: Job) -> None:
@@ -111,7 +114,7 @@ def _control(
 
     if not (path.exists() and open_run(path).finished()):
         job.check()
-        seeds, columns = osj.grid(seeds=recipe.seeds, **{k: v[0] for k, v in _BASE.axes.items()})
+        seeds, columns = osj.grid(seeds=recipe.seeds, **{k: v[0] for k, v in BASELINE.axes.items()})
         osj.sweep(
             game, make, seeds=seeds, hyperparameters=columns, observers=observers, out=path,
             steps=recipe.steps, checkpoint_every=recipe.checkpoint_every,
@@ -130,8 +133,6 @@ def _measure_quality(
     if path.exists():
         return
     job.check()
-    real, why_not = find_data(measured.game, recipe, None, None, True)
-    assert real is not None, why_not
     averaged = controls[AVERAGED].source("sweep")
     store = controls[AVERAGED].run.store("sweep")
     extra = [
@@ -143,11 +144,9 @@ def _measure_quality(
     ]
     rows: list[Row] = []
     for sources in ([measured.source(cell) for cell in measured.run.cells], extra):
-        found, about = measure_quality(
-            sources, measured.game, real, None, measured.criteria, lambda *_: None
-        )
+        found, about = sample_quality(measured, recipe, sources)
         for source, quality in zip(sources, found, strict=True):
-            rows += _quality_rows(source, quality.values, quality.gate, sources is not extra)
+            rows += _quality_rows(source, quality, sources is not extra)
         job.say(f"{data}: sample quality of {len(sources)} cells")
     write_table(path, rows)
     facts = {k: v for k, v in about.items() if isinstance(v, int | float | str)}
@@ -160,13 +159,12 @@ def _with_average(snapshot: Snapshot, stored: Mapping[str, Any]) -> Snapshot:
     return snapshot._replace(players=snapshot.players._replace(primal=average))
 
 
-def _quality_rows(
-    source: Source, values: Mapping[str, np.ndarray], gate: Gate, gated: bool
-) -> list[Row]:
+def _quality_rows(source: Source, quality: SampleQuality, gated: bool) -> list[Row]:
+    gate = quality.gate
     rows: list[Row] = []
     for i, label in enumerate(labels(source)):
         row: Row = {"arm": label, "seed": int(source.seeds[i])}
-        row |= {name: float(found[i].mean()) for name, found in values.items()}
+        row |= mean_quality(quality, i)
         judged = gated and gate.passes is not None
         row["gate"] = bool(gate.passes[i]) if judged and gate.passes is not None else ""
         row["reason"] = gate.reasons[i] if judged else gate.note if gated else "a control"
@@ -234,7 +232,7 @@ def _verdict_row(verdict: Verdict) -> Row:
         ("P1", "primal_ratio"), ("P1", "primal_slope"), ("P2", "dual_ratio"),
         ("P2", "dual_slope"), ("P3", "slope_difference"),
     ):  # fmt: skip
-        row[statistic] = _span(parts[part][statistic])
+        row[statistic] = span(parts[part][statistic])
     row |= {name: _word(parts[name]["holds"]) for name in ("P1", "P2", "P3")}
     row["P4"] = _word(parts["P4"]["holds"]) if "P4" in parts else "no gate"
     row["passing"] = parts["P4"]["passing_seeds"] if "P4" in parts else ""
@@ -245,12 +243,6 @@ def _verdict_row(verdict: Verdict) -> Row:
 
 def _word(holds: Any) -> str:
     return {True: "supported", False: "refuted"}.get(holds, "inconclusive")
-
-
-def _span(interval: Interval) -> str:
-    if np.isnan(interval.mean):
-        return "no number"
-    return f"{interval.mean:.3g} [{interval.low:.3g}, {interval.high:.3g}]"
 
 
 _THRESHOLDS = (
@@ -310,10 +302,10 @@ def _claims(
             continue
         ratio = t_interval(0.5 * np.log(late[one] / late[other]), level=criteria.level)
         row: Row = {"claim": claim, "arm": one, "against": other}
-        row["late_norm_ratio"] = _span(Interval(*np.exp(ratio)))
+        row["late_norm_ratio"] = span(Interval(*np.exp(ratio)))
         if one in quality and other in quality:
             logs = np.log(quality[one] / quality[other])
-            row["frechet_ratio"] = _span(Interval(*np.exp(t_interval(logs, level=criteria.level))))
+            row["frechet_ratio"] = span(Interval(*np.exp(t_interval(logs, level=criteria.level))))
         else:
             row["frechet_ratio"] = ""
         rows.append(row)
@@ -336,7 +328,7 @@ def _rates(arms: Mapping[str, Norms], criteria: Criteria, total_steps: int) -> l
         rows.append(
             {
                 "claim": "P7", "arm": name, "against": "slope of the running mean",
-                "late_norm_ratio": _span(t_interval(slope, level=criteria.level)),
+                "late_norm_ratio": span(t_interval(slope, level=criteria.level)),
                 "frechet_ratio": "",
             }
         )  # fmt: skip

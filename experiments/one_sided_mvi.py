@@ -20,14 +20,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from _gan import Job, Opened, Row, core, opened
+from _gan import Job, Opened, Row, core, opened, span
 from matplotlib.figure import Figure
 
 import onesided_jax as osj
 from onesided_jax import PrimalDual
 from onesided_jax.analysis._cell import minty_tests
 from onesided_jax.analysis.estimators import (
-    Interval,
     below_noise_floor,
     cross_regions,
     mean_t,
@@ -364,7 +363,7 @@ def judge(job: Job) -> None:
             verdicts.append(
                 {
                     "data": data, "arm": cell, "seeds": verdict.runs,
-                    "negative": _span(part["negative"]), "positive": _span(part["positive"]),
+                    "negative": span(part["negative"]), "positive": span(part["positive"]),
                     "verdict": word, "reason": verdict.reason,
                 }
             )  # fmt: skip
@@ -372,8 +371,8 @@ def judge(job: Job) -> None:
                 details.append(
                     {
                         "data": data, "arm": cell, "what": name,
-                        "negative": _span(t_interval(negative, level=criteria.level)),
-                        "positive": _span(t_interval(positive, level=criteria.level)),
+                        "negative": span(t_interval(negative, level=criteria.level)),
+                        "positive": span(t_interval(positive, level=criteria.level)),
                     }
                 )  # fmt: skip
             details += [{"data": data, "arm": cell, **row} for row in _conditions(there, criteria)]
@@ -431,7 +430,7 @@ def _conditions(found: Sequence[Row], criteria: Any) -> list[Row]:
         ("share of entries with f(x*, y_t) <= f(x_s, y_t)", [f["dominance"] for f in found]),
     ]
     table: list[Row] = [
-        {"what": name, "negative": "", "positive": _span(t_interval(v, level=criteria.level))}
+        {"what": name, "negative": "", "positive": span(t_interval(v, level=criteria.level))}
         for name, v in rows
     ]
     for f in found:
@@ -444,12 +443,6 @@ def _conditions(found: Sequence[Row], criteria: Any) -> list[Row]:
             }
         )
     return table
-
-
-def _span(interval: Interval) -> str:
-    if np.isnan(interval.mean):
-        return "no number"
-    return f"{interval.mean:.3g} [{interval.low:.3g}, {interval.high:.3g}]"
 
 
 def _plain(value: Any) -> Any:

@@ -12,6 +12,7 @@ import numpy as np
 from onesided_jax.games import Game
 from onesided_jax.players import Device
 from onesided_jax.runs import Run, record_session, record_width, writing
+from onesided_jax.runs._values import check_divides
 from onesided_jax.sweeps.cell import run_cell
 from onesided_jax.sweeps.engine import Observer
 from onesided_jax.sweeps.result import Progress, SweepResult
@@ -192,9 +193,5 @@ def _check_cadence(steps: int, checkpoint_every: int, record_every: int) -> None
     ):
         if isinstance(value, bool) or int(value) != value or value < 1:
             raise ValueError(f"{name}={value!r}: expected an integer >= 1")
-    for name, whole, part_name, part in (
-        ("steps", steps, "checkpoint_every", checkpoint_every),
-        ("checkpoint_every", checkpoint_every, "record_every", record_every),
-    ):
-        if whole % part:
-            raise ValueError(f"{name}={whole}: expected a multiple of {part_name}={part}")
+    check_divides("steps", steps, "checkpoint_every", checkpoint_every)
+    check_divides("checkpoint_every", checkpoint_every, "record_every", record_every)
