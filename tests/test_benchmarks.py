@@ -87,7 +87,8 @@ def test_table_and_figure_of_made_up_rows(tmp_path):
 def test_the_curves_of_growth_have_an_axis_for_everything_that_varies(tmp_path):
     base = {"game": "mlp", "runs": 4, "batch": 64, "width": 32, "steps": 5, "devices": 1}
     lines = [base, *(base | {name: 2 * base[name]} for name in list(base)[1:])]
-    lines = [line | {"microseconds_per_run_step": 10.0 + i} for i, line in enumerate(lines)]
+    times = ("lower_quartile", "microseconds_per_run_step", "upper_quartile")
+    lines = [line | dict.fromkeys(times, 10_000.0 + 1000 * i) for i, line in enumerate(lines)]
     content = harness.to_json(
         "scaling", Scale("full", 5), SuiteResult([], {"lines": lines}), FACTS, 1.0
     )
