@@ -10,7 +10,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,7 +39,7 @@ from onesided_jax.runs import (
     WriteError,
     open_run,
 )
-from onesided_jax.runs._words import DISK_ERRORS, errno_of
+from onesided_jax.runs._words import DISK_ERRORS, errno_of, write_json_atomically
 from onesided_jax.runs.checkpoints import without_tracebacks
 
 __all__ = ["main"]
@@ -193,6 +193,76 @@ def recipes(name: Annotated[Positional[str | None], arg(help="Print this one as 
     _console.print(table)
 
 
+def compile(
+    recipe: Annotated[
+        Positional[str], arg(help="A built-in name (see `onesided recipes`) or a .json file.")
+    ],
+    topology: str = "v5e:1x1",
+    runs: int | None = None,
+    width: int | None = None,
+    largest: bool = True,
+    scaling: bool = False,
+    json: Path | None = None,
+) -> None:
+    """Compile a recipe for a TPU, without one: does it fit, what does it move. Needs the extra tpu.
+
+    Example: onesided compile ring --topology v5e:2x2 --runs 4096
+
+    Args:
+      topology: Chip and grid: v5e:1x1 (a Colab TPU), v5e:2x2, v6e:16x16, v5p:2x2x1, ...
+      runs: Runs of each optimizer; by default the recipe's.
+      width: Runs at a time on each chip; by default planned as a sweep does.
+      largest: Look for the most runs that fit on one chip, too; a few compilations more.
+      scaling: Instead, compile one program for 1, 4, 16, 64 and 256 chips with WIDTH runs on each.
+      json: File for the same in machine-readable form.
+    """
+    import jax
+
+    from onesided_jax.sweeps import CompiledCell, compile_for, weak_scaling
+
+    wanted = find_recipe(recipe)
+    if scaling and runs is not None:
+        raise ValueError(f"--runs {runs}: with --scaling expected --width, the runs on each chip")
+    with contextlib.suppress(RuntimeError):  # JAX has been computing: called from a program
+        jax.config.update("jax_platforms", "cpu")  # no other device is needed, nor waited for
+    with _console.status("compiling") as status:
+
+        def tell(found: CompiledCell) -> None:
+            status.update(f"compiling; {found.cell} on {found.topology}: {found.seconds:.0f} s")
+
+        if scaling:
+            found = weak_scaling(wanted, topology, width=width, on_cell=tell)
+        else:
+            options: dict[str, Any] = {"runs": runs, "width": width, "largest": largest}
+            found = compile_for(wanted, topology, **options, on_cell=tell)
+    if json is not None:
+        write_json_atomically(json, [cell._asdict() for cell in found])
+    _console.print(_compiled_table(found))
+
+
+def _compiled_table(found: Sequence[Any]) -> Table:
+    columns = ("optimizer", "chips", "runs", "MB", "most runs", "MFLOP", "MB moved", "sent", "s")
+    chip = found[0].topology.partition(":")[0]
+    table = Table(*columns, title=f"Compiled for {chip}, {found[0].memory / 1e6:,.0f} MB a chip")
+    for cell in found:
+        table.add_row(
+            cell.cell,
+            str(cell.chips),
+            str(cell.width),
+            f"{cell.needed / 1e6:,.0f}",
+            str(cell.largest or "-"),
+            f"{cell.flops / 1e6:,.1f}",
+            f"{cell.bytes_accessed / 1e6:,.1f}",
+            ", ".join(f"{n} {name}" for name, n in cell.collectives.items()) or "nothing",
+            f"{cell.seconds:.0f}",
+        )
+    table.caption = (
+        "runs, their MB, and the most that fit: on each chip at a time. MFLOP and MB moved: by one "
+        "step of one run. Sent: operations between chips. s: to compile"
+    )
+    return table
+
+
 def games():
     """List the analytic games: what is known of each, and which conditions hold."""
     from onesided_jax.games import GAMES
@@ -236,7 +306,8 @@ def main(arguments: list[str] | None = None) -> int:
     from onesided_jax.sweeps.memory import is_out_of_memory
 
     commands = {
-        f.__name__: f for f in (demo, sweep, resume, analyze, report, sample, recipes, games)
+        f.__name__: f
+        for f in (demo, sweep, resume, analyze, report, sample, compile, recipes, games)
     }
     _use_compilation_cache()
     with contextlib.suppress(RuntimeError):  # JAX has been computing: called from a program

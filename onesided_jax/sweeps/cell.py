@@ -213,7 +213,7 @@ def _advance(
                 keep(done, carry, metrics)
                 if on_chunk is not None:
                     diverged = int((carry.diverged_at >= 0).sum())
-                    on_chunk(Progress(done, steps, runs, diverged, elapsed))
+                    on_chunk(Progress(done, steps, runs, diverged, elapsed, metrics))
             final = _gather(carries, runs)
         except Exception as error:
             if is_out_of_memory(error):

@@ -16,7 +16,15 @@ from onesided_jax.sweeps.devices import Crew
 from onesided_jax.sweeps.engine import Carry, Program
 from onesided_jax.sweeps.memory import memory_bytes
 
-__all__ = ["Strategy", "abstract_carry", "blocks_of", "choose_strategy", "start"]
+__all__ = [
+    "Strategy",
+    "abstract_carry",
+    "blocks_of",
+    "choose_strategy",
+    "fitting_width",
+    "needed_bytes",
+    "start",
+]
 
 _NARROWER = 4  # each layout tried has a quarter of the width of the one before
 _GAIN = 0.97  # and must take less than this share of its time to be preferred
@@ -78,15 +86,8 @@ def choose_strategy(
     width = math.ceil(runs / len(devices))
     carry = abstract_carry(program, seeds, hyperparameters, width)
     compiled = program.compile(*carry, chunk, devices[0])
-    analysis = compiled.memory_analysis()
-    if analysis is not None and runs > 1:
-        needed = (
-            analysis.temp_size_in_bytes
-            + analysis.argument_size_in_bytes
-            + analysis.output_size_in_bytes
-        )
-        available = memory_bytes(len(devices)) if memory is None else memory
-        width = max(1, min(width, int(width * (available / 2) / max(needed, 1))))
+    available = memory_bytes(len(devices)) if memory is None else memory
+    width = fitting_width(width, needed_bytes(compiled), available)
     cost = compiled.cost_analysis() or {}
     rounds = math.ceil(runs / (width * len(devices)))
     per_step = max(cost.get("flops", 0.0) / _FLOPS, cost.get("bytes accessed", 0.0) / _BYTES)
@@ -112,6 +113,29 @@ def choose_strategy(
     if len(devices) > 1 and timed(devices[:1], width) < _GAIN * best:
         devices = devices[:1]
     return Strategy(width, devices, measured)
+
+
+def fitting_width(width: int, needed: int, memory: int) -> int:
+    """So many runs at a time, or as many as fit into half of the memory.
+
+    Args:
+      width: runs.
+      needed: bytes that they need at a time.
+      memory: bytes that there are.
+    """
+    return max(1, min(width, int(width * (memory / 2) / max(needed, 1))))
+
+
+def needed_bytes(compiled: Any) -> int:
+    """What a compiled chunk needs of its device; 0 if it does not say.
+
+    Its outputs take the place of its arguments, which are donated, but are copied for the host.
+    """
+    found = compiled.memory_analysis()
+    if found is None:
+        return 0
+    parts = (found.temp_size_in_bytes, found.argument_size_in_bytes, found.output_size_in_bytes)
+    return sum(parts)
 
 
 def _probe(
