@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from onesided_jax import processes
 from onesided_jax.players import Device
 from onesided_jax.sweeps.devices import Crew
 from onesided_jax.sweeps.engine import Carry, Program
@@ -21,6 +22,7 @@ __all__ = [
     "abstract_carry",
     "blocks_of",
     "choose_strategy",
+    "choose_together",
     "fitting_width",
     "needed_bytes",
     "start",
@@ -113,6 +115,29 @@ def choose_strategy(
     if len(devices) > 1 and timed(devices[:1], width) < _GAIN * best:
         devices = devices[:1]
     return Strategy(width, devices, measured)
+
+
+def choose_together(
+    program: Program,
+    seeds: np.ndarray,
+    hyperparameters: Mapping[str, np.ndarray],
+    *,
+    devices: Sequence[Device],
+    **options: Any,
+) -> Strategy:
+    """As `choose_strategy`, of several processes: the first chooses, for its share of the runs.
+
+    All are taken to have devices of the same kind, and each its own number of them.
+    """
+    share = math.ceil(len(seeds) / processes.count())
+
+    def choose() -> tuple[int, int, dict[str, float]]:
+        shared = {name: values[:share] for name, values in hyperparameters.items()}
+        chosen = choose_strategy(program, seeds[:share], shared, devices=devices, **options)
+        return chosen.width, len(chosen.devices), chosen.measured
+
+    width, used, measured = processes.first(choose)
+    return Strategy(width, tuple(devices[:used]), measured)
 
 
 def fitting_width(width: int, needed: int, memory: int) -> int:
