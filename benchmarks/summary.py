@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 MET, MISSED, UNJUDGED = "#0072b2", "#d55e00", "#8c959f"  # Okabe and Ito, and a grey
 INK = "#24292f"
 
@@ -156,12 +158,13 @@ def draw(results: Sequence[dict[str, Any]]) -> Any:
 
 
 def draw_scaling(results: Sequence[dict[str, Any]]) -> Any:
-    """Time per run-step along every axis of the suite ``scaling``, in units of its base.
+    """Time per run-step along every axis of the suite ``scaling``; the base is hollow.
 
     Returns:
       A matplotlib ``Figure``; ``None`` without that suite.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     lines = [line for r in results if r["suite"] == "scaling" for line in r["details"]["lines"]]
     axes_names = ("runs", "batch", "width", "steps", "devices")
@@ -169,27 +172,43 @@ def draw_scaling(results: Sequence[dict[str, Any]]) -> Any:
     games = list(dict.fromkeys(line["game"] for line in lines))
     if not lines:
         return None
-    figure = Figure(figsize=(10.4, 1.9 * len(games) + 0.5), layout="constrained")
+    figure = Figure(figsize=(10.4, 2.0 * len(games) + 0.5), layout="constrained")
     grid = figure.subplots(len(games), len(axes_names), sharey="row", squeeze=False)
+    for axes, title in zip(grid[-1], titles, strict=True):
+        axes.set_xlabel(title, fontsize=8)
     for row, game in zip(grid, games, strict=True):
         own = [line for line in lines if line["game"] == game]
         base = {name: own[0][name] for name in axes_names}
-        for axes, name, title in zip(row, axes_names, titles, strict=True):
+        for axes, name in zip(row, axes_names, strict=True):
             rest = {key: value for key, value in base.items() if key != name}
             shown = sorted(
                 (line for line in own if all(line[k] == v for k, v in rest.items())),
                 key=lambda line: line[name],
             )
             x = [line[name] for line in shown]
-            axes.plot(x, [line["microseconds_per_run_step"] for line in shown],
-                      "o-", color=MET, markersize=3.5, linewidth=1.2)  # fmt: skip
+            low, middle, high = (
+                np.array([line[key] for line in shown]) / 1000
+                for key in ("lower_quartile", "microseconds_per_run_step", "upper_quartile")
+            )
+            axes.plot(x, middle, color=MET, linewidth=1.2)
+            axes.errorbar(x, middle, (middle - low, high - middle), fmt="o", color=MET,
+                          markersize=3.5, capsize=2, linewidth=0.8)  # fmt: skip
+            at = x.index(base[name])
+            axes.plot(
+                x[at], middle[at], "o", color=MET, markerfacecolor="white", markersize=5, zorder=3
+            )
             axes.set_xscale("log", base=2)
             axes.set_yscale("log")
             axes.set_xticks(x, [str(v) for v in x], fontsize=7)
             axes.set_xticks([], minor=True)
-            axes.tick_params(axis="y", labelsize=7)
+            axes.grid(axis="y", color="0.9", linewidth=0.6)
+            axes.set_axisbelow(True)
             axes.spines[["top", "right"]].set_visible(False)
-            if row is grid[-1]:
-                axes.set_xlabel(title, fontsize=8)
-        row[0].set_ylabel(f"{game}\nµs per run-step", fontsize=8)
+        axes = row[0]
+        axes.yaxis.set_major_locator(LogLocator(10, (1.0, 2.0, 5.0)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_locator(NullLocator())
+        for other in row:
+            other.tick_params(axis="y", labelsize=7)
+        axes.set_ylabel(f"{game}\nms per run-step", fontsize=8)
     return figure
