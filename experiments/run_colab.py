@@ -1,6 +1,6 @@
 """Executes colab.ipynb from top to bottom and keeps its outputs.
 
-Needs Jupyter's client besides the extra ``demo``: ``pip install nbclient ipykernel``.
+`make notebook` calls it; the tests do, at size "tiny".
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ call the same functions in the same order, from their main thread.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import re
 import socket
@@ -191,7 +192,7 @@ def first(work: Callable[[], Any]) -> Any:
         except Exception as error:
             failure = error
     _raise_any(failure)
-    text = _texts(json.dumps(result) if is_first() else "")[0]
+    text = "".join(_texts(json.dumps(result) if is_first() else ""))
     return result if is_first() else json.loads(text)
 
 
@@ -223,10 +224,7 @@ def spread(tree: Any) -> Any:
     """Arrays with this process' rows as global arrays of the rows of all, in the host's memory."""
     if count() == 1:
         return tree
-    devices: dict[int, Any] = {}
-    for device in jax.devices("cpu"):
-        devices.setdefault(device.process_index, device)
-    mesh = jax.sharding.Mesh([devices[i] for i in range(count())], ("process",))
+    mesh = jax.sharding.Mesh(_hosts(), ("process",))
     sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("process"))
     return jax.tree.map(
         lambda rows: jax.make_array_from_process_local_data(
@@ -275,7 +273,29 @@ def _texts(text: str) -> list[str]:
 
 
 def _all(value: Any) -> np.ndarray:
-    """The values of every process, stacked."""
+    """The values of every process, stacked in their order."""
+    return _gathered(value)[_order()]
+
+
+@functools.cache
+def _order() -> np.ndarray:
+    """Where the value of each process is among those that were gathered."""
+    return np.argsort(_gathered(np.int32(index())))
+
+
+@functools.cache
+def _hosts() -> list[Any]:
+    """A device in the memory of each process' host: its CPU, unless JAX was told to have none."""
+    try:
+        mine, everyones = jax.local_devices(backend="cpu"), jax.devices("cpu")
+    except RuntimeError:
+        mine, everyones = jax.local_devices(), jax.devices()
+    devices = {device.process_index: device for device in reversed(everyones)}
+    # Each platform may number the processes in its own way.
+    return [devices[number] for number in _all(np.int32(mine[0].process_index)).tolist()]
+
+
+def _gathered(value: Any) -> np.ndarray:
     from jax.experimental import multihost_utils
 
     with _losing():

@@ -1,4 +1,4 @@
-"""The Colab notebook runs from top to bottom, where Jupyter's client is installed."""
+"""The Colab notebook runs from top to bottom."""
 
 from __future__ import annotations
 
@@ -8,11 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
-
-nbformat = pytest.importorskip("nbformat")
-pytest.importorskip("nbclient")
-pytest.importorskip("ipykernel")
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "experiments" / "run_colab.py"

@@ -143,8 +143,10 @@ class CheckpointStore(NamedTuple):
                     f"{str(folder)!r} is whole, but this version of orbax-checkpoint cannot read "
                     f"it: {error}; the versions it was written by are in manifest.json"
                 ) from error
-        runs = self.info(step).get("runs")  # below them is what filled up the last process' share
-        return jax.tree.map(lambda rows: rows[:runs], arrays)
+        runs = self.info(step).get("runs")
+        if runs is None:
+            return arrays
+        return jax.tree.map(lambda rows: rows[:runs], arrays)  # below: to make shares equal
 
     def holds(self, step: int) -> bool:
         """Whether the checkpoint of a step is there and undamaged."""
