@@ -42,9 +42,7 @@ def sweep(
 
     A trajectory is a function of the game, the run's seed and hyperparameters, the width and the
     platform; its slot, its neighbours, interruption and resume change no bit. A run that turns
-    non-finite is frozen at its last finite state and never touches another. Of several processes
-    (``jax.distributed.initialize()`` before anything else) all call this with the same arguments;
-    each trains its share of the runs, and all return all of them.
+    non-finite is frozen at its last finite state and never touches another.
 
     Args:
       game: what is played.
@@ -111,7 +109,7 @@ def sweep(
         "devices": devices,
     }
     if out is None:
-        return _collected(run_cell(game, make_optimizer, store=None, width=width, **arguments))
+        return run_cell(game, make_optimizer, store=None, width=width, **arguments)
     plan = plan_of(
         {"sweep": (seeds, hyperparameters)},
         steps=steps,
@@ -121,7 +119,7 @@ def sweep(
     )
     with writing(out, plan=plan, recipe=None) as run:
         run = begin_session(run, warn)
-        finished = run_cell(
+        return run_cell(
             game,
             make_optimizer,
             store=run.store("sweep"),
@@ -129,12 +127,6 @@ def sweep(
             width=run.manifest["widths"].get("sweep", width),
             **arguments,
         )
-        return _collected(finished)
-
-
-def _collected(result: SweepResult | None) -> SweepResult:
-    assert result is not None
-    return result
 
 
 def begin_session(run: Run, tell: Callable[[str], None]) -> Run:
