@@ -190,9 +190,8 @@ def draw_scaling(results: Sequence[dict[str, Any]]) -> Any:
                 np.array([line[key] for line in shown]) / 1000
                 for key in ("lower_quartile", "microseconds_per_run_step", "upper_quartile")
             )
-            axes.plot(x, middle, color=MET, linewidth=1.2)
-            axes.errorbar(x, middle, (middle - low, high - middle), fmt="o", color=MET,
-                          markersize=3.5, capsize=2, linewidth=0.8)  # fmt: skip
+            axes.errorbar(x, middle, (middle - low, high - middle), fmt="o-", color=MET,
+                          markersize=3.5, capsize=2, linewidth=1.2, elinewidth=0.8)  # fmt: skip
             at = x.index(base[name])
             axes.plot(
                 x[at], middle[at], "o", color=MET, markerfacecolor="white", markersize=5, zorder=3
@@ -201,14 +200,13 @@ def draw_scaling(results: Sequence[dict[str, Any]]) -> Any:
             axes.set_yscale("log")
             axes.set_xticks(x, [str(v) for v in x], fontsize=7)
             axes.set_xticks([], minor=True)
+            axes.tick_params(axis="y", labelsize=7)
             axes.grid(axis="y", color="0.9", linewidth=0.6)
             axes.set_axisbelow(True)
             axes.spines[["top", "right"]].set_visible(False)
-        axes = row[0]
-        axes.yaxis.set_major_locator(LogLocator(10, (1.0, 2.0, 5.0)))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.yaxis.set_minor_locator(NullLocator())
-        for other in row:
-            other.tick_params(axis="y", labelsize=7)
-        axes.set_ylabel(f"{game}\nms per run-step", fontsize=8)
+        y_axis = row[0].yaxis  # all of the row share its scale
+        y_axis.set_major_locator(LogLocator(10, (1.0, 2.0, 5.0)))
+        y_axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        y_axis.set_minor_locator(NullLocator())
+        row[0].set_ylabel(f"{game}\nms per run-step", fontsize=8)
     return figure

@@ -32,7 +32,6 @@ from onesided_jax.runs import Criteria, Run, build_game
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
-PRIMAL, DUAL = "#0072b2", "#d55e00"  # of the players in figures; Okabe and Ito
 UNFINISHED = 3  # exit code: the time was over; the same command goes on
 
 Row = dict[str, Any]
@@ -342,12 +341,17 @@ def measure_norms(job: Job, what: Opened, cell: str, path: Path, arm: str = "") 
     job.say(f"{path.parent.name}/{path.stem}: norms of {len(source.steps)} checkpoints")
 
 
-def sample_quality(
-    what: Opened, recipe: osj.Recipe, sources: Sequence[Source]
-) -> tuple[list[SampleQuality], dict[str, Any]]:
-    """Sample quality of every run, beside the real data that the recipe names."""
+def real_data(what: Opened, recipe: osj.Recipe) -> Any:
+    """The data that the recipe names, to compare samples with."""
     real, why_not = find_data(what.game, recipe, None, None, True)
     assert real is not None, why_not
+    return real
+
+
+def sample_quality(
+    what: Opened, real: Any, sources: Sequence[Source]
+) -> tuple[list[SampleQuality], dict[str, Any]]:
+    """Sample quality of every run, beside the real data."""
     return measure_quality(list(sources), what.game, real, None, what.criteria, lambda *_: None)
 
 

@@ -18,8 +18,6 @@ from typing import Any
 import numpy as np
 from _gan import (
     ARMS,
-    DUAL,
-    PRIMAL,
     Job,
     Norms,
     Row,
@@ -30,6 +28,7 @@ from _gan import (
     norms_of,
     opened,
     read_table,
+    real_data,
     recipe,
     sample_quality,
     write_table,
@@ -39,6 +38,7 @@ from matplotlib.lines import Line2D
 
 import onesided_jax as osj
 from onesided_jax.analysis.estimators import Interval, loglog_slope, t_interval, window_ratio
+from onesided_jax.report._style import DUAL, PRIMAL
 from onesided_jax.runs import Criteria
 
 ARM_LABELS = ("adam", "amsgrad_xeg")
@@ -92,7 +92,7 @@ def work(job: Job) -> None:
             continue
         job.check()
         sources = [what.source(cell) for cell in what.run.cells]
-        found, _ = sample_quality(what, wanted, sources)
+        found, _ = sample_quality(what, real_data(what, wanted), sources)
         rows: list[Row] = [
             {"arm": label, "seed": int(source.seeds[i]), **mean_quality(quality, i)}
             for source, quality in zip(sources, found, strict=True)

@@ -22,8 +22,6 @@ import jax.numpy as jnp
 import numpy as np
 from _gan import (
     BASELINE,
-    DUAL,
-    PRIMAL,
     Job,
     Norms,
     Opened,
@@ -37,6 +35,7 @@ from _gan import (
     norms_of,
     opened,
     read_table,
+    real_data,
     sample_quality,
     span,
     write_table,
@@ -49,6 +48,7 @@ from onesided_jax.analysis.estimators import Interval, loglog_slope, t_interval
 from onesided_jax.analysis.gate import Gate
 from onesided_jax.analysis.source import Snapshot, Source
 from onesided_jax.analysis.verdict import Verdict, one_sided_convergence
+from onesided_jax.report._style import DUAL, PRIMAL
 from onesided_jax.runs import Criteria, open_run, unpack
 from onesided_jax.sweeps import Observer
 
@@ -133,6 +133,7 @@ def _measure_quality(
     if path.exists():
         return
     job.check()
+    real = real_data(measured, recipe)
     averaged = controls[AVERAGED].source("sweep")
     store = controls[AVERAGED].run.store("sweep")
     extra = [
@@ -144,7 +145,7 @@ def _measure_quality(
     ]
     rows: list[Row] = []
     for sources in ([measured.source(cell) for cell in measured.run.cells], extra):
-        found, about = sample_quality(measured, recipe, sources)
+        found, about = sample_quality(measured, real, sources)
         for source, quality in zip(sources, found, strict=True):
             rows += _quality_rows(source, quality, sources is not extra)
         job.say(f"{data}: sample quality of {len(sources)} cells")

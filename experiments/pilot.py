@@ -22,6 +22,7 @@ from _gan import (
     labels,
     mean_quality,
     opened,
+    real_data,
     recipe,
     sample_quality,
 )
@@ -54,7 +55,7 @@ def work(job: Job) -> None:
     for wanted in recipes(job):
         what = opened(job.train(wanted), wanted)
         sources = [what.source(cell) for cell in what.run.cells]
-        found, about = sample_quality(what, wanted, sources)
+        found, about = sample_quality(what, real_data(what, wanted), sources)
         data = str(wanted.game.options["dataset"])
         for source, quality in zip(sources, found, strict=True):
             for i, label in enumerate(labels(source)):
