@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint types docs bench clean
+.PHONY: demo test test-oldest lint types docs bench notebook clean
 
 demo: .venv/.demo
 	$(BIN)/onesided demo --out demo
@@ -11,6 +11,13 @@ demo: .venv/.demo
 
 test: lint types docs .venv/.dev
 	$(BIN)/python -m pytest --numprocesses auto
+
+# The oldest JAX and flax that pyproject.toml allows, in an environment of their own.
+test-oldest:
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet -e '.[dev]' jax==0.8.0 jaxlib==0.8.0 flax==0.12.0
+	.venv-oldest/bin/python -m pytest tests/test_games.py tests/test_gan.py tests/test_sweeps.py \
+		tests/test_runs.py tests/test_runtime.py tests/test_sharding.py tests/faults/test_processes.py
 
 lint: .venv/.dev
 	$(BIN)/ruff check .
@@ -26,6 +33,9 @@ docs: .venv/.dev
 bench: .venv/.bench
 	$(BIN)/python -m benchmarks
 	cp benchmarks/results/*.svg docs/figures/
+
+notebook: .venv/.dev
+	$(BIN)/python experiments/run_colab.py --size small
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -43,4 +53,4 @@ bench: .venv/.bench
 	@touch $@
 
 clean:
-	rm -rf .venv .cache build site dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-oldest .cache build site dist *.egg-info .pytest_cache .ruff_cache .hypothesis

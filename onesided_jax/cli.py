@@ -10,7 +10,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,7 +29,7 @@ from rich.progress import (
 from rich.table import Table
 from tyro.conf import Positional, UseAppendAction, arg
 
-from onesided_jax import configure_cpu
+from onesided_jax import configure_cpu, processes
 from onesided_jax._arguments import changed, find_recipe, run_count, with_data
 from onesided_jax.runs import (
     RECIPES,
@@ -39,7 +39,7 @@ from onesided_jax.runs import (
     WriteError,
     open_run,
 )
-from onesided_jax.runs._words import DISK_ERRORS, errno_of
+from onesided_jax.runs._words import DISK_ERRORS, errno_of, write_json_atomically
 from onesided_jax.runs.checkpoints import without_tracebacks
 
 __all__ = ["main"]
@@ -92,6 +92,11 @@ def sweep(
     width: int | None = None,
     devices: int | None = None,
     data_dir: Path | None = None,
+    distributed: bool = False,
+    coordinator: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+    connect_timeout: float = 300.0,
 ) -> None:
     """Train every optimizer x hyperparameters x seed of a recipe into a run directory.
 
@@ -107,22 +112,50 @@ def sweep(
       devices: How many devices (on a CPU: cores) to use; by default all. No bit depends on it.
       data_dir: Directory with the official files of mnist, fashion_mnist or cifar10; recorded in
         the run. By default $ONESIDED_DATA is searched, and what is missing is downloaded.
+      distributed: This is one of several processes of the same command, as Slurm, GKE, Open MPI or
+        a TPU pod start them, which also tell it the following; OUT is a folder that all share.
+      coordinator: HOST:PORT of process 0, to start processes by hand.
+      num_processes: How many processes.
+      process_id: Which one this is: 0, 1, ...
+      connect_timeout: Seconds to wait for the other processes.
     """
     wanted = changed(find_recipe(recipe), steps, checkpoint_every, seeds, set)
     if data_dir is not None:
         wanted = with_data(wanted, data_dir)
     if width is not None and width < 1:
         raise ValueError(f"width={width}: expected an integer >= 1")
+    _connect(distributed, coordinator, num_processes, process_id, connect_timeout)
     _sweep(wanted, out, width, _devices(devices))
     _console.print(f"Next: [bold]{_command('analyze', out)}[/]", soft_wrap=True)
 
 
-def resume(run: RunArgument) -> None:
-    """Continue an interrupted run, bit for bit as if it had never stopped."""
+def resume(
+    run: RunArgument,
+    devices: int | None = None,
+    distributed: bool = False,
+    coordinator: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+    connect_timeout: float = 300.0,
+) -> None:
+    """Continue an interrupted run, bit for bit as if it had never stopped.
+
+    On any number of devices and processes, whatever it was begun on.
+
+    Args:
+      devices: How many devices (on a CPU: cores) to use; by default all.
+      distributed: This is one of several processes of the same command, as Slurm, GKE, Open MPI or
+        a TPU pod start them, which also tell it the following; OUT is a folder that all share.
+      coordinator: HOST:PORT of process 0, to start processes by hand.
+      num_processes: How many processes.
+      process_id: Which one this is: 0, 1, ...
+      connect_timeout: Seconds to wait for the other processes.
+    """
     recipe = open_run(run).recipe
     if recipe is None:
         raise ValueError(f"{str(run)!r} was made in Python without a recipe: call sweep() again")
-    _sweep(recipe, run)
+    _connect(distributed, coordinator, num_processes, process_id, connect_timeout)
+    _sweep(recipe, run, devices=_devices(devices))
 
 
 def analyze(run: RunArgument, quality: bool = True, inception: Path | None = None) -> None:
@@ -193,6 +226,76 @@ def recipes(name: Annotated[Positional[str | None], arg(help="Print this one as 
     _console.print(table)
 
 
+def compile(
+    recipe: Annotated[
+        Positional[str], arg(help="A built-in name (see `onesided recipes`) or a .json file.")
+    ],
+    topology: str = "v5e:1x1",
+    runs: int | None = None,
+    width: int | None = None,
+    largest: bool = True,
+    scaling: bool = False,
+    json: Path | None = None,
+) -> None:
+    """Compile a recipe for a TPU, without one: does it fit, what does it move. Needs the extra tpu.
+
+    Example: onesided compile ring --topology v5e:2x2 --runs 4096
+
+    Args:
+      topology: Chip and grid: v5e:1x1 (a Colab TPU), v5e:2x2, v6e:16x16, v5p:2x2x1, ...
+      runs: Runs of each optimizer; by default the recipe's.
+      width: Runs at a time on each chip; by default planned as a sweep does.
+      largest: Look for the most runs that fit on one chip, too; a few compilations more.
+      scaling: Instead, compile one program for 1, 4, 16, 64 and 256 chips with WIDTH runs on each.
+      json: File for the same in machine-readable form.
+    """
+    import jax
+
+    from onesided_jax.sweeps import CompiledCell, compile_for, weak_scaling
+
+    wanted = find_recipe(recipe)
+    if scaling and runs is not None:
+        raise ValueError(f"--runs {runs}: with --scaling expected --width, the runs on each chip")
+    with contextlib.suppress(RuntimeError):  # JAX has been computing: called from a program
+        jax.config.update("jax_platforms", "cpu")  # no other device is needed, nor waited for
+    with _console.status("compiling") as status:
+
+        def tell(found: CompiledCell) -> None:
+            status.update(f"compiling; {found.cell} on {found.topology}: {found.seconds:.0f} s")
+
+        if scaling:
+            found = weak_scaling(wanted, topology, width=width, on_cell=tell)
+        else:
+            options: dict[str, Any] = {"runs": runs, "width": width, "largest": largest}
+            found = compile_for(wanted, topology, **options, on_cell=tell)
+    if json is not None:
+        write_json_atomically(json, [cell._asdict() for cell in found])
+    _console.print(_compiled_table(found))
+
+
+def _compiled_table(found: Sequence[Any]) -> Table:
+    columns = ("optimizer", "chips", "runs", "MB", "most runs", "MFLOP", "MB moved", "sent", "s")
+    chip = found[0].topology.partition(":")[0]
+    table = Table(*columns, title=f"Compiled for {chip}, {found[0].memory / 1e6:,.0f} MB a chip")
+    for cell in found:
+        table.add_row(
+            cell.cell,
+            str(cell.chips),
+            str(cell.width),
+            f"{cell.needed / 1e6:,.0f}",
+            str(cell.largest or "-"),
+            f"{cell.flops / 1e6:,.1f}",
+            f"{cell.bytes_accessed / 1e6:,.1f}",
+            ", ".join(f"{n} {name}" for name, n in cell.collectives.items()) or "nothing",
+            f"{cell.seconds:.0f}",
+        )
+    table.caption = (
+        "runs, their MB, and the most that fit: on each chip at a time. MFLOP and MB moved: by one "
+        "step of one run. Sent: operations between chips. s: to compile"
+    )
+    return table
+
+
 def games():
     """List the analytic games: what is known of each, and which conditions hold."""
     from onesided_jax.games import GAMES
@@ -224,8 +327,9 @@ def _summary(factory: Any) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """The entry point; returns the exit code.
 
-    0: done. 1: failed for want of disk or memory; 2: bad input, nothing was done; 128 + n: ended by
-    signal n (130 by Ctrl-C, 143 by SIGTERM). After 1 and 128 + n the message says how to go on.
+    0: done. 1: failed for want of disk, memory or another process; 2: bad input, nothing was done;
+    128 + n: ended by signal n (130 by Ctrl-C, 143 by SIGTERM). After 1 and 128 + n the message says
+    how to go on.
 
     Example:
       >>> from onesided_jax.cli import main
@@ -236,7 +340,8 @@ def main(arguments: list[str] | None = None) -> int:
     from onesided_jax.sweeps.memory import is_out_of_memory
 
     commands = {
-        f.__name__: f for f in (demo, sweep, resume, analyze, report, sample, recipes, games)
+        f.__name__: f
+        for f in (demo, sweep, resume, analyze, report, sample, compile, recipes, games)
     }
     _use_compilation_cache()
     with contextlib.suppress(RuntimeError):  # JAX has been computing: called from a program
@@ -259,14 +364,18 @@ def main(arguments: list[str] | None = None) -> int:
         _say("\n".join(getattr(error, "__notes__", [f"To do it again: {again}"])))
         return 128 + number
     except Exception as error:
-        known = isinstance(error, _INPUT_ERRORS) or is_out_of_memory(error)
+        lost = isinstance(error, processes.LostProcessError)
+        known = lost or isinstance(error, _INPUT_ERRORS) or is_out_of_memory(error)
         if not known or os.environ.get("ONESIDED_DEBUG"):
             raise
         _say(f"error: {str(error) or type(error).__name__}", "red")
         for note in getattr(error, "__notes__", []):
             _say(note)
         on_disk = isinstance(error, WriteError) or errno_of(error) in DISK_ERRORS
-        return 1 if on_disk or is_out_of_memory(error) else 2
+        code = 1 if lost or on_disk or is_out_of_memory(error) else 2
+        if lost or isinstance(error, processes.NotJoinedError):
+            os._exit(code)  # an orderly end would wait for the processes that are not there
+        return code
     return 0
 
 
@@ -278,6 +387,24 @@ def _say(text: str, style: str | None = None) -> None:
 def _command(name: str, path: Path) -> str:
     """A command to copy, safe for a shell and for rich."""
     return escape(shlex.join(["onesided", name, str(path)]))
+
+
+def _connect(
+    distributed: bool,
+    coordinator: str | None,
+    num_processes: int | None,
+    process_id: int | None,
+    timeout: float,
+) -> None:
+    """Joins the other processes, if there are to be any; the first alone talks then."""
+    by_hand = (coordinator, num_processes, process_id)
+    if not distributed and by_hand == (None, None, None):
+        return
+    if timeout <= 0:
+        raise ValueError(f"connect_timeout={timeout}: expected seconds, more than 0")
+    with _errors.status("waiting for the other processes"):
+        processes.connect(*by_hand, timeout=timeout)
+    _console.quiet = not processes.is_first()
 
 
 def _devices(count: int | None) -> list[Any] | None:
@@ -337,13 +464,15 @@ def _sweep(
                 devices=devices,
                 stop=stop,
             )
-        except (WriteError, MemoryError) as error:
+        except (WriteError, MemoryError, processes.LostProcessError) as error:
             error.add_note(f"What was saved before is whole. {go_on}")
             raise
-    if number := stop():
+    if number := processes.highest(stop()):
         ended = Interrupted(number)
         ended.add_note(f"{_saved(finished)} {go_on}")
         raise ended
+    if _console.quiet:
+        return finished
     columns = ("optimizer", "runs", "diverged", "primal |g|", "dual |g|")
     table = Table(*columns, title=escape(str(out)))
     for label in finished.cells:

@@ -198,7 +198,7 @@ def test_a_gan_gets_norms_matrix_controls_and_samples(ring):
     assert float(dataset["gradient_norm_sq_se"].min()) > 0
     assert dataset["mvi_inner"].shape == (2, 2, 4, 4)
     assert int(dataset["row_step"].max()) <= 40  # held out from the last third
-    assert dataset["points"].shape == (2, 2, 64, 2)
+    assert dataset["points"].shape == (2, 2, 512, 2)
     assert not dataset["mvi_control"].isnull().any()
     # Wasserstein: flipping the critic negates every entry exactly.
     assert bool((dataset["mvi_flip_exact"] == 1).all())

@@ -247,6 +247,8 @@ def test_on_disk_and_in_memory_agree_and_a_second_call_continues(tmp_path):
     assert [c.step for c in chunks] == [4, 8]
     assert chunks[0].runs == 8
     assert chunks[0].seconds > 0
+    told = [chunk.metrics["loss_dual"] for chunk in chunks]
+    assert_same_bits(np.concatenate(told, axis=1), disk.metrics["loss_dual"])
     assert memory.metrics["loss_dual"].shape == (8, 4)
     assert_same_bits((memory.players, memory.metrics), (disk.players, disk.metrics))
     assert_same_bits(memory.checkpoints[4], disk.checkpoints[4])

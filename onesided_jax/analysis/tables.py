@@ -19,7 +19,7 @@ __all__ = ["norm_table", "run_table", "to_dataset"]
 
 REGIONS = ("diagonal", "near", "newer_dual", "older_dual", "off_diagonal")
 CONTROLS = ("random x*", "fresh dual", "flipped dual")
-_SAMPLES, _SAMPLE_RUNS = 64, 4
+_IMAGES, _POINTS, _SAMPLE_RUNS = 64, 512, 4
 
 
 def to_dataset(
@@ -125,10 +125,12 @@ def _pictures(source: Source, game: Game) -> xr.Dataset:
         alive = [r for r in range(len(source.seeds)) if source.diverged_at[r] < 0][:_SAMPLE_RUNS]
         if not alive:
             return xr.Dataset()
-        draw = jax.jit(lambda p, s: game.generate(p, s, jax.random.key(0), _SAMPLES))  # pyright: ignore[reportOptionalCall]
-        samples = np.stack(
-            [np.asarray(draw(pick_run(last.players, r), pick_run(last.state, r))) for r in alive]
-        )
+        generate: Any = game.generate
+        shown = [(pick_run(last.players, r), pick_run(last.state, r)) for r in alive]
+        one = jax.eval_shape(lambda p, s: generate(p, s, jax.random.key(0), 1), *shown[0])
+        count = _POINTS if one.shape[1:] == (2,) else _IMAGES
+        draw = jax.jit(lambda p, s: generate(p, s, jax.random.key(0), count))
+        samples = np.stack([np.asarray(draw(*run)) for run in shown])
         coordinates = {"sample_run": alive}
         if samples.ndim == 5:
             pixels = np.clip((samples + 1) * 127.5, 0, 255).round().astype(np.uint8)

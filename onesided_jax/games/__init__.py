@@ -28,6 +28,7 @@ from onesided_jax.games.analytic import (
 from onesided_jax.games.game import Game, GameFacts, GameInfo, zero_sum_field
 from onesided_jax.games.gan import GanBatch, gan
 from onesided_jax.games.losses import LOSSES, Loss
+from onesided_jax.games.sharding import shard_batch
 
 __all__ = [
     "GAMES",
@@ -55,6 +56,7 @@ __all__ = [
     "quartic",
     "ridge_star",
     "robust_glm",
+    "shard_batch",
     "stick_slip",
     "strong_wind",
     "weak_minty",

@@ -159,7 +159,7 @@ class ConvTranspose(nnx.ConvTranspose):
             or self.preferred_element_type is not None
             or (isinstance(self.padding, str) and self.padding not in ("SAME", "VALID"))
         )
-        if extras or choose_form(self.form) == "native":
+        if extras:
             return super().__call__(inputs)
         bias = None if self.bias is None else self.bias[...]
         x, kernel, bias = self.promote_dtype((inputs, self.kernel[...], bias), dtype=self.dtype)
@@ -168,7 +168,7 @@ class ConvTranspose(nnx.ConvTranspose):
             kernel,
             1 if self.strides is None else self.strides,
             self.padding,
-            form="gemm",
+            form=self.form,
             precision=self.precision,
         )
         y = y if bias is None else y + bias.reshape(1, 1, 1, -1)

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from onesided_jax import processes
 from onesided_jax.runs._words import errno_of, flush, write_error
 
 __all__ = ["CheckpointStore", "DamagedCheckpointError", "pack", "unpack"]
@@ -42,7 +43,8 @@ class CheckpointStore(NamedTuple):
     A folder ``T/`` holds ``arrays/`` (an Orbax checkpoint), ``info.json`` and ``SHA256SUMS`` of
     every file. It is written under a hidden name and renamed when complete and flushed, so a folder
     that is named by a step is whole, and a hidden one is left from a kill and ignored. There is one
-    writer at a time: whoever holds the run directory's lock.
+    writer at a time: whoever holds the run directory's lock. If that is one of several processes,
+    all of them call `write` together, and each writes its own runs into the one checkpoint.
 
     Attributes:
       path: the folder of the step folders; need not exist yet.
@@ -60,6 +62,11 @@ class CheckpointStore(NamedTuple):
     def write(self, step: int, arrays: dict[str, Any], info: dict[str, Any]) -> None:
         """Writes a nested dict of NumPy arrays as the checkpoint of ``step``, all or nothing.
 
+        Args:
+          step: the step.
+          arrays: with a leading run axis: of this process' runs, the same number on all processes.
+          info: for `info`; ``runs`` says how many rows of all are runs, the rest being padding.
+
         Raises:
           WriteError: naming path and bytes, if the disk is full, read-only or broken; every other
             checkpoint is as it was.
@@ -75,22 +82,31 @@ class CheckpointStore(NamedTuple):
 
     def _write(self, final: Path, arrays: dict[str, Any], info: dict[str, Any]) -> None:
         ocp = _orbax()
-        self.path.mkdir(parents=True, exist_ok=True)
-        self._tidy()
-        temporary = self.path / f".{final.name}.{uuid.uuid4().hex[:8]}"
-        temporary.mkdir()
-        try:
-            ocp.save((temporary / _ARRAYS).resolve(), arrays)
+
+        def begin() -> str:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._tidy()
+            name = f".{final.name}.{uuid.uuid4().hex[:8]}"
+            (self.path / name).mkdir()
+            return name
+
+        def commit() -> None:
             (temporary / _INFO).write_text(json.dumps(info) + "\n")
             sums = "".join(f"{digest}  {name}\n" for name, digest in _digests(temporary))
             (temporary / _SUMS).write_text(sums)
             for path in [*temporary.rglob("*"), temporary]:
                 flush(path)
             self._commit(temporary, final)
+            flush(self.path)
+
+        temporary = self.path / processes.first(begin)
+        everywhere = processes.spread(arrays)
+        try:
+            processes.together(lambda: ocp.save((temporary / _ARRAYS).resolve(), everywhere))
+            processes.first(commit)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-        flush(self.path)
 
     @staticmethod
     def _commit(temporary: Path, final: Path) -> None:
@@ -121,12 +137,16 @@ class CheckpointStore(NamedTuple):
             warnings.simplefilter("ignore")
             ocp = _orbax()
             try:
-                return ocp.load((folder / _ARRAYS).resolve())
+                arrays = _load(ocp, (folder / _ARRAYS).resolve())
             except Exception as error:
                 raise ValueError(
                     f"{str(folder)!r} is whole, but this version of orbax-checkpoint cannot read "
                     f"it: {error}; the versions it was written by are in manifest.json"
                 ) from error
+        runs = self.info(step).get("runs")
+        if runs is None:
+            return arrays
+        return jax.tree.map(lambda rows: rows[:runs], arrays)  # below: to make shares equal
 
     def holds(self, step: int) -> bool:
         """Whether the checkpoint of a step is there and undamaged."""
@@ -137,7 +157,7 @@ class CheckpointStore(NamedTuple):
         return True
 
     def info(self, step: int) -> dict[str, Any]:
-        """What was noted beside the arrays (wall seconds so far).
+        """What was noted beside the arrays: ``runs``, and ``seconds`` of wall time so far.
 
         Raises:
           DamagedCheckpointError: if it cannot be read.
@@ -275,6 +295,17 @@ def without_tracebacks() -> Iterator[None]:
     finally:
         logger.removeFilter(keep)
         sys.unraisablehook = before
+
+
+def _load(ocp: Any, path: Path) -> dict[str, Any]:
+    """All of a checkpoint as NumPy arrays, whatever devices it was written from."""
+    alone = ocp.Context()
+    if processes.count() > 1:  # each reads for itself: Orbax would wait for all to join in
+        alone.multiprocessing.primary_host = processes.index()
+        alone.multiprocessing.active_processes = {processes.index()}
+    with alone:
+        found = ocp.metadata(path).metadata
+        return ocp.load(path, jax.tree.map(lambda leaf: np.empty((), leaf.dtype), found))
 
 
 def _orbax() -> Any:

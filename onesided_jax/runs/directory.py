@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from onesided_jax import processes
 from onesided_jax.runs import manifest as manifests
 from onesided_jax.runs._words import DISK_ERRORS, errno_of, write_error
 from onesided_jax.runs.checkpoints import CheckpointStore, DamagedCheckpointError, check_path
@@ -131,6 +132,8 @@ def writing(
 ) -> Iterator[Run]:
     """Holds a run directory for one writer: creates it, or opens the one with this very run.
 
+    Several processes write together: the first holds the lock, the others open what it made.
+
     Args:
       path: the folder; new, empty, or holding this run.
       plan: the part of the manifest that must agree.
@@ -143,11 +146,27 @@ def writing(
       ValueError: if the folder holds anything else; it is left as it was.
       LockedError: if another process is writing it, with its host and process id.
     """
-    path = Path(path)
-    _existing(path, plan, recipe)
-    path.mkdir(parents=True, exist_ok=True)
-    with lock(path / _LOCK):
-        yield create_or_open(path, plan=plan, recipe=recipe)
+    path, opened = Path(path), None
+
+    def begin() -> None:
+        nonlocal opened
+        _existing(path, plan, recipe)
+        path.mkdir(parents=True, exist_ok=True)
+        held.enter_context(lock(path / _LOCK))
+        opened = create_or_open(path, plan=plan, recipe=recipe)
+
+    def follow() -> Run:
+        run = opened or _existing(path, plan, recipe)
+        if run is None:
+            raise ValueError(
+                f"{str(path)!r} of process 0 is not to be seen by process {processes.index()}: "
+                "expected a folder that all processes share, under the same name"
+            )
+        return run
+
+    with contextlib.ExitStack() as held:
+        processes.first(begin)
+        yield processes.together(follow)
 
 
 def create_or_open(
@@ -206,7 +225,7 @@ def record_width(run: Run, cell: str, width: int, layout: Mapping[str, Any] | No
 
     ``layout`` tells how it was chosen, and on how many devices; nothing depends on that.
     """
-    if run.manifest["widths"].get(cell) == width:
+    if run.manifest["widths"].get(cell) == width or not processes.is_first():
         return run
     changed = {"widths": {**run.manifest["widths"], cell: width}}
     if layout is not None:
@@ -221,6 +240,8 @@ def record_session(run: Run) -> tuple[Run, str]:
     Returns:
       The run, and one sentence that says what differs, or ``""``.
     """
+    if not processes.is_first():
+        return run, ""
     here, sessions = manifests.origin(), run.manifest.get("sessions", [])
     last = sessions[-1] if sessions else run.manifest
     differs = [

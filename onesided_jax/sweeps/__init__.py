@@ -1,5 +1,6 @@
 """Sweeps: many runs of a game as one compiled, checkpointed, resumable program."""
 
+from onesided_jax.sweeps.ahead import CompiledCell, compile_for, weak_scaling
 from onesided_jax.sweeps.engine import Observer, StepView
 from onesided_jax.sweeps.loop import sweep
 from onesided_jax.sweeps.recipes import resume, run
@@ -8,14 +9,17 @@ from onesided_jax.sweeps.train import StepInfo, TrainState, make_train
 
 __all__ = [
     "Checkpoint",
+    "CompiledCell",
     "Observer",
     "Progress",
     "StepInfo",
     "StepView",
     "SweepResult",
     "TrainState",
+    "compile_for",
     "make_train",
     "resume",
     "run",
     "sweep",
+    "weak_scaling",
 ]

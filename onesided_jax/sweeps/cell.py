@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -10,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from onesided_jax import processes
 from onesided_jax.games import Game
 from onesided_jax.players import Device
 from onesided_jax.runs import (
@@ -28,7 +31,7 @@ from onesided_jax.sweeps.strategy import (
     Strategy,
     abstract_carry,
     blocks_of,
-    choose_strategy,
+    choose_together,
     start,
 )
 from onesided_jax.sweeps.train import MakeOptimizer, TrainState
@@ -56,14 +59,18 @@ def run_cell(
     devices: Sequence[Device] | None = None,
     stop: Callable[[], object] = lambda: False,
     collect: bool = True,
-) -> SweepResult:
+) -> SweepResult | None:
     """Runs or continues one cell to its last step, or to where ``stop`` says so.
+
+    Of several processes each has as many blocks of ``width`` runs as any other, in the order of the
+    runs; where they do not divide, the last ones repeat blocks instead of having none. All are
+    given the same arguments and return the same.
 
     Memory that runs out before the first step of any run has been saved halves the width; later
     the width is part of what the bits depend on, and a ``MemoryError`` ends the sweep.
 
-    See :func:`sweep` and :func:`run` for the arguments. Without ``collect`` metrics are stored, but
-    not kept in memory for the result, where many steps of many runs would fill it.
+    See :func:`sweep` and :func:`run` for the arguments. Without ``collect`` there is no result:
+    metrics are stored, but not kept in memory, where many steps of many runs would fill it.
     """
     named = tuple(
         (name, Observer(init=pair[0], update=pair[1]))
@@ -81,7 +88,7 @@ def run_cell(
         found = found._replace(segments=segments)
     while True:
         try:
-            strategy = choose_strategy(
+            strategy = choose_together(
                 compiled,
                 seeds,
                 hyperparameters,
@@ -136,13 +143,21 @@ def _find(
     """The newest undamaged checkpoint, if there is one."""
     if store is None:
         return None
-    latest, damaged = latest_valid(store)
-    what = "beginning again" if latest is None else f"continuing from step {latest[0]}"
+    arrays = None
+
+    def look() -> tuple[int | None, list[str]]:
+        nonlocal arrays
+        latest, damaged = latest_valid(store)
+        step, arrays = (None, None) if latest is None else latest
+        return step, damaged
+
+    step, damaged = processes.first(look)
+    what = "beginning again" if step is None else f"continuing from step {step}"
     for message in damaged:
         on_damage(f"{message}; {what}")
-    if latest is None:
+    if step is None:
         return None
-    step, arrays = latest
+    arrays = processes.together(lambda: arrays or store.read(step))
     try:
         carry = _carry(unpack(arrays, like))
     except DamagedCheckpointError as error:
@@ -168,24 +183,33 @@ def _advance(
     on_damage: Callable[[str], None],
     stop: Callable[[], object],
     collect: bool,
-) -> SweepResult:
+) -> SweepResult | None:
     """Chunk after chunk, each stored while the next one computes."""
-    runs, blocks = len(seeds), blocks_of(len(seeds), strategy.width)
+    runs, blocks = len(seeds), _share(blocks_of(len(seeds), strategy.width))
+    alone = processes.count() == 1
+    rows = runs if alone else len(blocks) * strategy.width
     checkpoints: dict[int, Checkpoint] = {}
     done, segments, seconds = (
         (0, [], 0.0) if found is None else (found.step, list(found.segments), found.seconds)
     )
 
+    def everyones(tree):
+        return tree if alone else jax.tree.map(lambda a: a[:runs], processes.gather(tree))
+
     def keep(step, carry, metrics):
         stored = _stored(carry)
         if store is None:
-            checkpoints[step] = Checkpoint(*(stored[name] for name in Checkpoint._fields))
+            kept = everyones(tuple(stored[name] for name in Checkpoint._fields))
+            checkpoints[step] = Checkpoint(*kept)
         else:
-            writer.submit(step, pack({**stored, "metrics": metrics}), {"seconds": seconds})
+            info = {"seconds": seconds, "runs": runs}
+            writer.submit(step, pack({**stored, "metrics": metrics}), info)
 
     def begin(carries):
         """The next chunk, unless there is none or somebody wants to stop."""
-        return crew.start(carries) if done < steps and not stop() else None
+        if done == steps or processes.highest(bool(stop())):
+            return None
+        return crew.start(carries)
 
     with (
         Writer(store, on_damage) as writer,
@@ -194,41 +218,54 @@ def _advance(
         try:
             if found is None:
                 carries = [start(compiled, seeds, hyperparameters, block) for block in blocks]
-                keep(0, _gather(carries, runs), {})
+                keep(0, _gather(carries, rows), {})
             else:
                 carries = [_take(found.carry, block) for block in blocks]
             carries, began = crew.place(carries), time.perf_counter()
             computing = begin(carries)
             while computing is not None:
-                carries, copies = crew.finish(computing)
+                carries, copies = processes.together(functools.partial(crew.finish, computing))
                 done += every
                 # The devices compute the next chunk while the host fetches and stores this one.
                 computing = begin(carries)
-                carry, metrics = _gather(copies, runs)
+                carry, metrics = _gather(copies, rows)
                 now = time.perf_counter()
                 elapsed, began = now - began, now
                 seconds += elapsed
+                keep(done, carry, metrics)
+                metrics, diverged_at = everyones((metrics, carry.diverged_at))
                 if collect:
                     segments.append(metrics)
-                keep(done, carry, metrics)
                 if on_chunk is not None:
-                    diverged = int((carry.diverged_at >= 0).sum())
-                    on_chunk(Progress(done, steps, runs, diverged, elapsed))
-            final = _gather(carries, runs)
+                    diverged = int((diverged_at >= 0).sum())
+                    on_chunk(Progress(done, steps, runs, diverged, elapsed, metrics))
+            final = _gather(carries, rows)
         except Exception as error:
             if is_out_of_memory(error):
                 raise OutOfMemoryError(done, strategy.width, error) from error
             raise
+    if not collect:
+        return None
+    players, state, diverged_at = everyones(
+        (final.train.players, final.train.state, final.diverged_at)
+    )
     empty = np.zeros((runs, 0), np.float32)
     return SweepResult(
-        players=final.train.players,
-        state=final.train.state,
+        players=players,
+        state=state,
         metrics={k: np.concatenate([empty, *(s[k] for s in segments)], axis=1) for k in METRICS},
         checkpoints=checkpoints if store is None else StoredCheckpoints(store, like),
         hyperparameters=hyperparameters,
         seeds=seeds,
-        diverged_at=final.diverged_at,
+        diverged_at=diverged_at,
     )
+
+
+def _share(blocks: list[np.ndarray]) -> list[np.ndarray]:
+    """The blocks of this process: as many as every other has, the first ones again at the end."""
+    each = math.ceil(len(blocks) / processes.count())
+    first = processes.index() * each
+    return [blocks[i % len(blocks)] for i in range(first, first + each)]
 
 
 def _stored(carry: Carry) -> dict[str, Any]:

@@ -78,10 +78,12 @@ class Program(NamedTuple):
         shapes; ``executable(carry, hyperparameters) -> (Carry, metrics {name: float[W,
         records]})`` donates the carry and tells its own ``memory_analysis()``. Asked again for
         the same it returns the same executable. All devices run the same code.
+      advance: ``(steps, carry, hyperparameters) -> (Carry, metrics)``, what is compiled.
     """
 
     init: Callable[..., Carry]
     compile: Callable[..., Any]
+    advance: Callable[..., tuple[Carry, dict[str, jax.Array]]]
 
 
 @functools.lru_cache(maxsize=32)
@@ -182,10 +184,10 @@ def program(
             )
             with tracing:
                 lowered = jitted.lower(steps, *abstract)
-            executables[key] = _compile(lowered)
+            executables[key] = _compile(lowered, device.platform)
         return executables[key]
 
-    return Program(init=jax.jit(jax.vmap(init_run)), compile=compile_advance)
+    return Program(jax.jit(jax.vmap(init_run)), compile_advance, advance)
 
 
 def _clocks(train_step: Callable[..., Any], train: TrainState, hyperparameters: Any) -> TrainState:
@@ -220,7 +222,7 @@ def _clocks(train_step: Callable[..., Any], train: TrainState, hyperparameters: 
     return jax.tree.unflatten(treedef, [i in clocks for i in range(len(leaves))])
 
 
-def _compile(lowered: Any) -> Any:
+def _compile(lowered: Any, platform: str) -> Any:
     """Compiles, without loop fusion where that would repeat sines and the like many times over.
 
     XLA:CPU fuses a cheap-looking producer into each of its consumers: the carousel's phase is then
@@ -228,7 +230,7 @@ def _compile(lowered: Any) -> Any:
     counts, not on times, so that a program always compiles to the same thing.
     """
     compiled = lowered.compile()
-    if jax.default_backend() != "cpu":
+    if platform != "cpu":
         return compiled
     counts = [
         (stage.cost_analysis() or {}).get("transcendentals", 0) for stage in (lowered, compiled)

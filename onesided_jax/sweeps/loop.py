@@ -42,7 +42,9 @@ def sweep(
 
     A trajectory is a function of the game, the run's seed and hyperparameters, the width and the
     platform; its slot, its neighbours, interruption and resume change no bit. A run that turns
-    non-finite is frozen at its last finite state and never touches another.
+    non-finite is frozen at its last finite state and never touches another. Of several processes
+    (``jax.distributed.initialize()`` before anything else) all call this with the same arguments;
+    each trains its share of the runs, and all return all of them.
 
     Args:
       game: what is played.
@@ -109,7 +111,7 @@ def sweep(
         "devices": devices,
     }
     if out is None:
-        return run_cell(game, make_optimizer, store=None, width=width, **arguments)
+        return _collected(run_cell(game, make_optimizer, store=None, width=width, **arguments))
     plan = plan_of(
         {"sweep": (seeds, hyperparameters)},
         steps=steps,
@@ -119,7 +121,7 @@ def sweep(
     )
     with writing(out, plan=plan, recipe=None) as run:
         run = begin_session(run, warn)
-        return run_cell(
+        finished = run_cell(
             game,
             make_optimizer,
             store=run.store("sweep"),
@@ -127,6 +129,12 @@ def sweep(
             width=run.manifest["widths"].get("sweep", width),
             **arguments,
         )
+        return _collected(finished)
+
+
+def _collected(result: SweepResult | None) -> SweepResult:
+    assert result is not None
+    return result
 
 
 def begin_session(run: Run, tell: Callable[[str], None]) -> Run:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from onesided_jax import processes
 from onesided_jax.players import Device
 from onesided_jax.runs import (
     Recipe,
@@ -35,6 +36,9 @@ def run(
     stop: Callable[[], object] = lambda: False,
 ) -> Run:
     """Trains every cell of a recipe into a run directory, continuing what is already there.
+
+    Of several processes (``jax.distributed.initialize()`` before anything else) all call this with
+    the same arguments and a folder that all of them see; each trains its share of the runs.
 
     Args:
       recipe: what to run.
@@ -87,13 +91,14 @@ def run(
             independent_samples=recipe.independent_samples,
         )
         with writing(Path(out), plan=plan, recipe=recipe) as opened:
-            unfinished = [cell for cell in planned if not _is_finished(opened, cell.label)]
+            finished = processes.first(lambda: [_is_finished(opened, c.label) for c in planned])
+            unfinished = [c for c, done in zip(planned, finished, strict=True) if not done]
             if unfinished:
                 opened = begin_session(opened, on_damage)
             elif opened.damage:
                 on_damage(opened.damage)
             for cell in unfinished:
-                if stop():
+                if processes.highest(bool(stop())):
                     break
 
                 def on_strategy(chosen: Strategy, label: str = cell.label):

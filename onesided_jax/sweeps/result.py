@@ -60,6 +60,8 @@ class Progress(NamedTuple):
       runs: number of runs.
       diverged: how many have diverged.
       seconds: wall time of this chunk.
+      metrics: those recorded in this chunk, named as in :class:`SweepResult`, each ``float[R,
+        records]``.
     """
 
     step: int
@@ -67,6 +69,7 @@ class Progress(NamedTuple):
     runs: int
     diverged: int
     seconds: float
+    metrics: dict[str, np.ndarray]
 
 
 class StoredCheckpoints(Mapping[int, Checkpoint]):

@@ -11,12 +11,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from onesided_jax import processes
 from onesided_jax.players import Device
 from onesided_jax.sweeps.devices import Crew
 from onesided_jax.sweeps.engine import Carry, Program
 from onesided_jax.sweeps.memory import memory_bytes
 
-__all__ = ["Strategy", "abstract_carry", "blocks_of", "choose_strategy", "start"]
+__all__ = [
+    "Strategy",
+    "abstract_carry",
+    "blocks_of",
+    "choose_strategy",
+    "choose_together",
+    "fitting_width",
+    "needed_bytes",
+    "start",
+]
 
 _NARROWER = 4  # each layout tried has a quarter of the width of the one before
 _GAIN = 0.97  # and must take less than this share of its time to be preferred
@@ -78,15 +88,8 @@ def choose_strategy(
     width = math.ceil(runs / len(devices))
     carry = abstract_carry(program, seeds, hyperparameters, width)
     compiled = program.compile(*carry, chunk, devices[0])
-    analysis = compiled.memory_analysis()
-    if analysis is not None and runs > 1:
-        needed = (
-            analysis.temp_size_in_bytes
-            + analysis.argument_size_in_bytes
-            + analysis.output_size_in_bytes
-        )
-        available = memory_bytes(len(devices)) if memory is None else memory
-        width = max(1, min(width, int(width * (available / 2) / max(needed, 1))))
+    available = memory_bytes(len(devices)) if memory is None else memory
+    width = fitting_width(width, needed_bytes(compiled), available)
     cost = compiled.cost_analysis() or {}
     rounds = math.ceil(runs / (width * len(devices)))
     per_step = max(cost.get("flops", 0.0) / _FLOPS, cost.get("bytes accessed", 0.0) / _BYTES)
@@ -112,6 +115,52 @@ def choose_strategy(
     if len(devices) > 1 and timed(devices[:1], width) < _GAIN * best:
         devices = devices[:1]
     return Strategy(width, devices, measured)
+
+
+def choose_together(
+    program: Program,
+    seeds: np.ndarray,
+    hyperparameters: Mapping[str, np.ndarray],
+    *,
+    devices: Sequence[Device],
+    **options: Any,
+) -> Strategy:
+    """As `choose_strategy`, of several processes: the first chooses, for its share of the runs.
+
+    All are taken to have devices of the same kind, and each its own number of them.
+    """
+    share = math.ceil(len(seeds) / processes.count())
+
+    def choose() -> tuple[int, int, dict[str, float]]:
+        shared = {name: values[:share] for name, values in hyperparameters.items()}
+        chosen = choose_strategy(program, seeds[:share], shared, devices=devices, **options)
+        return chosen.width, len(chosen.devices), chosen.measured
+
+    width, used, measured = processes.first(choose)
+    return Strategy(width, tuple(devices[:used]), measured)
+
+
+def fitting_width(width: int, needed: int, memory: int) -> int:
+    """So many runs at a time, or as many as fit into half of the memory.
+
+    Args:
+      width: runs.
+      needed: bytes that they need at a time.
+      memory: bytes that there are.
+    """
+    return max(1, min(width, int(width * (memory / 2) / max(needed, 1))))
+
+
+def needed_bytes(compiled: Any) -> int:
+    """What a compiled chunk needs of its device; 0 if it does not say.
+
+    Its outputs take the place of its arguments, which are donated, but are copied for the host.
+    """
+    found = compiled.memory_analysis()
+    if found is None:
+        return 0
+    parts = (found.temp_size_in_bytes, found.argument_size_in_bytes, found.output_size_in_bytes)
+    return sum(parts)
 
 
 def _probe(

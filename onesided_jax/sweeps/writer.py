@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
+from onesided_jax import processes
 from onesided_jax.runs import CheckpointStore, WriteError
 
 __all__ = ["Writer"]
@@ -27,6 +28,9 @@ class Writer:
     lost, and no more than two checkpoints are in memory however slow the disk is. The first
     checkpoint of a process is read back, so that hours are not spent on what cannot be.
 
+    Where there are several processes, each takes part in every checkpoint, in the same order as in
+    everything else that they do together: `submit` returns when it is written.
+
     Args:
       store: where to; ``None`` writes nothing.
       tell: called with one sentence when a write will be tried again.
@@ -45,7 +49,10 @@ class Writer:
             return
         self._wait()
         again, self._failed = self._failed, None
-        self._pending = self._pool.submit(self._write, again, _Job(step, arrays, info))
+        if processes.count() > 1:
+            self._note(self._write(again, _Job(step, arrays, info)))
+        else:
+            self._pending = self._pool.submit(self._write, again, _Job(step, arrays, info))
 
     def _write(self, again: _Job | None, job: _Job) -> tuple[_Job, WriteError] | None:
         assert self._store is not None
@@ -56,14 +63,19 @@ class Writer:
         except WriteError as error:
             return job, error
         if not self._checked:
-            self._store.read(job.step)
+            store = self._store
+            processes.together(lambda: store.read(job.step))
             self._checked = True
         return None
 
     def _wait(self) -> None:
         """Waits for the checkpoint being written; one that failed first is kept."""
         pending, self._pending = self._pending, None
-        if pending is not None and (failure := pending.result()) is not None:
+        if pending is not None:
+            self._note(pending.result())
+
+    def _note(self, failure: tuple[_Job, WriteError] | None) -> None:
+        if failure is not None:
             self._failed, error = failure
             self._tell(f"{error}; it will be tried again at the next checkpoint")
 

@@ -38,11 +38,11 @@ def exhausting(when: Callable[[int, int], bool], *, compiling: bool = False) -> 
     """
     original, lock, widths = engine._compile, threading.Lock(), []
 
-    def compile_(lowered: Any) -> Any:
+    def compile_(lowered: Any, platform: str) -> Any:
         width = lowered.in_avals[0][1][next(iter(lowered.in_avals[0][1]))].shape[0]
         if compiling and when(width, 0):
             raise jax.errors.JaxRuntimeError(REASON)
-        return _Executable(original(lowered), width)
+        return _Executable(original(lowered, platform), width)
 
     class _Executable:
         """A compiled program that asks before it runs."""

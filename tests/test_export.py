@@ -1,0 +1,71 @@
+"""Training steps exported for CPU, GPU and TPU at once: what an accelerator would be given."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+from jax import export
+from optimizer_table import EVERY
+
+import onesided_jax as osj
+from onesided_jax import datasets, games, networks
+
+# What is tested is the program, not how well LLVM optimises it.
+jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+PLATFORMS = ("cpu", "cuda", "tpu")
+
+
+RATES = {"primal": np.float32(0.01), "dual": np.float32(0.02)}
+
+
+def exported(game, make):
+    """An exported step, the step itself, and its initial state, abstract."""
+    init, step = osj.make_train(game, lambda h: make(h["primal"], h["dual"]))
+    state = jax.eval_shape(init, jax.random.key(0), RATES)
+    return export.export(jax.jit(step), platforms=PLATFORMS)(state, RATES), init, step
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_every_optimizer_exports(name):
+    found, _, _ = exported(games.finite_sum_bilinear(), EVERY[name])
+    assert found.platforms == PLATFORMS
+
+
+def images_game(network):
+    data = np.random.default_rng(0).integers(0, 256, (16, 8, 8, 1), np.uint8)
+    generator, discriminator = (
+        networks.mlp((8, 8, 1), latent_dim=4, width=8)
+        if network == "mlp"
+        else networks.dcgan((8, 8, 1), 4, 4, normalization="batch")
+    )
+    return games.gan(
+        generator=generator,
+        discriminator=discriminator,
+        loss="non_saturating",
+        data=datasets.from_array(data),
+        batch_size=4,
+        latent_dim=4,
+    )
+
+
+@pytest.mark.parametrize(
+    ("network", "name"), [("mlp", "adam"), ("dcgan", "amsgrad_eg"), ("dcgan", "lookahead_adam")]
+)
+def test_a_gan_exports_with_the_convolutions_of_each_platform(network, name):
+    found, _, _ = exported(images_game(network), osj.OPTIMIZERS[name])
+    assert found.platforms == PLATFORMS
+    # One program holds the products for CPUs and the native convolutions for the others.
+    assert ("stablehlo.convolution" in found.mlir_module()) == (network == "dcgan")
+
+
+def test_an_exported_step_is_the_step():
+    found, init, step = exported(images_game("dcgan"), osj.OPTIMIZERS["adam"])
+    state = jit(init)(jax.random.key(0), RATES)
+    results = jit(step)(state, RATES), jit(found.call)(state, RATES)
+    for ours, theirs in zip(*map(jax.tree.leaves, results), strict=True):
+        if jax.dtypes.issubdtype(ours.dtype, jax.dtypes.prng_key):
+            ours, theirs = map(jax.random.key_data, (ours, theirs))
+        np.testing.assert_allclose(theirs, ours, rtol=1e-5, atol=1e-6)
