@@ -3,6 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
+# Compiling is most of what the tests do. A file's programs are shared by its tests.
+QUICK := --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false
+WORKERS := --numprocesses auto --dist loadfile
+
 .PHONY: demo test test-oldest lint types docs bench notebook clean
 
 demo: .venv/.demo
@@ -10,7 +14,8 @@ demo: .venv/.demo
 	@echo "Open demo/report.html in a browser."
 
 test: lint types docs .venv/.dev
-	$(BIN)/python -m pytest --numprocesses auto
+	XLA_FLAGS="$(QUICK)" $(BIN)/python -m pytest $(WORKERS) -m "not as_shipped"
+	$(BIN)/python -m pytest $(WORKERS) -m as_shipped
 
 # The oldest JAX and flax that pyproject.toml allows, in an environment of their own.
 test-oldest:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
+import pytest
 
 _CACHE = Path(__file__).parents[1] / ".cache" / "jax"
 jax.config.update("jax_compilation_cache_dir", str(_CACHE))
@@ -15,3 +17,26 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 2)
+
+# Tracing makes and drops many small objects: the usual thresholds cost a tenth of the time.
+gc.freeze()
+gc.set_threshold(50_000, 20, 20)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _programs_of_one_file():
+    """Compiled programs stay for one file: those of all would take several gigabytes."""
+    yield
+    jax.clear_caches()
+
+
+@pytest.fixture
+def quick_sweeps(monkeypatch):
+    """Sweeps whose programs are compiled like those of :func:`compiling.quick`."""
+    from compiling import OPTIONS
+
+    from onesided_jax.sweeps import engine
+
+    monkeypatch.setattr(
+        engine, "_compile", lambda lowered, platform: lowered.compile(compiler_options=OPTIONS)
+    )

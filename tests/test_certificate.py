@@ -24,7 +24,7 @@ STARTS = {"strong_wind": 0.5}  # inside its box
 
 
 @pytest.fixture(autouse=True)
-def x64():
+def x64(quick_sweeps):
     with jax.enable_x64(True):
         yield
 

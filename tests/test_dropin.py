@@ -34,8 +34,17 @@ ROW = pytest.mark.parametrize("name", EVERY)
 PERIODS = {"lookahead of extragradient": 2, "lookahead_adam": 5}
 
 
-def after(tx, count=3, dtype="float32", **extra_args):
-    return jax.jit(lambda: steps(tx, tree_field, tree_of(dtype), count, **extra_args)[0])()
+def after(tx, count=3, dtype="float32", field=tree_field, start=None, **extra_args):
+    """The players after a few steps (on ``TREE`` if no start is given).
+
+    Traced, since users jit; but computed operation by operation, which spares compiling a program
+    for every row of this file: jit changes nothing (test_optimizers.py).
+    """
+    start = tree_of(dtype) if start is None else start
+    run = partial(steps, tx, field, start, count, **extra_args)
+    jax.eval_shape(run)
+    with jax.disable_jit():
+        return run()[0]
 
 
 @pytest.fixture(scope="module")
@@ -73,17 +82,9 @@ def test_chain_and_named_chain_pass_grad_fn_through(name, plain):
 def test_multi_steps_averages_the_field(name):
     # The same field twice per update: MultiSteps must take exactly the plain steps.
     tx = optax.MultiSteps(make(name, 0.02, 0.05), every_k_schedule=2).gradient_transformation()
-    params = tree_of()
-    state = tx.init(params)
-    take = jax.jit(partial(step, tx, tree_field))
-    expected, expected_state = params, make(name, 0.02, 0.05).init(params)
-    expect = jax.jit(partial(step, make(name, 0.02, 0.05), tree_field))
-    for _ in range(2):
-        waiting, state = take(params, state)
-        assert_close(waiting, params, rtol=0)
-        params, state = take(params, state)
-        expected, expected_state = expect(expected, expected_state)
-    assert_close(params, expected, rtol=RTOL)
+    assert_close(after(tx, 1), tree_of(), rtol=0)
+    assert_close(after(tx, 3), after(make(name, 0.02, 0.05), 1), rtol=0)
+    assert_close(after(tx, 4), after(make(name, 0.02, 0.05), 2), rtol=RTOL)
 
 
 @ROW
@@ -92,16 +93,19 @@ def test_optax_apply_if_finite_skips_a_bad_gradient(name, plain):
     params = tree_of()
     bad = jax.tree.map(lambda a: jnp.full_like(a, jnp.nan), params)
 
-    @jax.jit
-    def skip(state):
-        return tx.update(bad, state, params, grad_fn=lambda p, i: tree_field(p))
+    def run():
+        state = tx.init(params)
+        updates, state = tx.update(bad, state, params, grad_fn=lambda p, i: tree_field(p))
+        ends = params
+        for _ in range(3):
+            ends, state = step(tx, tree_field, ends, state)
+        return updates, ends
 
-    updates, state = skip(tx.init(params))
+    jax.eval_shape(run)
+    with jax.disable_jit():
+        updates, ends = run()
     assert_close(updates, jax.tree.map(jnp.zeros_like, params), rtol=0)
-    take = jax.jit(partial(step, tx, tree_field))
-    for _ in range(3):
-        params, state = take(params, state)
-    assert_close(params, plain(name), rtol=RTOL)
+    assert_close(ends, plain(name), rtol=RTOL)
 
 
 @pytest.mark.usefixtures("x64")
@@ -126,7 +130,7 @@ def test_decoupled_weight_decay_shrinks_both_players(name):
     # Outside: whatever the optimizer does with a zero field, each call shrinks both players alike.
     tx = optax.chain(make(name, 0.02, 0.05), optax.add_decayed_weights(-0.1))
     pull = name in {"anchored", "anchored, halpern"}  # towards the start, decayed players or not
-    still = jax.jit(lambda: steps(tx, lambda p: jax.tree.map(jnp.zeros_like, p), tree_of(), 3)[0])()
+    still = after(tx, field=partial(jax.tree.map, jnp.zeros_like))
     for end, start in zip(jax.tree.leaves(still), jax.tree.leaves(tree_of()), strict=True):
         assert (np.abs(end) < np.abs(start)).all()
         if name in PERIODS and PERIODS[name] < 3:
@@ -162,30 +166,25 @@ def test_decoupled_weight_decay_inside_the_base_shrinks_both_players(wrap):
 
 
 @ROW
-def test_state_is_stable_through_scan_and_cond_and_has_no_bools(name):
-    tx = make(name, optax.constant_schedule(0.02), optax.constant_schedule(0.05))
-    params = tree_of()
+def test_one_program_serves_scan_cond_and_donated_buffers(name):
+    tx = make(name, osj.dual_rate_decay(0.02), osj.dual_rate_decay(0.05))
+    traces = []
 
     def maybe(carry, take):
+        traces.append(None)
         return lax.cond(take, partial(step, tx, tree_field), lambda *same: same, *carry), None
 
-    takes = jnp.array([True, False, True])
-    ends, state = jax.jit(lambda c: lax.scan(maybe, c, takes)[0])((params, tx.init(params)))
-    assert_close(ends, after(tx, 2), rtol=RTOL)
-    kinds = {leaf.dtype.kind for leaf in jax.tree.leaves(state)}
-    assert kinds <= {"f", "i"}
-    assert all(leaf.dtype != bool for leaf in jax.tree.leaves(state))
-
-
-@ROW
-def test_players_and_state_can_be_donated_together(name):
-    tx = make(name, 0.02, 0.05)
     params = tree_of()
-    take = jax.jit(partial(step, tx, tree_field), donate_argnums=(0, 1))
-    ends, _ = take(params, jax.jit(tx.init)(params))
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(ends))
-    eager_params = tree_of()
-    take(eager_params, tx.init(eager_params))  # no buffer twice
+    carry = params, tx.init(params)
+    kinds = {leaf.dtype.kind for leaf in jax.tree.leaves(carry[1])}
+    assert kinds <= {"f", "i"}  # no bools
+    jax.eval_shape(partial(lax.scan, maybe), carry, jnp.array([True, False]))
+    traces.clear()
+    maybe = jax.jit(maybe, donate_argnums=0)  # no buffer twice, not even where it begins
+    for take in (True, False, True):
+        carry, _ = maybe(carry, jnp.array(take))
+    assert len(traces) == 1
+    assert_close(carry[0], after(tx, 2), rtol=RTOL)
 
 
 @ROW
@@ -205,7 +204,8 @@ def test_export_lowers_for_cpu_cuda_and_tpu(name):
 @ROW
 def test_state_round_trips_through_a_checkpoint(name, tmp_path):
     tx = make(name, 0.02, 0.05)
-    params, state = jax.jit(lambda: steps(tx, tree_field, tree_of(), 2))()
+    with jax.disable_jit():
+        params, state = steps(tx, tree_field, tree_of(), 2)
     store = checkpoints.CheckpointStore(tmp_path)
     like = {"params": params, "state": state}
     store.write(2, checkpoints.pack(like), {})
@@ -309,8 +309,8 @@ def test_two_known_keys_are_as_good_as_primal_dual(name, clothes, plain):
     def field(players):
         return dress(*tree_field(PrimalDual(players[first], players[second])))
 
-    tx, start = make(name, 0.02, 0.05), dress(*tree_of())
-    ends, _ = jax.jit(lambda: steps(tx, field, start, 3))()
+    start = dress(*tree_of())
+    ends = after(make(name, 0.02, 0.05), field=field, start=start)
     assert jax.tree.structure(ends) == jax.tree.structure(start)
     assert_close(PrimalDual(ends[first], ends[second]), plain(name), rtol=RTOL)
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiling import quick
 from jax import lax
 from scipy import stats
 
@@ -20,12 +21,6 @@ from onesided_jax.games import GameFacts, make_game, zero_sum_field
 GAMES = {
     name: games.GAMES[name] for name in ("bilinear", "carousel", "moving_target", "stick_slip")
 }
-
-# Compiles in a fifth of the time; the tests of float32 run what users run.
-quick = partial(
-    jax.jit,
-    compiler_options={"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False},
-)
 
 REGION = 2.5  # radius of the ball of x that is searched: core, ring and wall of the carousel
 PHASES = 7.0  # and y in [-7, 7]: more than two turns

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiling import quick
 from flax import linen, nnx
 from jax import lax
 from jax.nn import log_sigmoid, relu
@@ -33,13 +34,6 @@ THEIRS = {
         fake=lambda logits: (logits + 1) ** 2,
     ),
 }
-
-
-# Compiles in a fifth of the time; the MLPs in single precision run what users run.
-quick = partial(
-    jax.jit,
-    compiler_options={"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False},
-)
 
 
 def images(key, n):
@@ -358,6 +352,7 @@ def with_logits(network, players, batch, spread, shift):
     return players._replace(dual={**players.dual, "head": head})
 
 
+@pytest.mark.as_shipped
 @pytest.mark.parametrize(("network", "loss"), CASES)
 def test_single_precision_at_any_logits(network, loss):
     """Confident, wrong, saturated, flat: finite, and the separate gradients to rounding."""

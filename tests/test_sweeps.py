@@ -20,6 +20,8 @@ from onesided_jax import Game, GameInfo, GameSpec, OptimizerSpec, PrimalDual, Re
 from onesided_jax.sweeps.engine import program
 from onesided_jax.sweeps.strategy import abstract_carry, choose_strategy
 
+pytestmark = pytest.mark.as_shipped
+
 
 def noisy_game(calls: list | None = None) -> Game:
     """f(x, y) = x y plus noise on the field, and a state that counts evaluations 0."""

@@ -1,5 +1,6 @@
 """Every analytic game against what it states of itself: formulas, constants, conditions."""
 
+import functools
 import subprocess
 import sys
 
@@ -7,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiling import quick
 
 from onesided_jax import PrimalDual, games
 from onesided_jax.games import GAMES
@@ -66,15 +68,15 @@ def points(key, count, size, facts):
     return jnp.where(jax.random.bernoulli(keys[2], 0.5, (count, 1)), z, scale * z)
 
 
-def worst(value, key, size, facts, candidates=((),)):
-    """For each candidate, the smallest ``value(z, candidate)`` that random points and then
-    projected gradient descent from the worst of them find."""
+def searcher(value, facts):
+    """``worst(z, *numbers)``: the smallest ``value(z, *numbers)`` that the random points ``z`` and
+    then projected gradient descent from the worst of them find."""
     reach = min(REACH, facts.boxes.primal)
 
-    def search(candidate):
-        values = jax.vmap(lambda z: value(z, candidate))
-        slopes = jax.vmap(jax.grad(lambda z: value(z, candidate)))
-        z = points(key, 2048, size, facts)
+    @quick
+    def worst(z, *numbers):
+        values = jax.vmap(lambda z: value(z, *numbers))
+        slopes = jax.vmap(jax.grad(lambda z: value(z, *numbers)))
         found = values(z)
         z = z[jnp.argsort(found)[:32]]
 
@@ -87,7 +89,31 @@ def worst(value, key, size, facts, candidates=((),)):
         ends, _ = jax.lax.scan(descend, z, jnp.arange(80))
         return jnp.minimum(found.min(), values(ends).min())
 
-    return jax.jit(lambda c: jax.lax.map(search, c))(jnp.asarray(candidates))
+    return worst
+
+
+@functools.cache
+def inequality(name):
+    """``worst(key, centre, players, a, b)``: how far ``<gap, F> + a |F|^2 + b |gap|^2`` falls below
+    zero, where ``gap = z - centre``, both restricted to the coordinates of ``players``.
+
+    One program per game for the one-sided MVI, the MVI, the weak one and their constants.
+    """
+    game, facts = make(name)
+    field, n, size = mean_field(game)
+    mask = {"primal": jnp.arange(size) < n, "dual": jnp.arange(size) >= n, "both": jnp.ones(size)}
+
+    def value(z, centre, chosen, a, b):
+        gap, F = chosen * (z - centre), chosen * field(z)
+        return gap @ F + a * F @ F + b * gap @ gap
+
+    search = searcher(value, facts)
+
+    def worst(key, centre, players, a=0.0, b=0.0):
+        chosen = jnp.asarray(mask[players], float)
+        return float(search(points(key, 2048, size, facts), centre, chosen, a, b))
+
+    return worst
 
 
 def solution(facts, n, size):
@@ -146,9 +172,10 @@ HAND_WRITTEN = {  # name -> (x, y) -> (F_x, F_y)
 def test_field_is_the_formula(name):
     game, facts = make(name)
     field, n, size = mean_field(game)
-    for z in np.asarray(points(1, 50, size, facts)):
+    where = points(1, 50, size, facts)
+    for z, actual in zip(np.asarray(where), quick(jax.vmap(field))(where), strict=True):
         expected = np.concatenate(HAND_WRITTEN[name](z[:n], z[n:]))
-        np.testing.assert_allclose(field(z), expected, rtol=1e-11, atol=1e-12)
+        np.testing.assert_allclose(actual, expected, rtol=1e-11, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", sorted(set(GAMES) - {"polar", "dirac_non_saturating"}))
@@ -159,7 +186,7 @@ def test_zero_sum_field_is_the_gradient_of_its_loss(name):
     shapes = jax.tree.map(jnp.shape, players)
     n, size = players.primal.size, players.primal.size + players.dual.size
 
-    @jax.jit
+    @quick
     def evaluate(z):
         z = PrimalDual(z[:n].reshape(shapes.primal), z[n:].reshape(shapes.dual))
         F, info = game.field(z, state, batch)
@@ -197,16 +224,15 @@ def around(centre):
 @ROW
 def test_one_sided_mvi_flags_of_both_players(name):
     game, facts = make(name)
-    field, n, size = mean_field(game)
-    z_star = np.asarray(solution(facts, n, size))
-    primal = worst(lambda z, c: (z[:n] - c) @ field(z)[:n], 3, size, facts, around(z_star[:n]))
+    _, n, size = mean_field(game)
+    centres = around(np.asarray(solution(facts, n, size)))
+    primal, *elsewhere = (inequality(name)(3, centre, "primal") for centre in centres)
     if facts.one_sided_mvi:
-        assert primal[0] > -ROUNDING
+        assert primal > -ROUNDING
     else:  # no x* at all: refuted at the solution and elsewhere
-        assert primal.max() < -1e-3
+        assert max(primal, *elsewhere) < -1e-3
     assert not facts.dual_one_sided_mvi  # no game here has it
-    dual = worst(lambda z, c: (z[n:] - c) @ field(z)[n:], 4, size, facts, around(z_star[n:]))
-    assert dual.max() < -1e-3
+    assert max(inequality(name)(4, centre, "dual") for centre in centres) < -1e-3
 
 
 @ROW
@@ -220,12 +246,9 @@ def test_mvi_and_weak_mvi_flags(name):
         assert not facts.mvi
     # rho = 0 is the MVI itself; 5% below a stated constant it must fail.
     rho = facts.weak_mvi or 0.0
-
-    def weak(z, rho):
-        F = field(z)
-        return (z - z_star) @ F + rho / 2 * F @ F
-
-    plain, stated, less = worst(weak, 5, size, facts, [0.0, rho, 0.95 * rho])
+    plain, stated, less = (
+        inequality(name)(5, z_star, "both", share * rho / 2) for share in (0.0, 1.0, 0.95)
+    )
     assert (plain > -ROUNDING) if facts.mvi else (plain < -1e-3)
     assert (facts.weak_mvi == 0.0) == facts.mvi
     if facts.weak_mvi is not None:
@@ -238,10 +261,10 @@ def test_monotone_flag(name):
     game, facts = make(name)
     field, _, size = mean_field(game)
 
-    def bend(pair, _):  # <z - z', F(z) - F(z')> of two points
+    def bend(pair):  # <z - z', F(z) - F(z')> of two points
         return (pair[:size] - pair[size:]) @ (field(pair[:size]) - field(pair[size:]))
 
-    (found,) = worst(bend, 7, 2 * size, facts, [0.0])
+    found = searcher(bend, facts)(points(7, 2048, 2 * size, facts))
     assert (found > -ROUNDING) if facts.monotone else (found < -1e-3)
 
 
@@ -253,15 +276,14 @@ def test_one_sided_constants(name):
     assert facts.one_sided_mvi
     assert facts.dual_solution is None
 
-    def slack(z, constants):
-        F, gap = field(z)[:n], z[:n] - x_star
-        return gap @ F - constants[0] * F @ F - constants[1] * gap @ gap
-
     c, mu = facts.star_cocoercivity or 0.0, facts.strong_mvi or 0.0
-    assert worst(slack, 8, size, facts, [[c, 0.0], [0.0, mu]]).min() > -ROUNDING
+    z_star = solution(facts, n, size)
+    assert inequality(name)(8, z_star, "primal", -c, 0.0) > -ROUNDING
+    assert inequality(name)(8, z_star, "primal", 0.0, -mu) > -ROUNDING
     if mu:  # and the constant is sharp, where the wells are flattest
         flattest = jnp.concatenate([jnp.full(n, 2.2467), jnp.array([-np.pi / 2, 0.0])])
-        assert 0 <= slack(flattest, (0.0, mu)) < 1e-2
+        F, gap = field(flattest)[:n], flattest[:n] - x_star
+        assert 0 <= gap @ F - mu * gap @ gap < 1e-2
     assert (facts.star_cocoercivity is None) == ("carousel" in name)
     # Fact 2: x* is dominant and stationary against every y; the dual never rests.
     z = points(9, 256, size, facts).at[:, :n].set(x_star)
@@ -282,7 +304,7 @@ def test_lipschitz_constants_bound_the_jacobian_on_the_box(name):
     game, facts = make(name)
     field, n, size = mean_field(game)
 
-    @jax.jit
+    @quick
     def norms():
         J = jax.vmap(jax.jacfwd(field))(points(10, 512, size, facts))
         norm = lambda a: jnp.linalg.norm(a, 2, axis=(-2, -1)).max()  # noqa: E731
@@ -306,7 +328,7 @@ def test_lipschitz_constants_bound_the_jacobian_on_the_box(name):
 def sampled_variance(game, players, count=4000):
     keys = jax.random.split(jax.random.key(0), count)
     _, state = game.init(jax.random.key(0))
-    F = jax.jit(jax.vmap(lambda key: game.field(players, state, game.sample(key))[0].primal))(keys)
+    F = quick(jax.vmap(lambda key: game.field(players, state, game.sample(key))[0].primal))(keys)
     return float(jnp.mean(jnp.sum((F - F.mean(0)[None]) ** 2, axis=1))), F.mean(0)
 
 
@@ -362,7 +384,7 @@ def test_float32_vmap_and_jit(name):
     game, _ = make(name)
     with jax.enable_x64(False):
 
-        @jax.jit
+        @quick
         def batch_of(keys):
             def one(key):
                 players, state = game.init(key)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from . import determinism
 from .workload import ONE, recipe
+
+pytestmark = pytest.mark.as_shipped
 
 
 def test_circumstances_change_no_bit(tmp_path):
