@@ -3,9 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-# Compiling is most of what the tests do. A file's programs are shared by its tests.
+# Compiling is most of what the tests do; a file's programs are shared by its tests.
 QUICK := --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false
-WORKERS := --numprocesses auto --dist loadfile
+WORKERS := --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-oldest lint types docs bench notebook clean
 

@@ -30,13 +30,16 @@ def _programs_of_one_file():
     jax.clear_caches()
 
 
-@pytest.fixture
-def quick_sweeps(monkeypatch):
+@pytest.fixture(scope="module")
+def quick_sweeps():
     """Sweeps whose programs are compiled like those of :func:`compiling.quick`."""
     from compiling import OPTIONS
 
     from onesided_jax.sweeps import engine
 
-    monkeypatch.setattr(
-        engine, "_compile", lambda lowered, platform: lowered.compile(compiler_options=OPTIONS)
-    )
+    def compile_quickly(lowered, platform):
+        return lowered.compile(compiler_options=OPTIONS)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "_compile", compile_quickly)
+        yield

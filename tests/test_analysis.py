@@ -21,6 +21,8 @@ from onesided_jax.analysis.measure import make_probe
 from onesided_jax.analysis.minty import test_steps as tested_steps
 from onesided_jax.analysis.stage import load_analysis
 
+pytestmark = pytest.mark.usefixtures("quick_sweeps")
+
 FIVE = tuple(range(5))
 THEORY = {"b2": (0.99,), "eps": (0.5,)}
 

@@ -12,6 +12,8 @@ import onesided_jax as osj
 from onesided_jax import PrimalDual, games
 from onesided_jax.analysis import Trajectory
 
+pytestmark = pytest.mark.usefixtures("quick_sweeps")
+
 SMALL = {
     "carousel": {},
     "multi_carousel": {"dim": 3},
@@ -24,7 +26,7 @@ STARTS = {"strong_wind": 0.5}  # inside its box
 
 
 @pytest.fixture(autouse=True)
-def x64(quick_sweeps):
+def x64():
     with jax.enable_x64(True):
         yield
 

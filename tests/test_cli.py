@@ -11,6 +11,8 @@ import pytest
 from onesided_jax.cli import main
 from onesided_jax.runs import RECIPES, Recipe, open_run
 
+pytestmark = pytest.mark.usefixtures("quick_sweeps")
+
 RATES = {"primal_learning_rate": [1e-3], "dual_learning_rate": [1e-3]}
 SMALL = {
     "microbatches": 3,

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("quick_sweeps")
+
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 
 

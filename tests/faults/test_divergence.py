@@ -6,6 +6,7 @@ import csv
 import json
 
 import numpy as np
+import pytest
 
 from onesided_jax.cli import main
 from onesided_jax.runs import open_run
@@ -20,6 +21,7 @@ def test_neighbours_of_exploding_runs_keep_every_bit(tmp_path):
     assert found.injected == 2
 
 
+@pytest.mark.as_shipped  # which number overflows first depends on the compiler
 def test_a_divergence_is_seen_in_metrics_tables_page_and_verdicts(tmp_path, capsys):
     out = tmp_path / "run"
     rates = (divergence.GOOD[0], divergence.EXPLODING)
