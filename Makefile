@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 
 # Compiling is most of what the tests do; a file's programs are shared by its tests.
 QUICK := --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false
-WORKERS := --numprocesses auto --dist loadfile --no-loadscope-reorder
+BY_FILE := --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-oldest lint types docs bench notebook clean
 
@@ -14,14 +14,14 @@ demo: .venv/.demo
 	@echo "Open demo/report.html in a browser."
 
 test: lint types docs .venv/.dev
-	XLA_FLAGS="$(QUICK)" $(BIN)/python -m pytest $(WORKERS) -m "not as_shipped"
-	$(BIN)/python -m pytest $(WORKERS) -m as_shipped
+	XLA_FLAGS="$(QUICK)" $(BIN)/python -m pytest --numprocesses auto $(BY_FILE) -m "not as_shipped"
+	$(BIN)/python -m pytest --numprocesses auto -m as_shipped
 
 # The oldest JAX and flax that pyproject.toml allows, in an environment of their own.
 test-oldest:
 	$(PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/python -m pip install --quiet -e '.[dev]' jax==0.8.0 jaxlib==0.8.0 flax==0.12.0
-	.venv-oldest/bin/python -m pytest tests/test_games.py tests/test_gan.py tests/test_sweeps.py \
+	.venv-oldest/bin/python -m pytest -W ignore::DeprecationWarning tests/test_games.py tests/test_gan.py tests/test_sweeps.py \
 		tests/test_runs.py tests/test_runtime.py tests/test_sharding.py tests/faults/test_processes.py
 
 lint: .venv/.dev

@@ -56,3 +56,15 @@ def test_it_runs_at_tiny_size(tmp_path, committed):
     assert "11 of 11 checkpoints as if never interrupted, bit for bit." in said
     assert "colab-tiny/report.html" in said
     assert not list(tmp_path.glob("runs"))  # nothing is left where it was called
+
+
+def test_the_outputs_that_readers_see_are_of_this_source(committed, monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    from run_colab import EXECUTED, source_digest
+
+    executed = committed.metadata[EXECUTED]
+    assert executed["size"] == "small"
+    assert executed["sha256"] == source_digest(committed), "run `make notebook`"
+    assert outputs(committed)
+    assert_clean(committed)
+    assert (ROOT / "experiments" / "colab.ipynb").stat().st_size < 1_000_000
