@@ -22,6 +22,8 @@ def load(folder: Path, suites: Sequence[str]) -> list[dict[str, Any]]:
 
 def write(folder: Path, suites: Sequence[str]) -> list[Path]:
     """Writes the table (``README.md``, ``benchmarks.csv``) and the figures of ``folder``."""
+    import matplotlib as mpl
+
     results = load(folder, suites)
     table, rows = folder / "README.md", folder / "benchmarks.csv"
     table.write_text(markdown(results))
@@ -33,7 +35,8 @@ def write(folder: Path, suites: Sequence[str]) -> list[Path]:
     figures = {"benchmarks.svg": draw(results), "scaling.svg": draw_scaling(results)}
     for name, figure in figures.items():
         if figure is not None:
-            figure.savefig(folder / name, metadata={"Date": None})
+            with mpl.rc_context({"svg.hashsalt": name}):  # the same figure, the same bytes
+                figure.savefig(folder / name, metadata={"Date": None})
             written.append(folder / name)
     return written
 

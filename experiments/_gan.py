@@ -20,7 +20,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import matplotlib as mpl
 import numpy as np
+from matplotlib.figure import Figure
 
 import onesided_jax as osj
 from onesided_jax.analysis._cell import gradient_norms
@@ -273,6 +275,12 @@ def write_table(path: Path, rows: Sequence[Row]) -> None:
         writer.writeheader()
         writer.writerows({k: _short(v) for k, v in row.items()} for row in rows)
     partial.replace(path)  # a table that is there is complete
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Writes an SVG that is the same bytes whenever the figure is the same."""
+    with mpl.rc_context({"svg.hashsalt": path.stem}):
+        figure.savefig(path, metadata={"Date": None})
 
 
 def read_table(path: Path) -> list[dict[str, str]]:

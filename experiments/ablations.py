@@ -31,6 +31,7 @@ from _gan import (
     real_data,
     recipe,
     sample_quality,
+    save_figure,
     write_table,
 )
 from matplotlib.figure import Figure
@@ -160,7 +161,7 @@ def draw(job: Job) -> None:
     path = job.out / "ablations.csv"
     if path.exists():
         figure = draw_ratios(read_table(path))
-        figure.savefig(job.out / "ablations.svg", metadata={"Date": None})
+        save_figure(figure, job.out / "ablations.svg")
 
 
 def draw_ratios(rows: Sequence[Mapping[str, str]]) -> Figure:

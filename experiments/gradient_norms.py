@@ -37,6 +37,7 @@ from _gan import (
     read_table,
     real_data,
     sample_quality,
+    save_figure,
     span,
     write_table,
 )
@@ -344,7 +345,7 @@ def draw(job: Job) -> None:
         if (job.out / data / "quality.csv").exists():
             arms, _ = load(job, data)
             figure = draw_norms(arms)
-            figure.savefig(job.out / f"norms-{data}.svg", metadata={"Date": None})
+            save_figure(figure, job.out / f"norms-{data}.svg")
 
 
 def draw_norms(arms: Mapping[str, Norms]) -> Figure:

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from _gan import Job, Opened, Row, core, opened, span
+from _gan import Job, Opened, Row, core, opened, save_figure, span
 from matplotlib.figure import Figure
 
 import onesided_jax as osj
@@ -464,7 +464,7 @@ def draw(job: Job) -> None:
         found = load(job, data)
         if found:
             path = job.out / f"matrix-{data}.svg"
-            draw_matrices(found).savefig(path, metadata={"Date": None})
+            save_figure(draw_matrices(found), path)
 
 
 def draw_matrices(found: Mapping[str, Sequence[Row]]) -> Figure:

@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
@@ -888,7 +889,8 @@ def main() -> None:
                 log.write_text(json.dumps(done, indent=2) + "\n")
                 print(f"{name:11} done in {done[name]['seconds']:.1f} s", flush=True)
     arguments.figure.parent.mkdir(parents=True, exist_ok=True)
-    draw(out).savefig(arguments.figure, metadata={"Date": None}, transparent=False)
+    with mpl.rc_context({"svg.hashsalt": arguments.figure.stem}):
+        draw(out).savefig(arguments.figure, metadata={"Date": None}, transparent=False)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 import jax
+import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -142,9 +143,10 @@ def main() -> None:
         writer.writerow(["game", "optimizer", *OUTCOMES])
         for (label, game), share in shares.items():
             writer.writerow([game, label, *(f"{s:.4f}" for s in share)])
-    draw(shares, arguments.steps).savefig(
-        arguments.out.with_suffix(".svg"), metadata={"Date": None}, transparent=False
-    )
+    with mpl.rc_context({"svg.hashsalt": arguments.out.stem}):
+        draw(shares, arguments.steps).savefig(
+            arguments.out.with_suffix(".svg"), metadata={"Date": None}, transparent=False
+        )
 
 
 if __name__ == "__main__":

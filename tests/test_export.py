@@ -34,6 +34,12 @@ def test_every_optimizer_exports(name):
     assert found.platforms == PLATFORMS
 
 
+@pytest.mark.parametrize("name", games.GAMES)
+def test_every_game_exports(name):
+    found, _, _ = exported(games.make_game(name), osj.OPTIMIZERS["extra_adam"])
+    assert found.platforms == PLATFORMS
+
+
 def images_game(network):
     data = np.random.default_rng(0).integers(0, 256, (16, 8, 8, 1), np.uint8)
     generator, discriminator = (

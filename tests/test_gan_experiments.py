@@ -16,7 +16,7 @@ EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 def scripts(monkeypatch):
     """The scripts as modules, with the smallest of everything that still takes every path."""
     monkeypatch.syspath_prepend(str(EXPERIMENTS))
-    names = ("_gan", "gradient_norms", "one_sided_mvi", "ablations", "pilot")
+    names = ("_gan", "gradient_norms", "one_sided_mvi", "landscape", "ablations", "pilot")
     for name in names:
         monkeypatch.delitem(sys.modules, name, raising=False)
     modules = {name: importlib.import_module(name) for name in names}
@@ -83,6 +83,22 @@ def test_the_core_is_trained_once_and_judged(scripts, tmp_path):
     assert float(concave["naive_positive"]) == 1  # although it is false for every x*
     assert float(concave["other_x_positive"]) < 0.1
     assert (mvi / "matrix-mnist5k.svg").stat().st_size > 5000
+
+    code, out = go(scripts["landscape"], "landscape", tmp_path)
+    assert code == 0
+    rows = read(out / "landscape.csv")
+    assert [int(row["step"]) for row in rows if row["seed"] == "0"] == [2, 12, 22, 32, 42]
+    assert all(float(row["largest"]) > 0 and row["rate_allowed"] == "" for row in rows)
+    spectrum = read(out / "mnist5k" / "spectrum-adam.csv")
+    hessians = [row for row in spectrum if row["player"] != "both"]
+    assert all(abs(float(r["imaginary"])) < 1e-3 * (1 + abs(float(r["real"]))) for r in hessians)
+    path = read(out / "mnist5k" / "path-adam.csv")
+    assert len(path) == 2 * 41
+    premises = read(out / "mnist5k" / "premises-adam.csv")
+    assert len(premises) == 2 * 21
+    assert all(float(row["lipschitz"]) > 0 for row in premises)
+    assert any(float(row["moments_fallen"]) > 0 for row in premises)  # Adam's are not monotone
+    assert (out / "landscape-mnist5k.svg").stat().st_size > 5000
 
 
 def test_an_ablation_is_a_row_per_arm(scripts, monkeypatch, tmp_path):

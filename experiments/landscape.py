@@ -1,0 +1,272 @@
+"""What the game is like at the core's checkpoints: rotation, attraction, the theorem's premises.
+
+Reads what gradient_norms.py trained. Leading eigenvalues of the field's Jacobian and of both
+players' Hessians, the path-angle from the start of training to its end, and of the premises what
+can be measured on a GAN: is the preconditioner monotone, is the step small enough for the
+curvature. Ends after ``--minutes`` with everything saved (exit code 3).
+
+    python experiments/landscape.py                     # scale "paper", after gradient_norms.py
+    python experiments/landscape.py --scale small       # a minute; numbers mean nothing
+    python experiments/landscape.py --draw              # only the figures, from the tables
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from _gan import Job, Opened, Row, core, labels, opened, read_table, save_figure, write_table
+from matplotlib.figure import Figure
+
+import onesided_jax as osj
+from onesided_jax.analysis import jacobian_spectrum, path_angle
+from onesided_jax.analysis.source import Source
+from onesided_jax.report._style import DUAL, PRIMAL
+
+MINIBATCHES = 4  # side by side: one large batch, the same at all points
+KRYLOV = 40  # Arnoldi's steps
+KEPT = 12  # eigenvalues a table keeps
+CONVERGED = 0.05  # residual over magnitude
+PLACES = 5  # checkpoints, evenly, the first after the start
+RUNS = 2  # of each arm
+
+
+def work(job: Job) -> None:
+    for data in job.scale.data:
+        wanted = core(data, job.scale)
+        what = opened(job.train(wanted), wanted)
+        for cell in (c for c in what.run.cells if c in job.scale.mvi_arms):
+            _measure(job, what, cell, data)
+    summarise(job)
+
+
+def _measure(job: Job, what: Opened, cell: str, data: str) -> None:
+    source, folder = what.source(cell), job.out / data
+    batch = _large_batch(what.game)
+    tables = {
+        "spectrum": lambda: _spectra(job, what, source, batch),
+        "path": lambda: _paths(what, source, batch),
+        "premises": lambda: _premises(what, source),
+    }
+    for name, make in tables.items():
+        path = folder / f"{name}-{cell}.csv"
+        if not path.exists():
+            job.check()
+            write_table(path, make())
+            job.say(f"{data}/{cell}: {name}")
+
+
+def _large_batch(game: osj.Game) -> Any:
+    parts = [game.sample(key) for key in jax.random.split(jax.random.key(2109_14216), MINIBATCHES)]
+    return jax.tree.map(lambda *a: jnp.concatenate(a), *parts)
+
+
+def places(steps: Sequence[int]) -> list[int]:
+    """``PLACES`` of the checkpoints after the start, the last among them."""
+    later = [step for step in steps if step > 0]
+    return [later[i] for i in np.linspace(0, len(later) - 1, PLACES).round().astype(int)]
+
+
+def _runs(source: Source) -> list[int]:
+    return [i for i in range(len(source.seeds)) if source.diverged_at[i] < 0][:RUNS]
+
+
+def _at(source: Source, step: int, run: int) -> tuple[osj.PrimalDual, Any]:
+    return jax.tree.map(lambda leaf: leaf[run], tuple(source.snapshot(step)))
+
+
+def _spectra(job: Job, what: Opened, source: Source, batch: Any) -> list[Row]:
+    rows: list[Row] = []
+    points = itertools.product(_runs(source), places(source.steps), ("both", "primal", "dual"))
+    for run, step, player in points:
+        job.check()
+        players, state = _at(source, step, run)
+        entries = sum(leaf.size for leaf in jax.tree.leaves(players))
+        found = jacobian_spectrum(
+            what.game, players, state=state, batch=batch, player=player,
+            method="arnoldi", count=min(KRYLOV, entries // 4),
+        )  # fmt: skip
+        for rank, (value, residual) in enumerate(zip(found.eigenvalues, found.residuals)):
+            if rank == KEPT:
+                break
+            rows.append(
+                {
+                    "arm": labels(source)[run], "seed": int(source.seeds[run]), "step": step,
+                    "player": player, "rank": rank, "real": float(value.real),
+                    "imaginary": float(value.imag), "residual": float(residual),
+                }
+            )  # fmt: skip
+    return rows
+
+
+def _paths(what: Opened, source: Source, batch: Any) -> list[Row]:
+    rows: list[Row] = []
+    for run in _runs(source):
+        start, _ = _at(source, source.steps[0], run)
+        end, state = _at(source, source.steps[-1], run)
+        found = path_angle(what.game, start, end, state=state, batch=batch)
+        rows += [
+            {
+                "arm": labels(source)[run], "seed": int(source.seeds[run]), "alpha": float(alpha),
+                "cosine": float(cosine), "norm": float(norm),
+            }
+            for alpha, cosine, norm in zip(*found)
+        ]  # fmt: skip
+    return rows
+
+
+def _premises(what: Opened, source: Source) -> list[Row]:
+    """Between checkpoints: the share of the second moments that fell, and the Lipschitz ratio."""
+    store, batch = what.run.store(source.label), _large_batch(what.game)
+    field = jax.jit(lambda players, state: what.game.field(players, state, batch)[0])
+    rows: list[Row] = []
+    for run in _runs(source):
+        before: tuple[Any, ...] | None = None
+        for step in source.steps:
+            players, state = _at(source, step, run)
+            F, moments = field(players, state), second_moments(store.read(step)["opt_state"], run)
+            if before is not None:
+                moved = _length(_minus(players, before[0]))
+                row: Row = {"arm": labels(source)[run], "seed": int(source.seeds[run])}
+                row |= {"step": step, "gradient": _length(F.primal), "moved": moved}
+                row["lipschitz"] = _length(_minus(F, before[1])) / max(moved, 1e-30)
+                row["moments_fallen"] = float(np.mean(moments < before[2]))
+                rows.append(row)
+            before = players, F, moments
+    return rows
+
+
+def second_moments(opt_state: Any, run: int) -> np.ndarray:
+    """What the primal player's preconditioner is made of, flat: running maxima where there are."""
+    leaves = jax.tree_util.tree_leaves_with_path(opt_state)
+    named = [([str(getattr(k, "key", k)) for k in path], leaf) for path, leaf in leaves]
+    for name in ("nu_max", "nu"):
+        found = [np.ravel(leaf[run]) for path, leaf in named if name in path and "primal" in path]
+        if found:
+            return np.concatenate(found)
+    raise ValueError("the optimizer's state has no second moments nu")
+
+
+def _minus(a: Any, b: Any) -> Any:
+    return jax.tree.map(lambda x, y: x - y, a, b)
+
+
+def _length(tree: Any) -> float:
+    return float(np.sqrt(sum(np.vdot(leaf, leaf) for leaf in jax.tree.leaves(tree))))
+
+
+# --- tables of tables
+
+
+def load(job: Job, name: str) -> list[dict[str, str]]:
+    """All rows of one kind, with the data set in front."""
+    return [
+        {"data": data, **row}
+        for data in job.scale.data
+        for path in sorted((job.out / data).glob(f"{name}-*.csv"))
+        for row in read_table(path)
+    ]
+
+
+def summarise(job: Job) -> None:
+    """One row per run and place: rotation, curvature, and the step that Theorem 1 would allow."""
+    rates = {spec.label: spec.axes for spec in core(job.scale.data[0], job.scale).optimizers}
+    rows: list[Row] = []
+    keys = ("data", "arm", "seed", "step")
+    for place, found in _grouped(load(job, "spectrum"), keys).items():
+        row: Row = dict(zip(keys, place))
+        of = {player: _values(found, player) for player in ("both", "primal", "dual")}
+        row["largest"] = float(np.abs(of["both"]).max(initial=0))
+        angles = np.abs(of["both"].imag) / np.maximum(np.abs(of["both"]), 1e-30)
+        row["largest_rotation"] = float(angles.max(initial=0))
+        for player in ("primal", "dual"):
+            row[f"{player}_curvature"] = float(np.abs(of[player]).max(initial=0))
+            row[f"{player}_lowest"] = float(of[player].real.min(initial=0))
+        axes = rates[row["arm"].split()[0]]
+        row["rate"] = float(axes["primal_learning_rate"][0])
+        # Theorem 1's condition is its rate <= eps / (2 L_xx), for AMSGrad extragradient.
+        eps, extra = axes.get("eps"), row["arm"].startswith(("amsgrad_eg", "amsgrad_xeg"))
+        curvature = row["primal_curvature"]
+        row["rate_allowed"] = eps[0] / (2 * curvature) if extra and eps and curvature else ""
+        rows.append(row)
+    if rows:
+        job.table("landscape", rows)
+
+
+def _values(rows: Sequence[Mapping[str, str]], player: str) -> np.ndarray:
+    """Those eigenvalues of a point that Arnoldi's method has found well."""
+    mine = [row for row in rows if row["player"] == player]
+    values = np.array([complex(float(r["real"]), float(r["imaginary"])) for r in mine])
+    good = [float(r["residual"]) <= CONVERGED * abs(v) for r, v in zip(mine, values)]
+    return values[good] if len(values) else values
+
+
+def _grouped(
+    rows: Sequence[Mapping[str, str]], keys: Sequence[str]
+) -> dict[tuple[str, ...], list[Mapping[str, str]]]:
+    found: dict[tuple[str, ...], list[Mapping[str, str]]] = {}
+    for row in rows:
+        found.setdefault(tuple(row[key] for key in keys), []).append(row)
+    return found
+
+
+# --- figures
+
+
+def draw(job: Job) -> None:
+    for data in job.scale.data:
+        spectrum = [row for row in load(job, "spectrum") if row["data"] == data]
+        path = [row for row in load(job, "path") if row["data"] == data]
+        if spectrum and path:
+            figure = draw_landscape(spectrum, path)
+            save_figure(figure, job.out / f"landscape-{data}.svg")
+
+
+def draw_landscape(
+    spectrum: Sequence[Mapping[str, str]], path: Sequence[Mapping[str, str]]
+) -> Figure:
+    """A column per arm: eigenvalues early (hollow) and late, and the path-angle of each run."""
+    arms = list(dict.fromkeys(row["arm"] for row in spectrum))
+    figure = Figure(figsize=(3.1 * len(arms), 5.0), layout="constrained")
+    grid = figure.subplots(2, len(arms), squeeze=False)
+    for (above, below), arm in zip(grid.T, arms):
+        mine = [row for row in spectrum if row["arm"] == arm and row["player"] == "both"]
+        steps = sorted({int(row["step"]) for row in mine})
+        for step, fill in ((steps[0], "none"), (steps[-1], DUAL)):
+            points = [(float(r["real"]), float(r["imaginary"])) for r in mine
+                      if int(r["step"]) == step]  # fmt: skip
+            above.scatter(
+                *zip(*points), s=16, facecolors=fill, edgecolors=DUAL, linewidths=0.8,
+                label=f"step {step:,}",
+            )  # fmt: skip
+        above.axhline(0, color="0.8", linewidth=0.6, zorder=0)
+        above.axvline(0, color="0.8", linewidth=0.6, zorder=0)
+        above.set_xscale("symlog", linthresh=0.1)
+        above.set_yscale("symlog", linthresh=0.1)
+        above.set_title(arm.replace("_", " "), fontsize=9)
+        above.set_xlabel("real part", fontsize=8)
+        above.legend(fontsize=7, frameon=False)
+        for rows in _grouped([r for r in path if r["arm"] == arm], ("seed",)).values():
+            below.plot(
+                [float(r["alpha"]) for r in rows], [float(r["cosine"]) for r in rows],
+                color=PRIMAL, linewidth=1,
+            )  # fmt: skip
+        below.axvline(1, color="0.8", linewidth=0.6, zorder=0)
+        below.axhline(0, color="0.8", linewidth=0.6, zorder=0)
+        below.set_xlabel("from start (0) to end (1) of training", fontsize=8)
+        below.sharey(grid[1, 0])
+    grid[0, 0].set_ylabel("imaginary part", fontsize=8)
+    grid[1, 0].set_ylabel("cosine of field and path", fontsize=8)
+    for axes in grid.flat:
+        axes.tick_params(labelsize=7)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+if __name__ == "__main__":
+    sys.exit(Job("landscape", (__doc__ or "").splitlines()[0]).go(work, draw))
