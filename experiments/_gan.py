@@ -20,9 +20,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
 
 import onesided_jax as osj
 from onesided_jax.analysis._cell import gradient_norms
@@ -277,12 +275,6 @@ def write_table(path: Path, rows: Sequence[Row]) -> None:
     partial.replace(path)  # a table that is there is complete
 
 
-def save_figure(figure: Figure, path: Path) -> None:
-    """Writes an SVG that is the same bytes whenever the figure is the same."""
-    with mpl.rc_context({"svg.hashsalt": path.stem}):
-        figure.savefig(path, metadata={"Date": None})
-
-
 def read_table(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
@@ -431,9 +423,16 @@ def norms_of(rows: Sequence[Mapping[str, str]]) -> Norms:
 
 def by_arm(rows: Iterable[Mapping[str, str]]) -> dict[str, list[Mapping[str, str]]]:
     """Rows by their arm, in order of appearance."""
-    found: dict[str, list[Mapping[str, str]]] = {}
+    return {arm: found for (arm,), found in grouped(rows, "arm").items()}
+
+
+def grouped(
+    rows: Iterable[Mapping[str, str]], *columns: str
+) -> dict[tuple[str, ...], list[Mapping[str, str]]]:
+    """Rows by the values of some columns, in order of appearance."""
+    found: dict[tuple[str, ...], list[Mapping[str, str]]] = {}
     for row in rows:
-        found.setdefault(row["arm"], []).append(row)
+        found.setdefault(tuple(row[column] for column in columns), []).append(row)
     return found
 
 

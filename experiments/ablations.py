@@ -31,7 +31,6 @@ from _gan import (
     real_data,
     recipe,
     sample_quality,
-    save_figure,
     write_table,
 )
 from matplotlib.figure import Figure
@@ -39,7 +38,7 @@ from matplotlib.lines import Line2D
 
 import onesided_jax as osj
 from onesided_jax.analysis.estimators import Interval, loglog_slope, t_interval, window_ratio
-from onesided_jax.report._style import DUAL, PRIMAL
+from onesided_jax.report._style import DUAL, PRIMAL, svg_bytes
 from onesided_jax.runs import Criteria
 
 ARM_LABELS = ("adam", "amsgrad_xeg")
@@ -161,7 +160,7 @@ def draw(job: Job) -> None:
     path = job.out / "ablations.csv"
     if path.exists():
         figure = draw_ratios(read_table(path))
-        save_figure(figure, job.out / "ablations.svg")
+        (job.out / "ablations.svg").write_bytes(svg_bytes(figure))
 
 
 def draw_ratios(rows: Sequence[Mapping[str, str]]) -> Figure:

@@ -37,7 +37,6 @@ from _gan import (
     read_table,
     real_data,
     sample_quality,
-    save_figure,
     span,
     write_table,
 )
@@ -49,7 +48,7 @@ from onesided_jax.analysis.estimators import Interval, loglog_slope, t_interval
 from onesided_jax.analysis.gate import Gate
 from onesided_jax.analysis.source import Snapshot, Source
 from onesided_jax.analysis.verdict import Verdict, one_sided_convergence
-from onesided_jax.report._style import DUAL, PRIMAL
+from onesided_jax.report._style import DUAL, PRIMAL, svg_bytes
 from onesided_jax.runs import Criteria, open_run, unpack
 from onesided_jax.sweeps import Observer
 
@@ -345,7 +344,7 @@ def draw(job: Job) -> None:
         if (job.out / data / "quality.csv").exists():
             arms, _ = load(job, data)
             figure = draw_norms(arms)
-            save_figure(figure, job.out / f"norms-{data}.svg")
+            (job.out / f"norms-{data}.svg").write_bytes(svg_bytes(figure))
 
 
 def draw_norms(arms: Mapping[str, Norms]) -> Figure:

@@ -20,13 +20,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from _gan import Job, Opened, Row, core, labels, opened, read_table, save_figure, write_table
+import optax
+from _gan import Job, Opened, Row, core, grouped, labels, opened, read_table, write_table
 from matplotlib.figure import Figure
 
 import onesided_jax as osj
 from onesided_jax.analysis import jacobian_spectrum, path_angle
 from onesided_jax.analysis.source import Source
-from onesided_jax.report._style import DUAL, PRIMAL
+from onesided_jax.report._style import DUAL, PRIMAL, svg_bytes
 
 MINIBATCHES = 4  # side by side: one large batch, the same at all points
 KRYLOV = 40  # Arnoldi's steps
@@ -51,7 +52,7 @@ def _measure(job: Job, what: Opened, cell: str, data: str) -> None:
     tables = {
         "spectrum": lambda: _spectra(job, what, source, batch),
         "path": lambda: _paths(what, source, batch),
-        "premises": lambda: _premises(what, source),
+        "premises": lambda: _premises(what, source, batch),
     }
     for name, make in tables.items():
         path = folder / f"{name}-{cell}.csv"
@@ -120,24 +121,26 @@ def _paths(what: Opened, source: Source, batch: Any) -> list[Row]:
     return rows
 
 
-def _premises(what: Opened, source: Source) -> list[Row]:
+def _premises(what: Opened, source: Source, batch: Any) -> list[Row]:
     """Between checkpoints: the share of the second moments that fell, and the Lipschitz ratio."""
-    store, batch = what.run.store(source.label), _large_batch(what.game)
+    store, length = what.run.store(source.label), optax.tree.norm
     field = jax.jit(lambda players, state: what.game.field(players, state, batch)[0])
     rows: list[Row] = []
-    for run in _runs(source):
-        before: tuple[Any, ...] | None = None
-        for step in source.steps:
+    before: dict[int, tuple[Any, ...]] = {}  # of each run
+    for step in source.steps:
+        opt_state = store.read(step)["opt_state"]
+        for run in _runs(source):
             players, state = _at(source, step, run)
-            F, moments = field(players, state), second_moments(store.read(step)["opt_state"], run)
-            if before is not None:
-                moved = _length(_minus(players, before[0]))
+            F, moments = field(players, state), second_moments(opt_state, run)
+            if run in before:
+                players_before, F_before, moments_before = before[run]
+                moved = float(length(optax.tree.sub(players, players_before)))
                 row: Row = {"arm": labels(source)[run], "seed": int(source.seeds[run])}
-                row |= {"step": step, "gradient": _length(F.primal), "moved": moved}
-                row["lipschitz"] = _length(_minus(F, before[1])) / max(moved, 1e-30)
-                row["moments_fallen"] = float(np.mean(moments < before[2]))
+                row |= {"step": step, "gradient": float(length(F.primal)), "moved": moved}
+                row["lipschitz"] = float(length(optax.tree.sub(F, F_before))) / max(moved, 1e-30)
+                row["moments_fallen"] = float(np.mean(moments < moments_before))
                 rows.append(row)
-            before = players, F, moments
+            before[run] = players, F, moments
     return rows
 
 
@@ -150,14 +153,6 @@ def second_moments(opt_state: Any, run: int) -> np.ndarray:
         if found:
             return np.concatenate(found)
     raise ValueError("the optimizer's state has no second moments nu")
-
-
-def _minus(a: Any, b: Any) -> Any:
-    return jax.tree.map(lambda x, y: x - y, a, b)
-
-
-def _length(tree: Any) -> float:
-    return float(np.sqrt(sum(np.vdot(leaf, leaf) for leaf in jax.tree.leaves(tree))))
 
 
 # --- tables of tables
@@ -178,7 +173,7 @@ def summarise(job: Job) -> None:
     rates = {spec.label: spec.axes for spec in core(job.scale.data[0], job.scale).optimizers}
     rows: list[Row] = []
     keys = ("data", "arm", "seed", "step")
-    for place, found in _grouped(load(job, "spectrum"), keys).items():
+    for place, found in grouped(load(job, "spectrum"), *keys).items():
         row: Row = dict(zip(keys, place))
         of = {player: _values(found, player) for player in ("both", "primal", "dual")}
         row["largest"] = float(np.abs(of["both"]).max(initial=0))
@@ -206,15 +201,6 @@ def _values(rows: Sequence[Mapping[str, str]], player: str) -> np.ndarray:
     return values[good] if len(values) else values
 
 
-def _grouped(
-    rows: Sequence[Mapping[str, str]], keys: Sequence[str]
-) -> dict[tuple[str, ...], list[Mapping[str, str]]]:
-    found: dict[tuple[str, ...], list[Mapping[str, str]]] = {}
-    for row in rows:
-        found.setdefault(tuple(row[key] for key in keys), []).append(row)
-    return found
-
-
 # --- figures
 
 
@@ -224,7 +210,7 @@ def draw(job: Job) -> None:
         path = [row for row in load(job, "path") if row["data"] == data]
         if spectrum and path:
             figure = draw_landscape(spectrum, path)
-            save_figure(figure, job.out / f"landscape-{data}.svg")
+            (job.out / f"landscape-{data}.svg").write_bytes(svg_bytes(figure))
 
 
 def draw_landscape(
@@ -251,7 +237,7 @@ def draw_landscape(
         above.set_title(arm.replace("_", " "), fontsize=9)
         above.set_xlabel("real part", fontsize=8)
         above.legend(fontsize=7, frameon=False)
-        for rows in _grouped([r for r in path if r["arm"] == arm], ("seed",)).values():
+        for rows in grouped([r for r in path if r["arm"] == arm], "seed").values():
             below.plot(
                 [float(r["alpha"]) for r in rows], [float(r["cosine"]) for r in rows],
                 color=PRIMAL, linewidth=1,

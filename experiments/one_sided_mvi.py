@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from _gan import Job, Opened, Row, core, opened, save_figure, span
+from _gan import Job, Opened, Row, core, opened, span
 from matplotlib.figure import Figure
 
 import onesided_jax as osj
@@ -39,6 +39,7 @@ from onesided_jax.analysis.minty import MintyTest, test_steps
 from onesided_jax.analysis.source import Source, pick_run
 from onesided_jax.analysis.verdict import SignFractions, one_sided_mvi, sign_fractions
 from onesided_jax.games.losses import find_loss
+from onesided_jax.report._style import svg_bytes
 
 ROWS = 10  # checkpoints of the matrices at other x*, of the dual side and of the layers
 BATCHES = 8  # minibatch gradients per entry of the dual side and of the layers
@@ -464,7 +465,7 @@ def draw(job: Job) -> None:
         found = load(job, data)
         if found:
             path = job.out / f"matrix-{data}.svg"
-            save_figure(draw_matrices(found), path)
+            path.write_bytes(svg_bytes(draw_matrices(found)))
 
 
 def draw_matrices(found: Mapping[str, Sequence[Row]]) -> Figure:

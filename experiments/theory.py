@@ -29,13 +29,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 import onesided_jax as osj
 from onesided_jax import PrimalDual
+from onesided_jax.report._style import svg_bytes
 
 Row = dict[str, Any]
 Tables = dict[str, list[Row]]
@@ -889,8 +889,7 @@ def main() -> None:
                 log.write_text(json.dumps(done, indent=2) + "\n")
                 print(f"{name:11} done in {done[name]['seconds']:.1f} s", flush=True)
     arguments.figure.parent.mkdir(parents=True, exist_ok=True)
-    with mpl.rc_context({"svg.hashsalt": arguments.figure.stem}):
-        draw(out).savefig(arguments.figure, metadata={"Date": None}, transparent=False)
+    arguments.figure.write_bytes(svg_bytes(draw(out)))
 
 
 if __name__ == "__main__":

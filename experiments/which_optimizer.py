@@ -17,12 +17,12 @@ import time
 from pathlib import Path
 
 import jax
-import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 import onesided_jax as osj
+from onesided_jax.report._style import svg_bytes
 
 PRIMAL_RATES = (0.003, 0.01, 0.03, 0.1)
 DUAL_RATES = (0.003, 0.03, 0.3, 3.0)
@@ -143,10 +143,7 @@ def main() -> None:
         writer.writerow(["game", "optimizer", *OUTCOMES])
         for (label, game), share in shares.items():
             writer.writerow([game, label, *(f"{s:.4f}" for s in share)])
-    with mpl.rc_context({"svg.hashsalt": arguments.out.stem}):
-        draw(shares, arguments.steps).savefig(
-            arguments.out.with_suffix(".svg"), metadata={"Date": None}, transparent=False
-        )
+    arguments.out.with_suffix(".svg").write_bytes(svg_bytes(draw(shares, arguments.steps)))
 
 
 if __name__ == "__main__":

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import functools
-
 import jax
 import numpy as np
 import pytest
+from compiling import quick as jit
 from jax import export
 from optimizer_table import EVERY
 
 import onesided_jax as osj
 from onesided_jax import datasets, games, networks
 
-# What is tested is the program, not how well LLVM optimises it.
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 

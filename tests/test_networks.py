@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiling import quick as jit
 from flax import nnx
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -28,9 +29,6 @@ from onesided_jax.networks import (
     sn_resnet,
 )
 from onesided_jax.networks.spectral import spectral_norm, spectral_normalize
-
-# What is tested is the program, not how well LLVM optimises it: this compiles 2-10 times sooner.
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 KEY = jax.random.key(0)
 TOLERANCE = {"float32": 2e-5, "float64": 1e-12}  # of a sum of ~100 products of order 1

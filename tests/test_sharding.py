@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiling import quick as jit
 
 import onesided_jax as osj
 from onesided_jax import datasets, games, networks
 from onesided_jax.sweeps.ahead import collectives
 
-# What is tested is the program, not how well LLVM optimises it.
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 RATES = {"primal_learning_rate": 0.01, "dual_learning_rate": 0.02}
 
 
