@@ -8,6 +8,7 @@ import csv
 import dataclasses
 import datetime
 import functools
+import itertools
 import json
 import os
 import shlex
@@ -24,11 +25,11 @@ import numpy as np
 
 import onesided_jax as osj
 from onesided_jax.analysis._cell import gradient_norms
-from onesided_jax.analysis._sample_quality import SampleQuality, find_data, measure_quality
+from onesided_jax.analysis._sample_quality import find_data, measure_quality
 from onesided_jax.analysis.estimators import Interval, SquaredNorm
 from onesided_jax.analysis.measure import Probe, make_probe
 from onesided_jax.analysis.source import Source, from_run
-from onesided_jax.runs import Criteria, Run, build_game
+from onesided_jax.runs import Criteria, Run, build_game, open_run
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
@@ -85,7 +86,7 @@ SCALES = {
         data=("mnist5k", "fashion_mnist"),
         seeds=(0, 1, 2, 3, 4),
         game={**_GAN, "width": 32},
-        steps=3_000,
+        steps=2_000,
         checkpoints=40,
         criteria=Criteria(microbatches=16, mvi_samples=128),
     ),
@@ -122,19 +123,23 @@ _AMSGRAD = {"b2": 0.99, "eps": 1e-3}
 BASELINE = arm("adam", 2e-4, 2e-4, **_ADAM)
 ARMS = (
     BASELINE,
+    arm("amsgrad_xeg", 1e-3, 1e-3, **_AMSGRAD),
+    arm("amsgrad_eg", 5e-4, 5e-4, **_AMSGRAD),
+    arm("amsgrad", 5e-4, 5e-4, b1=0.0, **_AMSGRAD),
     arm("adam", 2e-4, 2e-4, "adam_b1_0", b1=0.0, b2=0.999),
     arm("adam", 2e-4, 8e-4, "adam_ttur", **_ADAM),
+    arm("amsgrad_eg_drd", 5e-4, 5e-4, power=(0.25, 0.5, 1.0), **_AMSGRAD),
+)
+"""The core's arms; experiments/design.md says why. Two more are in gradient_norms.py."""
+
+OTHERS = (
     arm("alternating_adam", 2e-4, 2e-4, **_ADAM),
     arm("extra_adam", 2e-4, 2e-4, **_ADAM),
     arm("optimistic_adam", 2e-4, 2e-4, **_ADAM),
-    arm("amsgrad", 5e-4, 5e-4, b1=0.0, **_AMSGRAD),
-    arm("amsgrad_eg", 5e-4, 5e-4, **_AMSGRAD),
-    arm("amsgrad_xeg", 1e-3, 1e-3, **_AMSGRAD),
-    arm("amsgrad_eg_drd", 5e-4, 5e-4, power=(0.25, 0.5, 1.0), **_AMSGRAD),
     arm("oadagrad", 1e-2, 1e-2),
     arm("sgda", 1e-2, 1e-2),
 )
-"""The core's arms; experiments/design.md says why. Two more are in gradient_norms.py."""
+"""Optimizers around the core; rates of the last two are the pilot's."""
 
 
 def core(data: str, scale: Scale) -> osj.Recipe:
@@ -190,7 +195,9 @@ class Job:
             default="cifar10",
             help="its data set: official files, or npz:PATH with a part of them",
         )
-        parser.add_argument("--draw", action="store_true", help="only the figures, from the tables")
+        parser.add_argument(
+            "--draw", action="store_true", help="only verdicts and figures, from what was measured"
+        )
         options = parser.parse_args(arguments)
         self.name, self.scale_name, self.draw = name, options.scale, options.draw
         self.scale, self.cifar10 = SCALES[options.scale], options.cifar10
@@ -211,22 +218,40 @@ class Job:
     def say(self, text: str) -> None:
         print(f"[{(time.monotonic() - self._began) / 60:5.1f} min] {text}", flush=True)
 
-    def train(self, wanted: osj.Recipe) -> Run:
-        """Trains a recipe, or what is left of it."""
-        said: dict[str, float] = {}
+    def train(self, wanted: osj.Recipe, cell: str = "") -> Run:
+        """Trains a recipe, or what is left of it; only as far as one of its cells, if it is given.
+
+        Raises:
+          TimeIsOverError: if the job's time ends before.
+        """
+        path, said = self.runs / wanted.name, dict[str, float]()
+
+        def done() -> bool:
+            if not path.exists():
+                return False
+            run = open_run(path)
+            return wanted.steps in run.store(cell).steps() if cell else run.finished()
 
         def on_chunk(label: str, progress: Any) -> None:
             if progress.step == progress.steps or time.monotonic() - said.get(label, 0) > 60:
                 said[label] = time.monotonic()
                 self.say(f"{wanted.name}/{label}: step {progress.step} of {progress.steps}")
 
-        run = osj.run(wanted, self.runs / wanted.name, on_chunk=on_chunk, stop=self.time_is_over)
-        if not run.finished():
-            raise TimeIsOverError
-        return run
+        def stop() -> bool:
+            return self.time_is_over() or (bool(cell) and done())
 
-    def go(self, work: Callable[[Job], None], draw: Callable[[Job], None]) -> int:
-        """Does the work, draws, and notes the job in the ledger; returns the exit code."""
+        if not done():
+            osj.run(wanted, path, on_chunk=on_chunk, stop=stop)
+        if not done():
+            raise TimeIsOverError
+        return open_run(path)
+
+    def go(self, work: Callable[[Job], None], conclude: Callable[[Job], None]) -> int:
+        """Does the work, concludes from all that is measured, notes the job in the ledger.
+
+        Returns:
+          The exit code.
+        """
         with contextlib.suppress(RuntimeError):  # JAX has been computing: called from a program
             osj.configure_cpu()
         self.out.mkdir(parents=True, exist_ok=True)
@@ -238,7 +263,7 @@ class Job:
                 code, what = UNFINISHED, "to be continued"
                 self.say("time is over; the same command goes on from here")
             self._note(what)
-        draw(self)
+        conclude(self)
         return code
 
     def _note(self, what: str) -> None:
@@ -317,17 +342,28 @@ def labels(source: Source) -> list[str]:
     ]
 
 
-def measure_norms(job: Job, what: Opened, cell: str, path: Path, arm: str = "") -> None:
-    """Writes unbiased squared gradient norms of every checkpoint of a cell; once."""
+def measure(job: Job, what: Opened, real: Any, source: Source, folder: Path) -> None:
+    """Writes what is measured of a cell, ``norms`` and ``quality``, unless it is there."""
+    measure_norms(job, what, source, folder / "norms" / f"{source.label}.csv")
+    measure_samples(job, what, real, source, folder / "quality" / f"{source.label}.csv")
+
+
+def measured(folder: Path, kind: str) -> dict[str, list[Mapping[str, str]]]:
+    """The rows of all cells that :func:`measure` has written, by arm."""
+    paths = [p for p in sorted((folder / kind).glob("*.csv")) if p.stem != "reference"]
+    return by_arm(itertools.chain.from_iterable(map(read_table, paths)))
+
+
+def measure_norms(job: Job, what: Opened, source: Source, path: Path) -> None:
+    """Writes unbiased squared gradient norms of every checkpoint of a cell."""
     if path.exists():
         return
     job.check()
-    source = what.source(cell)
     norms = gradient_norms(source, what.probe, lambda *_: None)
     rows = []
     for i, label in enumerate(labels(source)):
         for j, step in enumerate(source.steps):
-            row: Row = {"arm": arm or label, "seed": int(source.seeds[i]), "step": step}
+            row: Row = {"arm": label, "seed": int(source.seeds[i]), "step": step}
             for player in ("primal", "dual"):
                 norm: SquaredNorm = getattr(norms, player)
                 row |= {
@@ -338,7 +374,7 @@ def measure_norms(job: Job, what: Opened, cell: str, path: Path, arm: str = "") 
             row["diverged"] = bool(source.diverged_at[i] >= 0)
             rows.append(row | confounds(what.game, source, i, step))
     write_table(path, rows)
-    job.say(f"{path.parent.name}/{path.stem}: norms of {len(source.steps)} checkpoints")
+    job.say(f"{path.parent.parent.name}/{path.stem}: norms of {len(source.steps)} checkpoints")
 
 
 def real_data(what: Opened, recipe: osj.Recipe) -> Any:
@@ -348,16 +384,26 @@ def real_data(what: Opened, recipe: osj.Recipe) -> Any:
     return real
 
 
-def sample_quality(
-    what: Opened, real: Any, sources: Sequence[Source]
-) -> tuple[list[SampleQuality], dict[str, Any]]:
-    """Sample quality of every run, beside the real data."""
-    return measure_quality(list(sources), what.game, real, None, what.criteria, lambda *_: None)
+def measure_samples(job: Job, what: Opened, real: Any, source: Source, path: Path) -> None:
+    """Writes the sample quality of every run of a cell, means over evaluation seeds.
 
-
-def mean_quality(quality: SampleQuality, run: int) -> Row:
-    """The measures of one run, means over evaluation seeds."""
-    return {name: float(values[run].mean()) for name, values in quality.values.items()}
+    What the measures are made of is written beside it, the accuracy of the classifier included.
+    """
+    if path.exists():
+        return
+    job.check()
+    (quality,), about = measure_quality(
+        [source], what.game, real, None, what.criteria, lambda *_: None
+    )
+    facts = {k: v for k, v in about.items() if not k.startswith("quality_gate")}
+    write_table(path.with_name("reference.csv"), [facts])
+    rows: list[Row] = []
+    for i, label in enumerate(labels(source)):
+        row: Row = {"arm": label, "seed": int(source.seeds[i])}
+        row["diverged"] = bool(source.diverged_at[i] >= 0)
+        rows.append(row | {k: float(values[i].mean()) for k, values in quality.values.items()})
+    write_table(path, rows)
+    job.say(f"{path.parent.parent.name}/{path.stem}: quality of the samples")
 
 
 @functools.cache

@@ -5,33 +5,29 @@ norms of both players, their slopes, and the quality of the samples.
 
     python experiments/ablations.py                      # scale "paper", jobs of an hour
     python experiments/ablations.py --scale small        # a minute; numbers mean nothing
-    python experiments/ablations.py --draw               # only the figure, from the tables
+    python experiments/ablations.py --draw               # only the table and figure
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from _gan import (
     ARMS,
+    OTHERS,
     Job,
     Norms,
     Row,
-    by_arm,
-    labels,
-    mean_quality,
-    measure_norms,
+    measure,
+    measured,
     norms_of,
     opened,
     read_table,
     real_data,
     recipe,
-    sample_quality,
-    write_table,
 )
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -45,6 +41,7 @@ ARM_LABELS = ("adam", "amsgrad_xeg")
 
 FACTORS: dict[str, dict[str, Mapping[str, Any]]] = {
     "core": {"core": {}},
+    "optimizer": {"others": {}},
     "loss": {name: {"loss": name} for name in ("minimax", "hinge", "least_squares")}
     | {"wasserstein_gp": {"loss": "wasserstein_gp"}},
     "network": {
@@ -76,56 +73,41 @@ def recipes(job: Job) -> list[tuple[str, str, osj.Recipe]]:
             game = {**scale.game, "dataset": "mnist5k", **change}
             if game["dataset"] == "cifar10":
                 game["dataset"] = job.cifar10
+            chosen = OTHERS if factor == "optimizer" else arms
             name = f"ablation-{factor}-{level}".lower().replace(", ", "-")
-            found.append((factor, level, recipe(name, scale, game, arms, scale.seeds[:3])))
+            found.append((factor, level, recipe(name, scale, game, chosen, scale.seeds[:3])))
     return found
 
 
 def work(job: Job) -> None:
     for _, _, wanted in recipes(job):
-        folder = job.out / wanted.name
         what = opened(job.train(wanted), wanted)
+        real = real_data(what, wanted)
         for cell in what.run.cells:
-            measure_norms(job, what, cell, folder / f"{cell}.csv")
-        path = folder / "quality.csv"
-        if path.exists():
-            continue
-        job.check()
-        sources = [what.source(cell) for cell in what.run.cells]
-        found, _ = sample_quality(what, real_data(what, wanted), sources)
-        rows: list[Row] = [
-            {"arm": label, "seed": int(source.seeds[i]), **mean_quality(quality, i)}
-            for source, quality in zip(sources, found, strict=True)
-            for i, label in enumerate(labels(source))
-        ]
-        write_table(path, rows)
-        job.say(f"{wanted.name}: sample quality")
-    judge(job)
+            measure(job, what, real, what.source(cell), job.out / wanted.name)
 
 
-def judge(job: Job) -> None:
-    """One row per setting and arm, from the tables alone."""
+def conclude(job: Job) -> None:
+    """One row per setting and arm, and the figure; from the tables alone."""
     rows: list[Row] = []
     for factor, level, wanted in recipes(job):
         for name, norms, quality in load(job, wanted):
             row: Row = {"factor": factor, "level": level, "arm": name, "steps": wanted.steps}
             row |= statistics(norms, wanted.criteria, wanted.steps)
-            for measure in ("frechet", "class_entropy"):
-                row[measure] = float(np.mean([float(q[measure]) for q in quality]))
+            for score in ("frechet", "class_entropy"):
+                row[score] = float(np.mean([float(q[score]) for q in quality]))
             rows.append(row)
     if rows:
         job.table("ablations", rows)
+        figure = draw_ratios(read_table(job.out / "ablations.csv"))
+        (job.out / "ablations.svg").write_bytes(svg_bytes(figure))
 
 
 def load(job: Job, wanted: osj.Recipe) -> list[tuple[str, Norms, Sequence[Mapping[str, str]]]]:
-    """``(arm, norms, rows of quality)`` of a setting, if it has been measured."""
-    folder: Path = job.out / wanted.name
-    if not (folder / "quality.csv").exists():
-        return []
-    quality = by_arm(read_table(folder / "quality.csv"))
+    """``(arm, norms, rows of quality)`` of what has been measured of a setting."""
+    norms, quality = (measured(job.out / wanted.name, kind) for kind in ("norms", "quality"))
     return [
-        (label, norms_of(read_table(folder / f"{label}.csv")), quality[label])
-        for label in ARM_LABELS
+        (name, norms_of(rows), quality[name]) for name, rows in norms.items() if name in quality
     ]
 
 
@@ -154,13 +136,6 @@ def statistics(norms: Norms, criteria: Criteria, total_steps: int) -> Row:
 
 
 _NOTHING = Interval(np.nan, np.nan, np.nan)
-
-
-def draw(job: Job) -> None:
-    path = job.out / "ablations.csv"
-    if path.exists():
-        figure = draw_ratios(read_table(path))
-        (job.out / "ablations.svg").write_bytes(svg_bytes(figure))
 
 
 def draw_ratios(rows: Sequence[Mapping[str, str]]) -> Figure:
@@ -198,4 +173,4 @@ def draw_ratios(rows: Sequence[Mapping[str, str]]) -> Figure:
 
 
 if __name__ == "__main__":
-    sys.exit(Job("ablations", (__doc__ or "").splitlines()[0]).go(work, draw))
+    sys.exit(Job("ablations", (__doc__ or "").splitlines()[0]).go(work, conclude))

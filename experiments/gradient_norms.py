@@ -6,7 +6,7 @@ with everything saved (exit code 3); the same command goes on.
 
     python experiments/gradient_norms.py                    # scale "paper", jobs of an hour
     python experiments/gradient_norms.py --scale small      # a minute; numbers mean nothing
-    python experiments/gradient_norms.py --draw             # only the figures, from the tables
+    python experiments/gradient_norms.py --draw             # only verdicts and figures
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -27,25 +27,20 @@ from _gan import (
     Opened,
     Row,
     TimeIsOverError,
-    by_arm,
     core,
-    labels,
-    mean_quality,
-    measure_norms,
+    measure,
+    measure_samples,
+    measured,
     norms_of,
     opened,
-    read_table,
     real_data,
-    sample_quality,
     span,
-    write_table,
 )
 from matplotlib.figure import Figure
 
 import onesided_jax as osj
-from onesided_jax.analysis._sample_quality import SampleQuality
 from onesided_jax.analysis.estimators import Interval, loglog_slope, t_interval
-from onesided_jax.analysis.gate import Gate
+from onesided_jax.analysis.gate import Gate, gate_of_runs, quality_gate
 from onesided_jax.analysis.source import Snapshot, Source
 from onesided_jax.analysis.verdict import Verdict, one_sided_convergence
 from onesided_jax.report._style import DUAL, PRIMAL, svg_bytes
@@ -58,21 +53,16 @@ FROZEN, AVERAGED = "adam_dual_frozen", "adam_ema"
 
 def work(job: Job) -> None:
     for data in job.scale.data:
-        _train_and_measure(job, data)
-    judge(job)
-
-
-def _train_and_measure(job: Job, data: str) -> None:
-    recipe, folder = core(data, job.scale), job.out / data
-    measured = opened(job.train(recipe), recipe)
-    for cell in measured.run.cells:
-        measure_norms(job, measured, cell, folder / f"{cell}.csv")
-    controls = {
-        name: _control(job, name, recipe, measured.game, *make(recipe))
-        for name, make in ((FROZEN, _frozen), (AVERAGED, _averaged))
-    }
-    measure_norms(job, controls[FROZEN], "sweep", folder / f"{FROZEN}.csv", FROZEN)
-    _measure_quality(job, recipe, measured, controls)
+        recipe, folder = core(data, job.scale), job.out / data
+        real = None
+        for spec in recipe.optimizers:
+            what = opened(job.train(recipe, spec.label), recipe)
+            real = real or real_data(what, recipe)
+            measure(job, what, real, what.source(spec.label), folder)
+        what, source = _control(job, FROZEN, recipe, what.game, *_frozen(recipe))
+        measure(job, what, real, source, folder)
+        what, source = _control(job, AVERAGED, recipe, what.game, *_averaged(recipe))
+        measure_samples(job, what, real, source, folder / "quality" / f"{AVERAGED}.csv")
 
 
 def _frozen(recipe: osj.Recipe) -> tuple[Callable[..., Any], dict[str, Observer]]:
@@ -104,8 +94,11 @@ def _control(
     game: osj.Game,
     make: Callable[..., Any],
     observers: Mapping[str, Any],
-) -> Opened:
-    """An arm that no recipe can name, trained by `osj.sweep` at the core's seeds and cadence."""
+) -> tuple[Opened, Source]:
+    """An arm that no recipe can name, trained by `osj.sweep` at the core's seeds and cadence.
+
+    Where an average of the generator was observed, it stands in the generator's place.
+    """
     path = job.runs / f"{name}-{recipe.game.options['dataset']}"
 
     def on_chunk(progress: Any) -> None:
@@ -121,37 +114,14 @@ def _control(
             record_every=recipe.record_every, on_chunk=on_chunk,
         )  # fmt: skip
         job.say(f"{path.name}: trained")
-    return opened(open_run(path), recipe)
-
-
-def _measure_quality(
-    job: Job, recipe: osj.Recipe, measured: Opened, controls: Mapping[str, Opened]
-) -> None:
-    """Sample quality of every run of the core, with the gate over the core, and of the controls."""
-    data = str(recipe.game.options["dataset"])
-    path = job.out / data / "quality.csv"
-    if path.exists():
-        return
-    job.check()
-    real = real_data(measured, recipe)
-    averaged = controls[AVERAGED].source("sweep")
-    store = controls[AVERAGED].run.store("sweep")
-    extra = [
-        controls[FROZEN].source("sweep")._replace(label=FROZEN),
-        averaged._replace(
-            label=AVERAGED,
-            snapshot=lambda step: _with_average(averaged.snapshot(step), store.read(step)),
-        ),
-    ]
-    rows: list[Row] = []
-    for sources in ([measured.source(cell) for cell in measured.run.cells], extra):
-        found, about = sample_quality(measured, real, sources)
-        for source, quality in zip(sources, found, strict=True):
-            rows += _quality_rows(source, quality, sources is not extra)
-        job.say(f"{data}: sample quality of {len(sources)} cells")
-    write_table(path, rows)
-    facts = {k: v for k, v in about.items() if isinstance(v, int | float | str)}
-    write_table(path.with_name("quality-reference.csv"), [facts])
+    what = opened(open_run(path), recipe)
+    source = what.source("sweep")._replace(label=name)
+    if not observers:
+        return what, source
+    store, snapshot = what.run.store("sweep"), source.snapshot
+    return what, source._replace(
+        snapshot=lambda step: _with_average(snapshot(step), store.read(step))
+    )
 
 
 def _with_average(snapshot: Snapshot, stored: Mapping[str, Any]) -> Snapshot:
@@ -160,69 +130,86 @@ def _with_average(snapshot: Snapshot, stored: Mapping[str, Any]) -> Snapshot:
     return snapshot._replace(players=snapshot.players._replace(primal=average))
 
 
-def _quality_rows(source: Source, quality: SampleQuality, gated: bool) -> list[Row]:
-    gate = quality.gate
-    rows: list[Row] = []
-    for i, label in enumerate(labels(source)):
-        row: Row = {"arm": label, "seed": int(source.seeds[i])}
-        row |= mean_quality(quality, i)
-        judged = gated and gate.passes is not None
-        row["gate"] = bool(gate.passes[i]) if judged and gate.passes is not None else ""
-        row["reason"] = gate.reasons[i] if judged else gate.note if gated else "a control"
-        rows.append(row)
-    return rows
-
-
 # --- verdicts
 
 
-def judge(job: Job) -> None:
-    """Verdicts, their sensitivity, and the claims that compare arms, from the tables alone."""
-    verdicts, sensitivity, claims = [], [], []
+def conclude(job: Job) -> None:
+    """Verdicts, their sensitivity, the claims that compare arms, and the figures.
+
+    All from the tables alone, of those arms that have been measured.
+    """
+    tables: dict[str, list[Row]] = {
+        name: [] for name in ("quality", "verdicts", "sensitivity", "claims")
+    }
     for data in job.scale.data:
         criteria, total = core(data, job.scale).criteria, job.scale.steps
-        arms, gates = load(job, data)
+        arms, quality = load(job, data)
+        gates = judge_quality(quality, criteria)
         for name, norms in arms.items():
             found = _verdict(name, norms, gates.get(name), criteria, total)
-            verdicts.append({"data": data, **_verdict_row(found)})
+            tables["verdicts"].append({"data": data, **_verdict_row(found)})
             varied = _sensitivity(name, norms, criteria, total)
-            sensitivity += [{"data": data, **row} for row in varied]
-        claims += [{"data": data, **row} for row in _claims(arms, gates, criteria, total)]
-    job.table("verdicts", verdicts)
-    job.table("sensitivity", sensitivity)
-    if claims:
-        job.table("claims", claims)
+            tables["sensitivity"] += [{"data": data, **row} for row in varied]
+        tables["quality"] += [{"data": data, **row} for row in _quality_rows(quality, gates)]
+        tables["claims"] += [{"data": data, **r} for r in _claims(arms, quality, criteria, total)]
+        if arms:
+            (job.out / f"norms-{data}.svg").write_bytes(svg_bytes(draw_norms(arms)))
+    for name, rows in tables.items():
+        if rows:
+            job.table(name, rows)
 
 
-def load(job: Job, data: str) -> tuple[dict[str, Norms], dict[str, list[Mapping[str, str]]]]:
-    """Norms of every arm on a data set, and its rows of the quality table."""
-    folder = job.out / data
-    paths = [p for p in sorted(folder.glob("*.csv")) if not p.stem.startswith("quality")]
-    rows = by_arm(itertools.chain.from_iterable(map(read_table, paths)))
-    order = [spec.label for spec in core(data, job.scale).optimizers]
-
-    def place(name: str) -> int:
-        cell = name.split()[0]
-        return order.index(cell) if cell in order else len(order)
-
-    arms = {name: norms_of(rows[name]) for name in sorted(rows, key=place)}
-    return arms, by_arm(read_table(folder / "quality.csv"))
+Rows = dict[str, list[Mapping[str, str]]]  # of every arm
 
 
-def _gate_of(rows: Sequence[Mapping[str, str]] | None, seeds: Sequence[int]) -> Gate | None:
-    if not rows or rows[0]["gate"] not in ("yes", "no"):
-        return None
-    place = {int(row["seed"]): row for row in rows}
-    passes = np.array([place[seed]["gate"] == "yes" for seed in seeds])
-    return Gate(passes, [place[seed]["reason"] for seed in seeds], "", {})
+def load(job: Job, data: str) -> tuple[dict[str, Norms], Rows]:
+    """Norms, and rows of sample quality, of every arm that is measured; in the core's order."""
+    order = [spec.label for spec in core(data, job.scale).optimizers] + [FROZEN, AVERAGED]
+
+    def in_order(rows: Rows) -> Rows:
+        return {name: rows[name] for name in sorted(rows, key=lambda n: order.index(n.split()[0]))}
+
+    norms, quality = (in_order(measured(job.out / data, kind)) for kind in ("norms", "quality"))
+    return {name: norms_of(rows) for name, rows in norms.items()}, quality
 
 
-def _verdict(name: str, norms: Norms, rows: Any, criteria: Criteria, total_steps: int) -> Verdict:
+def judge_quality(quality: Rows, criteria: Criteria) -> dict[str, Gate]:
+    """The gate of every arm; over all arms together, without the controls."""
+    judged = {name: rows for name, rows in quality.items() if name not in (FROZEN, AVERAGED)}
+    if not judged:
+        return {}
+    rows = list(itertools.chain.from_iterable(judged.values()))
+    sizes = [len(found) for found in judged.values()]
+    gate = quality_gate(
+        {name: [float(row[name]) for row in rows] for name in ("frechet", "class_entropy")},
+        criteria=criteria,
+        arms=np.repeat(np.arange(len(sizes)), sizes),
+        diverged=[row["diverged"] == "yes" for row in rows],
+    )
+    places = np.split(np.arange(len(rows)), np.cumsum(sizes)[:-1])
+    return {name: gate_of_runs(gate, where) for name, where in zip(judged, places, strict=True)}
+
+
+def _quality_rows(quality: Rows, gates: Mapping[str, Gate]) -> list[Row]:
+    rows: list[Row] = []
+    for name, found in quality.items():
+        gate = gates.get(name)
+        for i, row in enumerate(found):
+            judged: Row = {"gate": "", "reason": "a control"}
+            if gate is not None and gate.passes is not None:
+                judged = {"gate": bool(gate.passes[i]), "reason": gate.reasons[i]}
+            rows.append({**row, **judged})
+    return rows
+
+
+def _verdict(
+    name: str, norms: Norms, gate: Gate | None, criteria: Criteria, total_steps: int
+) -> Verdict:
     return one_sided_convergence(
         optimizer=name, hyperparameters={}, steps=norms.steps, total_steps=total_steps,
         primal=norms.primal, dual=norms.dual, diverged=norms.diverged, criteria=criteria,
         constant_rates=not name.startswith(("amsgrad_eg_drd", FROZEN)), exact=False,
-        quality_gate=_gate_of(rows, norms.seeds),
+        quality_gate=gate,
     )  # fmt: skip
 
 
@@ -270,47 +257,46 @@ def _sensitivity(name: str, norms: Norms, criteria: Criteria, total_steps: int) 
 
 
 def late_norm(norms: Norms, criteria: Criteria, total_steps: int) -> np.ndarray:
-    """Median squared primal norm in the late window, per seed; NaN if not above 0."""
+    """Median primal norm in the late window, per seed; NaN if its square is not above 0."""
     low, high = (w * total_steps for w in criteria.late_window)
     inside = (norms.steps >= low) & (norms.steps <= high)
     found = np.median(norms.primal.value[:, inside], axis=1)
-    return np.where(found > 0, found, np.nan)
+    return np.sqrt(np.where(found > 0, found, np.nan))
 
 
 def _claims(
-    arms: Mapping[str, Norms], gates: Mapping[str, Any], criteria: Criteria, total_steps: int
+    arms: Mapping[str, Norms], quality: Rows, criteria: Criteria, total_steps: int
 ) -> list[Row]:
-    """P6 to P8: pairs of arms compared within seeds, on the logarithm of the late squared norm."""
+    """P6 to P8: pairs of arms compared within seeds, on the logarithm of the late norm."""
     rows: list[Row] = []
     late = {name: late_norm(norms, criteria, total_steps) for name, norms in arms.items()}
-    quality = {
-        name: np.array([float(row["frechet"]) for row in found])
-        for name, found in gates.items()
-        if "frechet" in found[0]
+    frechet = {
+        name: np.array([float(r["frechet"]) for r in rows]) for name, rows in quality.items()
     }
     pairs = [
         ("P6", f"amsgrad_eg_drd power={p:g}", "amsgrad_eg") for p in (0.25, 0.5, 1.0)
     ] + [
         ("P8", "amsgrad_xeg", "amsgrad_eg_drd power=0.5"),
         ("P8", "amsgrad_xeg", "amsgrad"),
-        ("extragradient", "extra_adam", "adam"),
         ("extragradient", "amsgrad_eg", "amsgrad"),
         ("AMSGrad", "amsgrad", "adam_b1_0"),
+        ("momentum", "adam_b1_0", "adam"),
+        ("TTUR", "adam_ttur", "adam"),
         ("freezing", FROZEN, "adam"),
+        ("averaging", AVERAGED, "adam"),
     ]  # fmt: skip
     for claim, one, other in pairs:
-        if one not in late or other not in late:
-            continue
-        ratio = t_interval(0.5 * np.log(late[one] / late[other]), level=criteria.level)
         row: Row = {"claim": claim, "arm": one, "against": other}
-        row["late_norm_ratio"] = span(Interval(*np.exp(ratio)))
-        if one in quality and other in quality:
-            logs = np.log(quality[one] / quality[other])
-            row["frechet_ratio"] = span(Interval(*np.exp(t_interval(logs, level=criteria.level))))
-        else:
-            row["frechet_ratio"] = ""
-        rows.append(row)
+        for name, of in (("late_norm_ratio", late), ("frechet_ratio", frechet)):
+            row[name] = _ratio(of[one], of[other], criteria) if one in of and other in of else ""
+        if row["late_norm_ratio"] or row["frechet_ratio"]:
+            rows.append(row)
     return rows + _rates(arms, criteria, total_steps)
+
+
+def _ratio(one: np.ndarray, other: np.ndarray, criteria: Criteria) -> str:
+    """Geometric mean of the ratio, paired within seeds, with its interval."""
+    return span(Interval(*np.exp(t_interval(np.log(one / other), level=criteria.level))))
 
 
 def _rates(arms: Mapping[str, Norms], criteria: Criteria, total_steps: int) -> list[Row]:
@@ -337,14 +323,6 @@ def _rates(arms: Mapping[str, Norms], criteria: Criteria, total_steps: int) -> l
 
 
 # --- figures
-
-
-def draw(job: Job) -> None:
-    for data in job.scale.data:
-        if (job.out / data / "quality.csv").exists():
-            arms, _ = load(job, data)
-            figure = draw_norms(arms)
-            (job.out / f"norms-{data}.svg").write_bytes(svg_bytes(figure))
 
 
 def draw_norms(arms: Mapping[str, Norms]) -> Figure:
@@ -376,4 +354,4 @@ def draw_norms(arms: Mapping[str, Norms]) -> Figure:
 
 
 if __name__ == "__main__":
-    sys.exit(Job("gradient_norms", (__doc__ or "").splitlines()[0]).go(work, draw))
+    sys.exit(Job("gradient_norms", (__doc__ or "").splitlines()[0]).go(work, conclude))

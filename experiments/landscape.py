@@ -7,7 +7,7 @@ curvature. Ends after ``--minutes`` with everything saved (exit code 3).
 
     python experiments/landscape.py                     # scale "paper", after gradient_norms.py
     python experiments/landscape.py --scale small       # a minute; numbers mean nothing
-    python experiments/landscape.py --draw              # only the figures, from the tables
+    python experiments/landscape.py --draw              # only the table and figures
 """
 
 from __future__ import annotations
@@ -40,10 +40,8 @@ RUNS = 2  # of each arm
 def work(job: Job) -> None:
     for data in job.scale.data:
         wanted = core(data, job.scale)
-        what = opened(job.train(wanted), wanted)
-        for cell in (c for c in what.run.cells if c in job.scale.mvi_arms):
-            _measure(job, what, cell, data)
-    summarise(job)
+        for cell in job.scale.mvi_arms:
+            _measure(job, opened(job.train(wanted, cell), wanted), cell, data)
 
 
 def _measure(job: Job, what: Opened, cell: str, data: str) -> None:
@@ -204,7 +202,8 @@ def _values(rows: Sequence[Mapping[str, str]], player: str) -> np.ndarray:
 # --- figures
 
 
-def draw(job: Job) -> None:
+def conclude(job: Job) -> None:
+    summarise(job)
     for data in job.scale.data:
         spectrum = [row for row in load(job, "spectrum") if row["data"] == data]
         path = [row for row in load(job, "path") if row["data"] == data]
@@ -255,4 +254,4 @@ def draw_landscape(
 
 
 if __name__ == "__main__":
-    sys.exit(Job("landscape", (__doc__ or "").splitlines()[0]).go(work, draw))
+    sys.exit(Job("landscape", (__doc__ or "").splitlines()[0]).go(work, conclude))

@@ -6,7 +6,7 @@ dual side, and every control. Beside it the obvious test, passing on pure noise.
 
     python experiments/one_sided_mvi.py                     # scale "paper", jobs of an hour
     python experiments/one_sided_mvi.py --scale small       # a minute; numbers mean nothing
-    python experiments/one_sided_mvi.py --draw              # only the figure, from the tables
+    python experiments/one_sided_mvi.py --draw              # only verdicts and figure
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from _gan import Job, Opened, Row, core, opened, span
+from jax.flatten_util import ravel_pytree
 from matplotlib.figure import Figure
 
 import onesided_jax as osj
@@ -52,8 +53,8 @@ def work(job: Job) -> None:
     job.table("naive", naive())
     for data in job.scale.data:
         recipe = core(data, job.scale)
-        what = opened(job.train(recipe), recipe)
         for cell in job.scale.mvi_arms:
+            what = opened(job.train(recipe, cell), recipe)
             source = None
             for run, seed in enumerate(recipe.seeds):
                 path = job.out / data / f"{cell}-seed{seed}.json"
@@ -65,7 +66,6 @@ def work(job: Job) -> None:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(json.dumps(_plain(found)) + "\n")
                 job.say(f"{data}/{path.stem}")
-    judge(job)
 
 
 # --- the obvious test
@@ -207,8 +207,8 @@ def _tail_mean(source: Source, run: int) -> Any:
 def _perturbed(end: Any, first: Any, count: int = 4) -> Any:
     """Points at random around x*."""
     rng = np.random.default_rng(SEED)
-    flat, unravel = jax.flatten_util.ravel_pytree(end)
-    radius = PERTURBATION * np.linalg.norm(flat - jax.flatten_util.ravel_pytree(first)[0])
+    flat, unravel = ravel_pytree(end)
+    radius = PERTURBATION * np.linalg.norm(flat - ravel_pytree(first)[0])
     noise = rng.normal(size=(count, flat.size))
     noise *= radius / np.linalg.norm(noise, axis=1, keepdims=True)
     return _stack([jax.device_get(unravel(jnp.asarray(flat + n, flat.dtype))) for n in noise])
@@ -337,12 +337,14 @@ def _layers(params: Any) -> dict[str, list[Any]]:
 # --- all seeds
 
 
-def judge(job: Job) -> None:
-    """Verdicts, and every number behind them as mean and interval over seeds."""
+def conclude(job: Job) -> None:
+    """Verdicts, every number behind them as mean and interval over seeds, and the figures."""
     verdicts, details = [], []
     for data in job.scale.data:
-        criteria = core(data, job.scale).criteria
-        for cell, found in load(job, data).items():
+        criteria, tests = core(data, job.scale).criteria, load(job, data)
+        if tests:
+            (job.out / f"matrix-{data}.svg").write_bytes(svg_bytes(draw_matrices(tests)))
+        for cell, found in tests.items():
             there = [f for f in found if not f["diverged"]]
             if not there:
                 continue
@@ -460,14 +462,6 @@ def _plain(value: Any) -> Any:
 # --- figures
 
 
-def draw(job: Job) -> None:
-    for data in job.scale.data:
-        found = load(job, data)
-        if found:
-            path = job.out / f"matrix-{data}.svg"
-            path.write_bytes(svg_bytes(draw_matrices(found)))
-
-
 def draw_matrices(found: Mapping[str, Sequence[Row]]) -> Figure:
     """Cosines of the first seed's cross matrix, a panel per arm; entries left out are grey."""
     figure = Figure(figsize=(2.7 * len(found) + 0.8, 2.8), layout="constrained")
@@ -498,4 +492,4 @@ def draw_matrices(found: Mapping[str, Sequence[Row]]) -> Figure:
 
 
 if __name__ == "__main__":
-    sys.exit(Job("one_sided_mvi", (__doc__ or "").splitlines()[0]).go(work, draw))
+    sys.exit(Job("one_sided_mvi", (__doc__ or "").splitlines()[0]).go(work, conclude))

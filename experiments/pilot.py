@@ -9,22 +9,22 @@ reference distance of the quality gate on every data set. What it finds is fixed
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 
-import numpy as np
 from _gan import (
     BASELINE,
     PILOT_SEED,
+    REFERENCE,
     Job,
-    Row,
     arm,
-    labels,
-    mean_quality,
+    measure,
+    measure_samples,
+    measured,
     opened,
     real_data,
     recipe,
-    sample_quality,
 )
 
 import onesided_jax as osj
@@ -40,40 +40,41 @@ CANDIDATES = (
 
 
 def recipes(job: Job) -> list[osj.Recipe]:
-    """Everything on the first data set, ``adam`` on the others."""
+    """Everything on the first data set, ``adam`` on the others; half as long again as the core."""
+    scale = job.scale._replace(steps=3 * job.scale.steps // 2)
     found = []
-    for i, data in enumerate(job.scale.data):
-        arms = CANDIDATES if i == 0 and not job.scale.arms else (BASELINE,)
-        game = {**job.scale.game, "dataset": data}
-        found.append(recipe(f"pilot-{data}", job.scale, game, arms, (PILOT_SEED,)))
+    for i, data in enumerate(scale.data):
+        arms = CANDIDATES if i == 0 and not scale.arms else (BASELINE,)
+        game = {**scale.game, "dataset": data}
+        wanted = recipe(f"pilot-{data}", scale, game, arms, (PILOT_SEED,))
+        without = dataclasses.replace(wanted.criteria, gate_frechet_reference=None)
+        found.append(dataclasses.replace(wanted, criteria=without))
     return found
 
 
 def work(job: Job) -> None:
-    rows: list[Row] = []
-    reference = {}
     for wanted in recipes(job):
-        what = opened(job.train(wanted), wanted)
-        sources = [what.source(cell) for cell in what.run.cells]
-        found, about = sample_quality(what, real_data(what, wanted), sources)
-        data = str(wanted.game.options["dataset"])
-        for source, quality in zip(sources, found, strict=True):
-            for i, label in enumerate(labels(source)):
-                row: Row = {"data": data, "arm": label, "steps": wanted.steps}
-                row |= {name: float(source.hyperparameters[name][i]) for name in _RATES}
-                row["diverged_at"] = int(source.diverged_at[i])
-                values = mean_quality(quality, i)
-                rows.append(row | values)
-                if source.label == "adam":
-                    reference[data] = float(f"{values['frechet']:.3g}")
-        job.say(f"{data}: classifier accuracy {about.get('quality_classifier_accuracy')}")
-    job.table("pilot", rows)
-    finite = {data: value for data, value in reference.items() if np.isfinite(value)}
-    (job.out / "reference.json").write_text(json.dumps(finite, indent=2) + "\n")
+        folder = job.out / str(wanted.game.options["dataset"])
+        real = None
+        for spec in wanted.optimizers:
+            what = opened(job.train(wanted, spec.label), wanted)
+            real = real or real_data(what, wanted)
+            source = what.source(spec.label)
+            if spec == BASELINE:  # its norms say how many steps the core takes
+                measure(job, what, real, source, folder)
+            else:
+                measure_samples(job, what, real, source, folder / "quality" / f"{spec.label}.csv")
 
 
-_RATES = ("primal_learning_rate", "dual_learning_rate")
+def conclude(job: Job) -> None:
+    """The reference distances, from what has been measured."""
+    reference = {}
+    for data in job.scale.data:
+        rows = measured(job.out / data, "quality").get(BASELINE.label)
+        if rows and rows[0]["diverged"] == "no":
+            reference[data] = float(f"{float(rows[0]['frechet']):.3g}")
+    (job.out / REFERENCE.name).write_text(json.dumps(reference, indent=2) + "\n")
 
 
 if __name__ == "__main__":
-    sys.exit(Job("pilot", (__doc__ or "").splitlines()[0]).go(work, lambda job: None))
+    sys.exit(Job("pilot", (__doc__ or "").splitlines()[0]).go(work, conclude))

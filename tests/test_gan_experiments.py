@@ -2,6 +2,7 @@
 
 import csv
 import importlib
+import json
 import sys
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def read(path):
 
 def go(module, name, folder, *arguments):
     job = module.Job(name, "", ["--scale", "small", "--runs", str(folder), *arguments])
-    return job.go(module.work, getattr(module, "draw", lambda job: None)), job.out
+    return job.go(module.work, module.conclude), job.out
 
 
 def test_the_core_is_trained_once_and_judged(scripts, tmp_path):
@@ -46,20 +47,20 @@ def test_the_core_is_trained_once_and_judged(scripts, tmp_path):
     code, out = go(module, "gradient_norms", tmp_path)
     assert code == 0
 
-    norms = read(out / "mnist5k" / "amsgrad_eg_drd.csv")
+    norms = read(out / "mnist5k" / "norms" / "amsgrad_eg_drd.csv")
     arms = {f"amsgrad_eg_drd power={power}" for power in ("0.25", "0.5", "1")}
     assert {row["arm"] for row in norms} == arms
     assert len(norms) == 3 * 2 * 22  # powers, seeds, checkpoints
     verdicts = {row["arm"]: row for row in read(out / "verdicts.csv")}
     assert verdicts.keys() == {"adam", "adam_dual_frozen", *arms}
     assert all(row["verdict"] == "inconclusive" for row in verdicts.values())  # two seeds
-    quality = read(out / "mnist5k" / "quality.csv")
+    quality = read(out / "quality.csv")
     assert {row["gate"] for row in quality if row["arm"] == "adam"} <= {"yes", "no"}
     assert {row["reason"] for row in quality if row["arm"] == "adam_ema"} == {"a control"}
     # The frozen discriminator's arm is adam's until it is frozen, and then its dual stands still.
     frozen, adam = (
-        read(out / "mnist5k" / "adam_dual_frozen.csv"),
-        read(out / "mnist5k" / "adam.csv"),
+        read(out / "mnist5k" / "norms" / "adam_dual_frozen.csv"),
+        read(out / "mnist5k" / "norms" / "adam.csv"),
     )
     early, late = (row for row in frozen if row["seed"] == "0" and row["step"] in ("22", "42"))
     assert early["dual_weights"] == late["dual_weights"]
@@ -133,5 +134,7 @@ def test_every_recipe_of_every_scale_is_one(scripts):
 def test_pilot_fixes_a_reference(scripts, tmp_path):
     code, out = go(scripts["pilot"], "pilot", tmp_path)
     assert code == 0
-    assert (out / "reference.json").exists()
-    assert {row["arm"] for row in read(out / "pilot.csv")} == {"adam"}
+    (quality,) = read(out / "mnist5k" / "quality" / "adam.csv")
+    assert json.loads((out / "reference.json").read_text()) == {
+        "mnist5k": pytest.approx(float(quality["frechet"]), rel=1e-2)
+    }

@@ -411,6 +411,16 @@ def test_any_flipped_bit_of_a_manifest_is_found_and_its_copy_used(tmp_path):
         osj.open_run(tmp_path)
 
 
+def test_the_next_writer_clears_what_a_kill_left_of_a_manifest(tmp_path):
+    plan = {"steps": 10, "cells": {}}
+    create_or_open(tmp_path, plan=plan, recipe=None)
+    for name in (".manifest.json.abc", ".manifest.copy.json.abc"):
+        (tmp_path / name).write_text("{")
+    assert create_or_open(tmp_path, plan=plan, recipe=None).damage == ""
+    names = {p.name for p in tmp_path.iterdir()}
+    assert names == {"manifest.json", "manifest.copy.json"}
+
+
 def test_a_damaged_manifest_is_restored_by_the_next_writer(tmp_path):
     plan = {"steps": 10, "cells": {}}
     whole = create_or_open(tmp_path, plan=plan, recipe=None)

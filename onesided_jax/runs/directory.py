@@ -181,11 +181,11 @@ def create_or_open(
     """
     path = Path(path)
     run = _existing(path, plan, recipe)
+    path.mkdir(parents=True, exist_ok=True)
+    for stale in path.glob(".manifest.*json.*"):  # left by a kill
+        stale.unlink()
     if run is not None and not run.damage:
         return run
-    path.mkdir(parents=True, exist_ok=True)
-    for stale in path.glob(".manifest.*.json.*"):  # left by a kill
-        stale.unlink()
     if run is not None:
         return dataclasses.replace(run, manifest=manifests.write(path, run.manifest))
     manifest = {
