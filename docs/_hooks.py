@@ -13,6 +13,7 @@ from pathlib import Path
 
 import griffe
 from latex2mathml.converter import convert
+from mkdocs.structure.files import File
 
 ROOT = Path(__file__).parents[1]
 CSV = re.compile(r"^<!-- table (\S+): (.+?) -->$", re.MULTILINE | re.DOTALL)
@@ -67,6 +68,14 @@ def on_page_markdown(markdown: str, **_) -> str:
 
     parts = CODE.split(markdown)
     return "".join(part if i % 2 else convert_text(part) for i, part in enumerate(parts))
+
+
+def on_files(files, config, **_):
+    """Mkdocs hook: figures that experiments wrote beside their tables, as ``results/NAME/*.svg``."""
+    for path in sorted((ROOT / "experiments" / "results").glob("*/*.svg")):
+        uri = f"results/{path.parent.name}/{path.name}"
+        files.append(File.generated(config, uri, abs_src_path=str(path)))
+    return files
 
 
 def on_page_content(html: str, **_) -> str:

@@ -128,7 +128,7 @@ ARMS = (
     arm("amsgrad", 5e-4, 5e-4, b1=0.0, **_AMSGRAD),
     arm("adam", 2e-4, 2e-4, "adam_b1_0", b1=0.0, b2=0.999),
     arm("adam", 2e-4, 8e-4, "adam_ttur", **_ADAM),
-    arm("amsgrad_eg_drd", 5e-4, 5e-4, power=(0.25, 0.5, 1.0), **_AMSGRAD),
+    arm("amsgrad_eg_drd", 5e-4, 2e-3, power=(0.25, 0.5, 1.0), **_AMSGRAD),
 )
 """The core's arms; experiments/design.md says why. Two more are in gradient_norms.py."""
 
@@ -137,7 +137,7 @@ OTHERS = (
     arm("extra_adam", 2e-4, 2e-4, **_ADAM),
     arm("optimistic_adam", 2e-4, 2e-4, **_ADAM),
     arm("oadagrad", 1e-2, 1e-2),
-    arm("sgda", 1e-2, 1e-2),
+    arm("sgda", 1e-1, 1e-2),
 )
 """Optimizers around the core; rates of the last two are the pilot's."""
 
@@ -360,7 +360,12 @@ def measure_norms(job: Job, what: Opened, source: Source, path: Path) -> None:
         return
     job.check()
     norms = gradient_norms(source, what.probe, lambda *_: None)
-    rows = []
+    players = source.snapshot(source.steps[0]).players._asdict()
+    sizes = {
+        f"{name}_parameters": sum(leaf[0].size for leaf in jax.tree.leaves(player))
+        for name, player in players.items()
+    }
+    rows: list[Row] = []
     for i, label in enumerate(labels(source)):
         for j, step in enumerate(source.steps):
             row: Row = {"arm": label, "seed": int(source.seeds[i]), "step": step}
@@ -372,7 +377,7 @@ def measure_norms(job: Job, what: Opened, source: Source, path: Path) -> None:
                     f"{player}_noise": norm.noise_trace[i, j],
                 }
             row["diverged"] = bool(source.diverged_at[i] >= 0)
-            rows.append(row | confounds(what.game, source, i, step))
+            rows.append(row | sizes | confounds(what.game, source, i, step))
     write_table(path, rows)
     job.say(f"{path.parent.parent.name}/{path.stem}: norms of {len(source.steps)} checkpoints")
 

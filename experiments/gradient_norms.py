@@ -28,6 +28,7 @@ from _gan import (
     Row,
     TimeIsOverError,
     core,
+    grouped,
     measure,
     measure_samples,
     measured,
@@ -138,9 +139,8 @@ def conclude(job: Job) -> None:
 
     All from the tables alone, of those arms that have been measured.
     """
-    tables: dict[str, list[Row]] = {
-        name: [] for name in ("quality", "verdicts", "sensitivity", "claims")
-    }
+    names = ("levels", "verdicts", "sensitivity", "quality", "gate", "claims")
+    tables: dict[str, list[Row]] = {name: [] for name in names}
     for data in job.scale.data:
         criteria, total = core(data, job.scale).criteria, job.scale.steps
         arms, quality = load(job, data)
@@ -150,7 +150,9 @@ def conclude(job: Job) -> None:
             tables["verdicts"].append({"data": data, **_verdict_row(found)})
             varied = _sensitivity(name, norms, criteria, total)
             tables["sensitivity"] += [{"data": data, **row} for row in varied]
+        tables["gate"] += [{"data": data, **row} for row in _gate_rows(quality, gates)]
         tables["quality"] += [{"data": data, **row} for row in _quality_rows(quality, gates)]
+        tables["levels"] += [{"data": data, **row} for row in _levels(job, data, criteria, total)]
         tables["claims"] += [{"data": data, **r} for r in _claims(arms, quality, criteria, total)]
         if arms:
             (job.out / f"norms-{data}.svg").write_bytes(svg_bytes(draw_norms(arms)))
@@ -190,7 +192,8 @@ def judge_quality(quality: Rows, criteria: Criteria) -> dict[str, Gate]:
     return {name: gate_of_runs(gate, where) for name, where in zip(judged, places, strict=True)}
 
 
-def _quality_rows(quality: Rows, gates: Mapping[str, Gate]) -> list[Row]:
+def _gate_rows(quality: Rows, gates: Mapping[str, Gate]) -> list[Row]:
+    """The samples of every run, and whether and why they pass."""
     rows: list[Row] = []
     for name, found in quality.items():
         gate = gates.get(name)
@@ -320,6 +323,48 @@ def _rates(arms: Mapping[str, Norms], criteria: Criteria, total_steps: int) -> l
             }
         )  # fmt: skip
     return rows
+
+
+def _quality_rows(quality: Rows, gates: Mapping[str, Gate]) -> list[Row]:
+    """The samples of every arm: means over seeds, and how many pass."""
+    table: list[Row] = []
+    for name, rows in quality.items():
+        row: Row = {"arm": name, "seeds": len(rows)}
+        row |= {score: float(np.mean([float(r[score]) for r in rows])) for score in _SCORES}
+        gate = gates.get(name)
+        row["passing"] = "" if gate is None or gate.passes is None else int(gate.passes.sum())
+        table.append(row)
+    return table
+
+
+_SCORES = ("frechet", "class_entropy", "class_coverage", "precision", "recall")
+_LEVELS = ("primal", "dual", "primal_weights", "dual_weights", "primal_loss", "dual_loss")
+
+
+def _levels(job: Job, data: str, criteria: Criteria, total_steps: int) -> list[Row]:
+    """Early and late norms of gradients and weights, and both losses: what else could have fallen.
+
+    Medians over the checkpoints of a window, then over seeds. A norm per parameter is the norm
+    over the square root of their number.
+    """
+    table: list[Row] = []
+    for name, rows in measured(job.out / data, "norms").items():
+        row: Row = {"arm": name}
+        for column in _LEVELS:
+            for window in ("early", "late"):
+                low, high = (w * total_steps for w in getattr(criteria, f"{window}_window"))
+                medians = [
+                    np.median([float(r[column]) for r in one if low <= int(r["step"]) <= high])
+                    for one in grouped(rows, "seed").values()
+                ]
+                if column in ("primal", "dual"):
+                    medians = np.sqrt(np.maximum(medians, 0))
+                row[f"{column}_{window}"] = float(np.median(medians))
+        for player in ("primal", "dual"):
+            size = np.sqrt(int(rows[0][f"{player}_parameters"]))
+            row[f"{player}_per_parameter"] = row[f"{player}_late"] / size
+        table.append(row)
+    return table
 
 
 # --- figures
