@@ -88,7 +88,7 @@ SCALES = {
         game={**_GAN, "width": 32},
         steps=2_000,
         checkpoints=40,
-        criteria=Criteria(microbatches=16, mvi_samples=128),
+        criteria=Criteria(mvi_samples=128),
     ),
     "large": Scale(
         data=("mnist", "fashion_mnist", "cifar10"),

@@ -38,6 +38,7 @@ from _gan import (
     span,
 )
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 import onesided_jax as osj
 from onesided_jax.analysis.estimators import Interval, loglog_slope, t_interval
@@ -139,15 +140,19 @@ def conclude(job: Job) -> None:
 
     All from the tables alone, of those arms that have been measured.
     """
-    names = ("levels", "verdicts", "sensitivity", "quality", "gate", "claims")
+    names = ("levels", "verdicts", "passing", "sensitivity", "quality", "gate", "claims")
     tables: dict[str, list[Row]] = {name: [] for name in names}
     for data in job.scale.data:
         criteria, total = core(data, job.scale).criteria, job.scale.steps
         arms, quality = load(job, data)
         gates = judge_quality(quality, criteria)
+        verdicts: dict[str, Verdict] = {}
         for name, norms in arms.items():
             found = _verdict(name, norms, gates.get(name), criteria, total)
+            verdicts[name] = found
             tables["verdicts"].append({"data": data, **_verdict_row(found)})
+            if passing := _passing_row(found):
+                tables["passing"].append({"data": data, **passing})
             varied = _sensitivity(name, norms, criteria, total)
             tables["sensitivity"] += [{"data": data, **row} for row in varied]
         tables["gate"] += [{"data": data, **row} for row in _gate_rows(quality, gates)]
@@ -156,6 +161,7 @@ def conclude(job: Job) -> None:
         tables["claims"] += [{"data": data, **r} for r in _claims(arms, quality, criteria, total)]
         if arms:
             (job.out / f"norms-{data}.svg").write_bytes(svg_bytes(draw_norms(arms)))
+            (job.out / f"ratios-{data}.svg").write_bytes(svg_bytes(draw_ratios(verdicts)))
     for name, rows in tables.items():
         if rows:
             job.table(name, rows)
@@ -218,18 +224,31 @@ def _verdict(
 
 def _verdict_row(verdict: Verdict) -> Row:
     parts = verdict.details
-    row: Row = {"arm": verdict.optimizer, "seeds": verdict.runs}
-    for part, statistic in (
-        ("P1", "primal_ratio"), ("P1", "primal_slope"), ("P2", "dual_ratio"),
-        ("P2", "dual_slope"), ("P3", "slope_difference"),
-    ):  # fmt: skip
-        row[statistic] = span(parts[part][statistic])
-    row |= {name: _word(parts[name]["holds"]) for name in ("P1", "P2", "P3")}
+    row: Row = {"arm": verdict.optimizer, "seeds": verdict.runs, **_statistics(parts)}
     row["P4"] = _word(parts["P4"]["holds"]) if "P4" in parts else "no gate"
     row["passing"] = parts["P4"]["passing_seeds"] if "P4" in parts else ""
     row["verdict"] = _word(verdict.holds)
     row["reason"] = verdict.reason
     return row
+
+
+def _passing_row(verdict: Verdict) -> Row | None:
+    """The same statistics within the seeds that pass the gate."""
+    part = verdict.details.get("P4")
+    if not part or not part["passing_seeds"]:
+        return None
+    row: Row = {"arm": verdict.optimizer, "seeds": part["passing_seeds"]}
+    return row | _statistics(part["passing"])
+
+
+def _statistics(parts: Mapping[str, Any]) -> Row:
+    row: Row = {}
+    for part, statistic in (
+        ("P1", "primal_ratio"), ("P1", "primal_slope"), ("P2", "dual_ratio"),
+        ("P2", "dual_slope"), ("P3", "slope_difference"),
+    ):  # fmt: skip
+        row[statistic] = span(parts[part][statistic])
+    return row | {name: _word(parts[name]["holds"]) for name in ("P1", "P2", "P3")}
 
 
 def _word(holds: Any) -> str:
@@ -395,6 +414,36 @@ def draw_norms(arms: Mapping[str, Norms]) -> Figure:
     figure.supylabel("gradient norm", fontsize=8)
     handles, names = grid.flat[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper center", ncols=2, frameon=False, fontsize=8)
+    return figure
+
+
+def draw_ratios(verdicts: Mapping[str, Verdict]) -> Figure:
+    """Late over early norm of both players, a dot per seed; hollow where it fails the gate."""
+    figure = Figure(figsize=(5.6, 0.36 * len(verdicts) + 1.0), layout="constrained")
+    axes = figure.subplots()
+    for place, verdict in enumerate(verdicts.values()):
+        details = verdict.details
+        passes = details["quality_gate"]["passes"]
+        for player, colour, shift in (("primal", PRIMAL, 0.14), ("dual", DUAL, -0.14)):
+            ratios = np.array(details["seeds"][f"{player}_ratio"], float)
+            filled = np.ones(len(ratios), bool) if passes is None else np.asarray(passes, bool)
+            axes.scatter(
+                ratios, np.full(len(ratios), shift - place), s=22, edgecolors=colour, linewidths=1,
+                facecolors=[colour if ok else "none" for ok in filled],
+            )  # fmt: skip
+    axes.axvline(1, color="#24292f", linewidth=0.7)
+    axes.set_xscale("log")
+    axes.set_yticks([-i for i in range(len(verdicts))], [n.replace("_", " ") for n in verdicts])
+    axes.tick_params(labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_xlabel(
+        "late / early gradient norm; a dot per seed, hollow: fails the gate", fontsize=8
+    )
+    handles = [
+        Line2D([], [], color=colour, marker="o", linestyle="", markersize=4, label=label)
+        for colour, label in ((PRIMAL, "generator"), (DUAL, "discriminator"))
+    ]
+    figure.legend(handles=handles, loc="outside upper center", ncols=2, frameon=False, fontsize=8)
     return figure
 
 

@@ -18,6 +18,7 @@ from _gan import (
     PILOT_SEED,
     REFERENCE,
     Job,
+    Row,
     arm,
     measure,
     measure_samples,
@@ -67,12 +68,16 @@ def work(job: Job) -> None:
 
 
 def conclude(job: Job) -> None:
-    """The reference distances, from what has been measured."""
+    """One table of the samples, and the reference distances, from what has been measured."""
+    table: list[Row] = []
     reference = {}
     for data in job.scale.data:
-        rows = measured(job.out / data, "quality").get(BASELINE.label)
-        if rows and rows[0]["diverged"] == "no":
-            reference[data] = float(f"{float(rows[0]['frechet']):.3g}")
+        for (row,) in measured(job.out / data, "quality").values():
+            table.append({"data": data, **row})
+            if row["arm"] == BASELINE.label and row["diverged"] == "no":
+                reference[data] = float(f"{float(row['frechet']):.3g}")
+    if table:
+        job.table("pilot", table)
     (job.out / REFERENCE.name).write_text(json.dumps(reference, indent=2) + "\n")
 
 
