@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import itertools
 import json
 import os
 import signal
@@ -76,18 +77,25 @@ def nursery(folder: Path, **environment: str) -> Iterator[Callable[..., Victim]]
         parent.stdin.flush()
         return json.loads(parent.stdout.readline())
 
-    started: list[int] = []
+    numbers = itertools.count()
+    unwaited: set[int] = set()  # only these are surely ours: the number of others is given again
 
     def start(function: str, *arguments: Any) -> Victim:
-        output = folder / f"victim-{len(started)}.txt"
+        output = folder / f"victim-{next(numbers)}.txt"
         pid = ask("start", function, arguments, str(output))
-        started.append(pid)
-        return Victim(pid, output, lambda: ask("wait", pid))
+        unwaited.add(pid)
+
+        def wait() -> int:
+            code = ask("wait", pid)
+            unwaited.discard(pid)
+            return code
+
+        return Victim(pid, output, wait)
 
     try:
         yield start
     finally:
-        for pid in started:
+        for pid in unwaited:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         assert parent.stdin is not None
