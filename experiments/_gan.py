@@ -22,6 +22,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullLocator
 
 import onesided_jax as osj
 from onesided_jax.analysis._cell import gradient_norms
@@ -485,6 +487,15 @@ def grouped(
     for row in rows:
         found.setdefault(tuple(row[column] for column in columns), []).append(row)
     return found
+
+
+def ratio_axis(axes: Axes) -> None:
+    """A logarithmic x axis for ratios, with plain numbers; 1 is drawn."""
+    axes.axvline(1, color="#24292f", linewidth=0.7, zorder=0)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def span(interval: Interval) -> str:

@@ -25,6 +25,7 @@ from _gan import (
     measured,
     norms_of,
     opened,
+    ratio_axis,
     read_table,
     real_data,
     recipe,
@@ -156,8 +157,7 @@ def draw_ratios(rows: Sequence[Mapping[str, str]]) -> Figure:
                 )
                 axes.plot(middle, place + shift, "o", color=colour, markersize=4)
                 axes.hlines(place + shift, max(low, 1e-2), high, color=colour, linewidth=1.2)
-        axes.axvline(1, color="#24292f", linewidth=0.7)
-        axes.set_xscale("log")
+        ratio_axis(axes)
         axes.set_title(arm.replace("_", " "), fontsize=9)
         axes.tick_params(labelsize=7.5)
         axes.spines[["top", "right"]].set_visible(False)

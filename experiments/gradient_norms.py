@@ -34,6 +34,7 @@ from _gan import (
     measured,
     norms_of,
     opened,
+    ratio_axis,
     real_data,
     span,
 )
@@ -431,8 +432,8 @@ def draw_ratios(verdicts: Mapping[str, Verdict]) -> Figure:
                 ratios, np.full(len(ratios), shift - place), s=22, edgecolors=colour, linewidths=1,
                 facecolors=[colour if ok else "none" for ok in filled],
             )  # fmt: skip
-    axes.axvline(1, color="#24292f", linewidth=0.7)
-    axes.set_xscale("log")
+    ratio_axis(axes)
+    axes.set_ylim(0.5 - len(verdicts), 0.5)
     axes.set_yticks([-i for i in range(len(verdicts))], [n.replace("_", " ") for n in verdicts])
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)

@@ -11,6 +11,8 @@ dual side, and every control. Beside it the obvious test, passing on pure noise.
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -38,9 +40,10 @@ from onesided_jax.analysis.estimators import (
 )
 from onesided_jax.analysis.minty import MintyTest, test_steps
 from onesided_jax.analysis.source import Source, pick_run
-from onesided_jax.analysis.verdict import SignFractions, one_sided_mvi, sign_fractions
+from onesided_jax.analysis.verdict import SignFractions, Verdict, one_sided_mvi, sign_fractions
 from onesided_jax.games.losses import find_loss
 from onesided_jax.report._style import svg_bytes
+from onesided_jax.runs import Criteria
 
 ROWS = 10  # checkpoints of the matrices at other x*, of the dual side and of the layers
 BATCHES = 8  # minibatch gradients per entry of the dual side and of the layers
@@ -339,7 +342,7 @@ def _layers(params: Any) -> dict[str, list[Any]]:
 
 def conclude(job: Job) -> None:
     """Verdicts, every number behind them as mean and interval over seeds, and the figures."""
-    verdicts, details = [], []
+    verdicts, details, sensitivity = [], [], []
     for data in job.scale.data:
         criteria, tests = core(data, job.scale).criteria, load(job, data)
         if tests:
@@ -348,21 +351,14 @@ def conclude(job: Job) -> None:
             there = [f for f in found if not f["diverged"]]
             if not there:
                 continue
-            verdict = one_sided_mvi(
-                optimizer=cell,
-                hyperparameters={},
-                signs=[f["sign"] for f in there],
-                valid=[f["valid"] for f in there],
-                target="held-out continuation",
-                criteria=criteria,
-                null=_fractions(there, "null"),
-                fresh_dual=_fractions(there, "fresh_dual"),
-                flipped_dual=_fractions(there, "flipped_dual")
-                if all(f["flip_exact"] for f in there)
-                else None,
-            )
-            part = verdict.details["P5"]
-            word = {True: "holds", False: "refuted"}.get(verdict.holds, "inconclusive")
+            verdict = _verdict(cell, there, criteria)
+            part, word = verdict.details["P5"], _WORDS[verdict.holds]
+            for threshold, factor in itertools.product(_THRESHOLDS, (0.5, 1.5)):
+                value = factor * getattr(criteria, threshold)
+                changed = dataclasses.replace(criteria, **{threshold: value})
+                again = _WORDS[_verdict(cell, there, changed).holds]
+                row: Row = {"data": data, "arm": cell, "threshold": threshold, "value": value}
+                sensitivity.append({**row, "verdict": again})
             verdicts.append(
                 {
                     "data": data, "arm": cell, "seeds": verdict.runs,
@@ -382,6 +378,26 @@ def conclude(job: Job) -> None:
     if verdicts:
         job.table("verdicts", verdicts)
         job.table("details", details)
+        job.table("sensitivity", sensitivity)
+
+
+_WORDS = {True: "supported", False: "refuted", "inconclusive": "inconclusive"}
+_THRESHOLDS = ("mvi_negative_supported", "mvi_positive_supported", "mvi_negative_refuted")
+
+
+def _verdict(cell: str, found: Sequence[Row], criteria: Criteria) -> Verdict:
+    exact = all(f["flip_exact"] for f in found)
+    return one_sided_mvi(
+        optimizer=cell,
+        hyperparameters={},
+        signs=[f["sign"] for f in found],
+        valid=[f["valid"] for f in found],
+        target="held-out continuation",
+        criteria=criteria,
+        null=_fractions(found, "null"),
+        fresh_dual=_fractions(found, "fresh_dual"),
+        flipped_dual=_fractions(found, "flipped_dual") if exact else None,
+    )
 
 
 def load(job: Job, data: str) -> dict[str, list[Row]]:
