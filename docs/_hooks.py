@@ -48,7 +48,7 @@ def csv_table(path: str, columns: str) -> str:
         try:
             number = float(cell) + 0.0  # no -0
         except ValueError:
-            return cell
+            return cell.replace("|", r"\|")
         if not math.isfinite(number):
             return "–" if math.isnan(number) else "never"
         return f"{number:,.0f}" if number.is_integer() and abs(number) < 1e9 else f"{number:.3g}"

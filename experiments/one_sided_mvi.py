@@ -24,7 +24,9 @@ import numpy as np
 import optax
 from _gan import Job, Opened, Row, core, opened, span
 from jax.flatten_util import ravel_pytree
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 import onesided_jax as osj
 from onesided_jax import PrimalDual
@@ -42,7 +44,7 @@ from onesided_jax.analysis.minty import MintyTest, test_steps
 from onesided_jax.analysis.source import Source, pick_run
 from onesided_jax.analysis.verdict import SignFractions, Verdict, one_sided_mvi, sign_fractions
 from onesided_jax.games.losses import find_loss
-from onesided_jax.report._style import svg_bytes
+from onesided_jax.report._style import PRIMAL, svg_bytes
 from onesided_jax.runs import Criteria
 
 ROWS = 10  # checkpoints of the matrices at other x*, of the dual side and of the layers
@@ -417,6 +419,17 @@ def _fractions(found: Sequence[Row], name: str) -> SignFractions | None:
     )
 
 
+_REGIONS = {
+    "diagonal": "diagonal", "near": "next to the diagonal", "newer_dual": "newer discriminator",
+    "older_dual": "older discriminator", "off_diagonal": "off the diagonal",
+}  # fmt: skip
+_CONTROLS = {
+    "null": "control: x* at random", "fresh_dual": "control: untrained discriminators",
+    "flipped_dual": "control: flipped discriminator",
+    "label_shuffle": "control: discriminators trained on shuffled labels",
+}  # fmt: skip
+
+
 def _numbers(found: Sequence[Row]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Shares of negative and positive entries per seed, for everything that was tried."""
 
@@ -427,18 +440,30 @@ def _numbers(found: Sequence[Row]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         return negative, positive
 
     numbers = {
-        f"x* held out, {k}": both([f["shares"][k] for f in found]) for k in found[0]["shares"]
+        f"held-out x*, {_REGIONS[k]}": both([f["shares"][k] for f in found])
+        for k in found[0]["shares"]
     }
+    numbers["held-out x*, off the diagonal, later generators (not planned)"] = both(
+        [_later(f) for f in found]
+    )
     for name in found[0]["targets"]:
-        numbers[f"x* {name}"] = both([f["targets"][name] for f in found])
-    for name in ("null", "fresh_dual", "flipped_dual", "label_shuffle"):
+        numbers[f"x* = {name}"] = both([f["targets"][name] for f in found])
+    for name, words in _CONTROLS.items():
         if all(f[name] is not None for f in found):
-            numbers[f"control {name}"] = both([f[name] for f in found])
-    for player in ("primal", "dual"):
+            numbers[words] = both([f[name] for f in found])
+    for player, words in (("primal", "generator"), ("dual", "dual side, discriminator")):
         for layer in found[0][f"{player}_layers"]:
             values = [f[f"{player}_layers"][layer] for f in found]
-            numbers[f"{player} {layer}"] = both(values)
+            numbers[f"{words}, {layer}"] = both(values)
     return numbers
+
+
+def _later(found: Row, quarter: float = 0.25) -> Mapping[str, Any]:
+    """Off the diagonal without the first quarter of the generators."""
+    steps = np.array(found["steps"])
+    counted = np.array(found["valid"]) & cross_regions(steps, steps)["off_diagonal"]
+    counted &= (np.arange(len(steps)) >= quarter * len(steps))[:, None]
+    return sign_fractions(found["sign"], counted)._asdict()
 
 
 def _conditions(found: Sequence[Row], criteria: Any) -> list[Row]:
@@ -478,32 +503,36 @@ def _plain(value: Any) -> Any:
 # --- figures
 
 
+_SIGNS = ((1, PRIMAL, "positive"), (0, "white", "not significant"), (-1, "#d1242f", "negative"))
+_LEFT_OUT = "#d0d7de"
+
+
 def draw_matrices(found: Mapping[str, Sequence[Row]]) -> Figure:
-    """Cosines of the first seed's cross matrix, a panel per arm; entries left out are grey."""
-    figure = Figure(figsize=(2.7 * len(found) + 0.8, 2.8), layout="constrained")
-    grid = figure.subplots(1, len(found), sharey=True, squeeze=False)[0]
-    image = None
-    for axes, (cell, runs) in zip(grid, found.items(), strict=True):
-        there = [run for run in runs if not run["diverged"]]
-        axes.set_title(cell.replace("_", " "), fontsize=9)
-        axes.set_xlabel("discriminator of step t", fontsize=8)
-        axes.tick_params(labelsize=7)
-        axes.set_facecolor("#d0d7de")
-        if not there:
-            continue
-        cosine = np.array(there[0]["cosine"], float)
-        shown = np.where(there[0]["valid"], cosine, np.nan)
-        limit = 0.3
-        steps = there[0]["steps"]
-        image = axes.imshow(shown, cmap="RdBu", vmin=-limit, vmax=limit, origin="lower")
-        ticks = np.unique(np.linspace(0, len(steps) - 1, 3).round().astype(int))
-        axes.set_xticks(ticks, [f"{steps[i]:,}" for i in ticks])
-        axes.set_yticks(ticks, [f"{steps[i]:,}" for i in ticks])
-    grid[0].set_ylabel("generator of step s", fontsize=8)
-    if image is not None:
-        bar = figure.colorbar(image, ax=list(grid), shrink=0.85, extend="both")
-        bar.ax.tick_params(labelsize=7)
-        bar.set_label("cosine of ∇x f and x − x*", fontsize=8)
+    """Significant signs of every cross matrix: a row per arm, a column per seed."""
+    columns = max(map(len, found.values()))
+    figure = Figure(figsize=(1.55 * columns + 0.6, 1.6 * len(found) + 0.7), layout="constrained")
+    grid = figure.subplots(len(found), columns, sharex=True, sharey=True, squeeze=False)
+    colours = ListedColormap([colour for _, colour, _ in reversed(_SIGNS)])
+    for panels, (cell, runs) in zip(grid, found.items(), strict=True):
+        panels[0].set_ylabel(cell.replace("_", " "), fontsize=8)
+        for axes, run in itertools.zip_longest(panels, runs):
+            axes.tick_params(labelsize=7)
+            axes.set_facecolor(_LEFT_OUT)
+            if run is None or run["diverged"]:
+                axes.set_axis_off()
+                continue
+            axes.set_title(f"seed {run['seed']}", fontsize=8)
+            shown = np.where(run["valid"], np.array(run["sign"], float), np.nan)
+            axes.imshow(shown, cmap=colours, vmin=-1, vmax=1, origin="lower")
+            steps = run["steps"]
+            ticks = [0, len(steps) - 1]
+            axes.set_xticks(ticks, [f"{steps[i]:,}" for i in ticks])
+            axes.set_yticks(ticks, [f"{steps[i]:,}" for i in ticks])
+    figure.supxlabel("discriminator of step t", fontsize=8)
+    figure.supylabel("generator of step s", fontsize=8)
+    names = [(colour, name) for _, colour, name in _SIGNS] + [(_LEFT_OUT, "too near x*")]
+    handles = [Patch(facecolor=c, edgecolor="#57606a", linewidth=0.5, label=n) for c, n in names]
+    figure.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False, fontsize=8)
     return figure
 
 

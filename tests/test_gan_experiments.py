@@ -77,7 +77,9 @@ def test_the_core_is_trained_once_and_judged(scripts, tmp_path):
     assert verdict["arm"] == "adam"
     assert verdict["verdict"] == "inconclusive"
     measured = {row["what"] for row in read(mvi / "details.csv")}
-    assert {"x* other seeds", "control label_shuffle", "dual whole", "primal head"} <= measured
+    assert {"x* = other seeds", "control: x* at random", "generator, head"} <= measured
+    assert "control: discriminators trained on shuffled labels" in measured
+    assert "dual side, discriminator, whole" in measured
     (noise, concave, _) = read(mvi / "naive.csv")
     assert float(noise["naive_positive"]) > 0.8
     assert float(noise["naive_sum"]) > 0
