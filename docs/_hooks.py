@@ -71,7 +71,7 @@ def on_page_markdown(markdown: str, **_) -> str:
 
 
 def on_files(files, config, **_):
-    """Mkdocs hook: figures that experiments wrote beside their tables, as ``results/NAME/*.svg``."""
+    """Mkdocs hook: figures beside the tables of experiments, as ``results/NAME/*.svg``."""
     for path in sorted((ROOT / "experiments" / "results").glob("*/*.svg")):
         uri = f"results/{path.parent.name}/{path.name}"
         files.append(File.generated(config, uri, abs_src_path=str(path)))
