@@ -14,7 +14,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -333,6 +333,15 @@ def opened(run: Run, recipe: osj.Recipe) -> Opened:
     game, criteria = build_game(recipe.game), recipe.criteria
     sizes = {"microbatches": criteria.microbatches, "samples": criteria.mvi_samples}
     return Opened(run, game, make_probe(game, **sizes), criteria)
+
+
+def trained(job: Job, wanted: osj.Recipe, cells: Iterable[str]) -> Iterator[tuple[Opened, Source]]:
+    """Cells of a recipe, each when it is trained; their measurements are compiled once."""
+    what = None
+    for cell in cells:
+        run = job.train(wanted, cell)
+        what = opened(run, wanted) if what is None else what._replace(run=run)
+        yield what, what.source(cell)
 
 
 def labels(source: Source) -> list[str]:

@@ -33,10 +33,10 @@ from _gan import (
     measure_samples,
     measured,
     norms_of,
-    opened,
     ratio_axis,
     real_data,
     span,
+    trained,
 )
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -57,14 +57,14 @@ FROZEN, AVERAGED = "adam_dual_frozen", "adam_ema"
 def work(job: Job) -> None:
     for data in job.scale.data:
         recipe, folder = core(data, job.scale), job.out / data
-        real = None
-        for spec in recipe.optimizers:
-            what = opened(job.train(recipe, spec.label), recipe)
+        real = what = None
+        for what, source in trained(job, recipe, [spec.label for spec in recipe.optimizers]):
             real = real or real_data(what, recipe)
-            measure(job, what, real, what.source(spec.label), folder)
-        what, source = _control(job, FROZEN, recipe, what.game, *_frozen(recipe))
+            measure(job, what, real, source, folder)
+        assert what is not None
+        what, source = _control(job, FROZEN, recipe, what, *_frozen(recipe))
         measure(job, what, real, source, folder)
-        what, source = _control(job, AVERAGED, recipe, what.game, *_averaged(recipe))
+        what, source = _control(job, AVERAGED, recipe, what, *_averaged(recipe))
         measure_samples(job, what, real, source, folder / "quality" / f"{AVERAGED}.csv")
 
 
@@ -94,7 +94,7 @@ def _control(
     job: Job,
     name: str,
     recipe: osj.Recipe,
-    game: osj.Game,
+    what: Opened,
     make: Callable[..., Any],
     observers: Mapping[str, Any],
 ) -> tuple[Opened, Source]:
@@ -112,12 +112,12 @@ def _control(
         job.check()
         seeds, columns = osj.grid(seeds=recipe.seeds, **{k: v[0] for k, v in BASELINE.axes.items()})
         osj.sweep(
-            game, make, seeds=seeds, hyperparameters=columns, observers=observers, out=path,
+            what.game, make, seeds=seeds, hyperparameters=columns, observers=observers, out=path,
             steps=recipe.steps, checkpoint_every=recipe.checkpoint_every,
             record_every=recipe.record_every, on_chunk=on_chunk,
         )  # fmt: skip
         job.say(f"{path.name}: trained")
-    what = opened(open_run(path), recipe)
+    what = what._replace(run=open_run(path))
     source = what.source("sweep")._replace(label=name)
     if not observers:
         return what, source

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from _gan import Job, Opened, Row, core, grouped, labels, opened, read_table, write_table
+from _gan import Job, Opened, Row, core, grouped, labels, read_table, trained, write_table
 from matplotlib.figure import Figure
 
 import onesided_jax as osj
@@ -40,12 +40,12 @@ RUNS = 2  # of each arm
 def work(job: Job) -> None:
     for data in job.scale.data:
         wanted = core(data, job.scale)
-        for cell in job.scale.mvi_arms:
-            _measure(job, opened(job.train(wanted, cell), wanted), cell, data)
+        for what, source in trained(job, wanted, job.scale.mvi_arms):
+            _measure(job, what, source, data)
 
 
-def _measure(job: Job, what: Opened, cell: str, data: str) -> None:
-    source, folder = what.source(cell), job.out / data
+def _measure(job: Job, what: Opened, source: Source, data: str) -> None:
+    cell, folder = source.label, job.out / data
     batch = _large_batch(what.game)
     tables = {
         "spectrum": lambda: _spectra(job, what, source, batch),

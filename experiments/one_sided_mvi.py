@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from _gan import Job, Opened, Row, core, opened, span
+from _gan import Job, Opened, Row, core, span, trained
 from jax.flatten_util import ravel_pytree
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
@@ -58,18 +58,17 @@ def work(job: Job) -> None:
     job.table("naive", naive())
     for data in job.scale.data:
         recipe = core(data, job.scale)
-        for cell in job.scale.mvi_arms:
-            what = opened(job.train(recipe, cell), recipe)
-            source = None
+        for what, source in trained(job, recipe, job.scale.mvi_arms):
             for run, seed in enumerate(recipe.seeds):
-                path = job.out / data / f"{cell}-seed{seed}.json"
+                path = job.out / data / f"{source.label}-seed{seed}.json"
                 if path.exists():
                     continue
                 job.check()
-                source = source or what.source(cell)
                 found = test(job, what, recipe, source, run)
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(json.dumps(_plain(found)) + "\n")
+                partial = path.with_suffix(".partial")
+                partial.write_text(json.dumps(_plain(found)) + "\n")
+                partial.replace(path)  # what is there is complete
                 job.say(f"{data}/{path.stem}")
 
 

@@ -23,9 +23,9 @@ from _gan import (
     measure,
     measure_samples,
     measured,
-    opened,
     real_data,
     recipe,
+    trained,
 )
 
 import onesided_jax as osj
@@ -57,14 +57,13 @@ def work(job: Job) -> None:
     for wanted in recipes(job):
         folder = job.out / str(wanted.game.options["dataset"])
         real = None
-        for spec in wanted.optimizers:
-            what = opened(job.train(wanted, spec.label), wanted)
+        for what, source in trained(job, wanted, [spec.label for spec in wanted.optimizers]):
             real = real or real_data(what, wanted)
-            source = what.source(spec.label)
-            if spec == BASELINE:  # its norms say how many steps the core takes
+            if source.label == BASELINE.label:  # its norms say how many steps the core takes
                 measure(job, what, real, source, folder)
             else:
-                measure_samples(job, what, real, source, folder / "quality" / f"{spec.label}.csv")
+                path = folder / "quality" / f"{source.label}.csv"
+                measure_samples(job, what, real, source, path)
 
 
 def conclude(job: Job) -> None:

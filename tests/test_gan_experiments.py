@@ -54,9 +54,17 @@ def test_the_core_is_trained_once_and_judged(scripts, tmp_path):
     verdicts = {row["arm"]: row for row in read(out / "verdicts.csv")}
     assert verdicts.keys() == {"adam", "adam_dual_frozen", *arms}
     assert all(row["verdict"] == "inconclusive" for row in verdicts.values())  # two seeds
-    quality = read(out / "quality.csv")
-    assert {row["gate"] for row in quality if row["arm"] == "adam"} <= {"yes", "no"}
-    assert {row["reason"] for row in quality if row["arm"] == "adam_ema"} == {"a control"}
+    gate = read(out / "gate.csv")
+    assert {row["gate"] for row in gate if row["arm"] == "adam"} <= {"yes", "no"}
+    assert {row["reason"] for row in gate if row["arm"] == "adam_ema"} == {"a control"}
+    quality = {row["arm"]: row for row in read(out / "quality.csv")}
+    assert quality["adam"]["passing"] in ("0", "1", "2")
+    assert quality["adam_ema"]["passing"] == ""
+    levels = {row["arm"]: row for row in read(out / "levels.csv")}
+    assert levels.keys() == verdicts.keys()
+    assert float(levels["adam"]["dual_late"]) > 0
+    claims = {(row["claim"], row["arm"]) for row in read(out / "claims.csv")}
+    assert {("averaging", "adam_ema"), ("freezing", "adam_dual_frozen")} <= claims
     # The frozen discriminator's arm is adam's until it is frozen, and then its dual stands still.
     frozen, adam = (
         read(out / "mnist5k" / "norms" / "adam_dual_frozen.csv"),
