@@ -54,7 +54,7 @@ RunArgument = Annotated[Positional[Path], arg(help="A run directory.", metavar="
 
 
 def demo(out: Path = Path("demo"), open_page: bool = False) -> None:
-    """Train, analyse and show the two demonstrations; a few minutes on two cores.
+    """Train, analyse and show the two demonstrations; about ten minutes on two cores.
 
     The carousel (a game whose answer is known) and a DCGAN on MNIST digits, under adam, amsgrad_eg
     and its x-only form. Ends with OUT/report.html. Interrupted, it continues where it was.
