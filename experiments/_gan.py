@@ -362,7 +362,8 @@ def measure(job: Job, what: Opened, real: Any, source: Source, folder: Path) -> 
 def measured(folder: Path, kind: str) -> dict[str, list[Mapping[str, str]]]:
     """The rows of all cells that :func:`measure` has written, by arm."""
     paths = [p for p in sorted((folder / kind).glob("*.csv")) if p.stem != "reference"]
-    return by_arm(itertools.chain.from_iterable(map(read_table, paths)))
+    rows = itertools.chain.from_iterable(map(read_table, paths))
+    return {arm: found for (arm,), found in grouped(rows, "arm").items()}
 
 
 def measure_norms(job: Job, what: Opened, source: Source, path: Path) -> None:
@@ -483,11 +484,6 @@ def norms_of(rows: Sequence[Mapping[str, str]]) -> Norms:
     return Norms(steps, seeds, norm("primal"), norm("dual"), diverged)
 
 
-def by_arm(rows: Iterable[Mapping[str, str]]) -> dict[str, list[Mapping[str, str]]]:
-    """Rows by their arm, in order of appearance."""
-    return {arm: found for (arm,), found in grouped(rows, "arm").items()}
-
-
 def grouped(
     rows: Iterable[Mapping[str, str]], *columns: str
 ) -> dict[tuple[str, ...], list[Mapping[str, str]]]:
@@ -496,6 +492,22 @@ def grouped(
     for row in rows:
         found.setdefault(tuple(row[column] for column in columns), []).append(row)
     return found
+
+
+def varied(criteria: Criteria, thresholds: Sequence[str]) -> Iterator[tuple[str, float, Criteria]]:
+    """Criteria with one threshold half as large, or half as large again, where that is possible."""
+    for threshold, factor in itertools.product(thresholds, (0.5, 1.5)):
+        value = factor * getattr(criteria, threshold)
+        try:
+            changed = dataclasses.replace(criteria, **{threshold: value})
+        except ValueError:
+            continue  # "supported" would overlap "refuted"
+        yield threshold, value, changed
+
+
+def word(holds: Any) -> str:
+    """A verdict as a word."""
+    return {True: "supported", False: "refuted"}.get(holds, "inconclusive")
 
 
 def ratio_axis(axes: Axes) -> None:

@@ -11,7 +11,6 @@ with everything saved (exit code 3); the same command goes on.
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import sys
 from collections.abc import Callable, Mapping
@@ -37,6 +36,8 @@ from _gan import (
     real_data,
     span,
     trained,
+    varied,
+    word,
 )
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -154,8 +155,8 @@ def conclude(job: Job) -> None:
             tables["verdicts"].append({"data": data, **_verdict_row(found)})
             if passing := _passing_row(found):
                 tables["passing"].append({"data": data, **passing})
-            varied = _sensitivity(name, norms, criteria, total)
-            tables["sensitivity"] += [{"data": data, **row} for row in varied]
+            rows = _sensitivity(name, norms, criteria, total)
+            tables["sensitivity"] += [{"data": data, **row} for row in rows]
         tables["gate"] += [{"data": data, **row} for row in _gate_rows(quality, gates)]
         tables["quality"] += [{"data": data, **row} for row in _quality_rows(quality, gates)]
         tables["levels"] += [{"data": data, **row} for row in _levels(job, data, criteria, total)]
@@ -163,9 +164,9 @@ def conclude(job: Job) -> None:
         if arms:
             (job.out / f"norms-{data}.svg").write_bytes(svg_bytes(draw_norms(arms)))
             (job.out / f"ratios-{data}.svg").write_bytes(svg_bytes(draw_ratios(verdicts)))
-    for name, rows in tables.items():
-        if rows:
-            job.table(name, rows)
+    for name, table in tables.items():
+        if table:
+            job.table(name, table)
 
 
 Rows = dict[str, list[Mapping[str, str]]]  # of every arm
@@ -226,9 +227,9 @@ def _verdict(
 def _verdict_row(verdict: Verdict) -> Row:
     parts = verdict.details
     row: Row = {"arm": verdict.optimizer, "seeds": verdict.runs, **_statistics(parts)}
-    row["P4"] = _word(parts["P4"]["holds"]) if "P4" in parts else "no gate"
+    row["P4"] = word(parts["P4"]["holds"]) if "P4" in parts else "no gate"
     row["passing"] = parts["P4"]["passing_seeds"] if "P4" in parts else ""
-    row["verdict"] = _word(verdict.holds)
+    row["verdict"] = word(verdict.holds)
     row["reason"] = verdict.reason
     return row
 
@@ -249,11 +250,7 @@ def _statistics(parts: Mapping[str, Any]) -> Row:
         ("P2", "dual_slope"), ("P3", "slope_difference"),
     ):  # fmt: skip
         row[statistic] = span(parts[part][statistic])
-    return row | {name: _word(parts[name]["holds"]) for name in ("P1", "P2", "P3")}
-
-
-def _word(holds: Any) -> str:
-    return {True: "supported", False: "refuted"}.get(holds, "inconclusive")
+    return row | {name: word(parts[name]["holds"]) for name in ("P1", "P2", "P3")}
 
 
 _THRESHOLDS = (
@@ -265,16 +262,11 @@ _THRESHOLDS = (
 def _sensitivity(name: str, norms: Norms, criteria: Criteria, total_steps: int) -> list[Row]:
     """P1 to P3 with every threshold half as large, and half as large again."""
     rows: list[Row] = []
-    for threshold, factor in itertools.product(_THRESHOLDS, (0.5, 1.5)):
-        value = factor * getattr(criteria, threshold)
-        try:
-            changed = dataclasses.replace(criteria, **{threshold: value})
-        except ValueError:
-            continue  # "supported" would overlap "refuted"
+    for threshold, value, changed in varied(criteria, _THRESHOLDS):
         parts = _verdict(name, norms, None, changed, total_steps).details
         rows.append(
             {"arm": name, "threshold": threshold, "value": value}
-            | {part: _word(parts[part]["holds"]) for part in ("P1", "P2", "P3")}
+            | {part: word(parts[part]["holds"]) for part in ("P1", "P2", "P3")}
         )
     return rows
 

@@ -11,7 +11,6 @@ dual side, and every control. Beside it the obvious test, passing on pure noise.
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import json
 import sys
@@ -22,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from _gan import Job, Opened, Row, core, span, trained
+from _gan import Job, Opened, Row, core, span, trained, varied, word
 from jax.flatten_util import ravel_pytree
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
@@ -46,6 +45,7 @@ from onesided_jax.analysis.verdict import SignFractions, Verdict, one_sided_mvi,
 from onesided_jax.games.losses import find_loss
 from onesided_jax.report._style import PRIMAL, svg_bytes
 from onesided_jax.runs import Criteria
+from onesided_jax.runs._words import write_bytes_atomically
 
 ROWS = 10  # checkpoints of the matrices at other x*, of the dual side and of the layers
 BATCHES = 8  # minibatch gradients per entry of the dual side and of the layers
@@ -66,9 +66,7 @@ def work(job: Job) -> None:
                 job.check()
                 found = test(job, what, recipe, source, run)
                 path.parent.mkdir(parents=True, exist_ok=True)
-                partial = path.with_suffix(".partial")
-                partial.write_text(json.dumps(_plain(found)) + "\n")
-                partial.replace(path)  # what is there is complete
+                write_bytes_atomically(path, (json.dumps(_plain(found)) + "\n").encode())
                 job.say(f"{data}/{path.stem}")
 
 
@@ -353,18 +351,16 @@ def conclude(job: Job) -> None:
             if not there:
                 continue
             verdict = _verdict(cell, there, criteria)
-            part, word = verdict.details["P5"], _WORDS[verdict.holds]
-            for threshold, factor in itertools.product(_THRESHOLDS, (0.5, 1.5)):
-                value = factor * getattr(criteria, threshold)
-                changed = dataclasses.replace(criteria, **{threshold: value})
-                again = _WORDS[_verdict(cell, there, changed).holds]
+            part = verdict.details["P5"]
+            for threshold, value, changed in varied(criteria, _THRESHOLDS):
                 row: Row = {"data": data, "arm": cell, "threshold": threshold, "value": value}
-                sensitivity.append({**row, "verdict": again})
+                row["verdict"] = word(_verdict(cell, there, changed).holds)
+                sensitivity.append(row)
             verdicts.append(
                 {
                     "data": data, "arm": cell, "seeds": verdict.runs,
                     "negative": span(part["negative"]), "positive": span(part["positive"]),
-                    "verdict": word, "reason": verdict.reason,
+                    "verdict": word(verdict.holds), "reason": verdict.reason,
                 }
             )  # fmt: skip
             for name, (negative, positive) in _numbers(there).items():
@@ -382,7 +378,6 @@ def conclude(job: Job) -> None:
         job.table("sensitivity", sensitivity)
 
 
-_WORDS = {True: "supported", False: "refuted", "inconclusive": "inconclusive"}
 _THRESHOLDS = ("mvi_negative_supported", "mvi_positive_supported", "mvi_negative_refuted")
 
 
