@@ -28,7 +28,8 @@ from matplotlib.ticker import LogLocator, NullLocator
 import onesided_jax as osj
 from onesided_jax.analysis._cell import gradient_norms
 from onesided_jax.analysis._sample_quality import find_data, measure_quality
-from onesided_jax.analysis.estimators import Interval, SquaredNorm
+from onesided_jax.analysis.estimators import SquaredNorm
+from onesided_jax.analysis.inference import Interval
 from onesided_jax.analysis.measure import Probe, make_probe
 from onesided_jax.analysis.source import Source, from_run
 from onesided_jax.runs import Criteria, Run, build_game, open_run

@@ -34,7 +34,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 import onesided_jax as osj
-from onesided_jax.analysis.estimators import Interval, loglog_slope, t_interval, window_ratio
+from onesided_jax.analysis.estimators import loglog_slope, window_ratio
+from onesided_jax.analysis.inference import Interval, t_interval
 from onesided_jax.report._style import DUAL, PRIMAL, svg_bytes
 from onesided_jax.runs import Criteria
 

@@ -43,10 +43,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 import onesided_jax as osj
-from onesided_jax.analysis.estimators import Interval, loglog_slope, t_interval
+from onesided_jax.analysis.convergence_verdict import one_sided_convergence
+from onesided_jax.analysis.estimators import loglog_slope
 from onesided_jax.analysis.gate import Gate, gate_of_runs, quality_gate
+from onesided_jax.analysis.inference import Interval, t_interval
 from onesided_jax.analysis.source import Snapshot, Source
-from onesided_jax.analysis.verdict import Verdict, one_sided_convergence
+from onesided_jax.analysis.verdict import Verdict
 from onesided_jax.report._style import DUAL, PRIMAL, svg_bytes
 from onesided_jax.runs import Criteria, open_run, unpack
 from onesided_jax.sweeps import Observer

@@ -30,18 +30,18 @@ from matplotlib.patches import Patch
 import onesided_jax as osj
 from onesided_jax import PrimalDual
 from onesided_jax.analysis._cell import minty_tests
-from onesided_jax.analysis.estimators import (
-    below_noise_floor,
+from onesided_jax.analysis.estimators import below_noise_floor, squared_norm
+from onesided_jax.analysis.inference import (
     cross_regions,
     mean_t,
     significant_signs,
-    squared_norm,
     t_interval,
     two_way_bootstrap,
 )
 from onesided_jax.analysis.minty import MintyTest, test_steps
+from onesided_jax.analysis.mvi_verdict import SignFractions, one_sided_mvi, sign_fractions
 from onesided_jax.analysis.source import Source, pick_run
-from onesided_jax.analysis.verdict import SignFractions, Verdict, one_sided_mvi, sign_fractions
+from onesided_jax.analysis.verdict import Verdict
 from onesided_jax.games.losses import find_loss
 from onesided_jax.report._style import PRIMAL, svg_bytes
 from onesided_jax.runs import Criteria

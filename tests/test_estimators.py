@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from onesided_jax.analysis import estimators as est
+from onesided_jax.analysis import inference
 
 quick = settings(deadline=None, max_examples=50)
 NAN = float("nan")
@@ -115,16 +116,16 @@ def test_exact_values_are_never_below_the_floor():
 
 def test_t_interval_covers_what_it_promises():
     rng = np.random.default_rng(0)
-    limits = [est.t_interval(row) for row in rng.normal(3.0, 2.0, (2000, 5))]
+    limits = [inference.t_interval(row) for row in rng.normal(3.0, 2.0, (2000, 5))]
     assert np.mean([i.low <= 3.0 <= i.high for i in limits]) == pytest.approx(0.95, abs=0.015)
-    limits = [est.t_interval(row, level=0.5) for row in rng.normal(3.0, 2.0, (2000, 5))]
+    limits = [inference.t_interval(row, level=0.5) for row in rng.normal(3.0, 2.0, (2000, 5))]
     assert np.mean([i.low <= 3.0 <= i.high for i in limits]) == pytest.approx(0.5, abs=0.035)
 
 
 def test_t_interval_against_the_table():
     values = np.array([1.0, 2.0, 4.0, 7.0, 11.0])
     half = 2.776445105 * values.std(ddof=1) / np.sqrt(5)
-    assert est.t_interval(values) == pytest.approx((5.0, 5.0 - half, 5.0 + half))
+    assert inference.t_interval(values) == pytest.approx((5.0, 5.0 - half, 5.0 + half))
 
 
 @pytest.mark.parametrize(
@@ -138,12 +139,12 @@ def test_t_interval_against_the_table():
     ],
 )
 def test_t_interval_edges(values, expected):
-    np.testing.assert_array_equal(est.t_interval(values), expected)
+    np.testing.assert_array_equal(inference.t_interval(values), expected)
 
 
 @pytest.mark.parametrize("values", [[1.0, np.inf], [np.inf, 1.0], [-np.inf, np.inf]])
 def test_t_interval_of_an_infinite_value_has_no_limits(values):
-    assert np.isnan(est.t_interval(values)[1:]).all()
+    assert np.isnan(inference.t_interval(values)[1:]).all()
 
 
 @pytest.mark.parametrize("power", [-2.0, -1.0, 0.0, 0.5])
@@ -257,7 +258,7 @@ def test_slope_of_exact_zeros():
 
 def test_mean_t_covers_what_it_promises():
     samples = np.random.default_rng(0).normal(2.0, 3.0, (4000, 8))
-    mean, t, half = est.mean_t(samples)
+    mean, t, half = inference.mean_t(samples)
     assert (np.abs(mean - 2.0) <= half).mean() == pytest.approx(0.95, abs=0.012)
     np.testing.assert_allclose(t, mean / (samples.std(1, ddof=1) / np.sqrt(8)))
     np.testing.assert_allclose(mean, samples.mean(1))
@@ -266,7 +267,7 @@ def test_mean_t_covers_what_it_promises():
 @quick
 @given(st.floats(-1e12, 1e12), st.integers(2, 40))
 def test_equal_samples_are_exact_whatever_their_rounding(value, count):
-    mean, t, half = est.mean_t(np.full(count, value))
+    mean, t, half = inference.mean_t(np.full(count, value))
     assert mean == value
     assert np.isnan(t)
     assert half == 0
@@ -274,7 +275,7 @@ def test_equal_samples_are_exact_whatever_their_rounding(value, count):
 
 def test_mean_t_of_one_sample_is_refused():
     with pytest.raises(ValueError, match="at least 2"):
-        est.mean_t([1.0])
+        inference.mean_t([1.0])
 
 
 steps_lists = st.lists(st.integers(0, 50), min_size=1, max_size=12, unique=True).map(sorted)
@@ -283,7 +284,7 @@ steps_lists = st.lists(st.integers(0, 50), min_size=1, max_size=12, unique=True)
 @quick
 @given(steps_lists, steps_lists)
 def test_regions_partition_the_matrix(rows, columns):
-    regions = est.cross_regions(rows, columns)
+    regions = inference.cross_regions(rows, columns)
     parts = [regions[name].astype(int) for name in ("diagonal", "newer_dual", "older_dual")]
     assert (sum(parts) == 1).all()
     assert (regions["off_diagonal"] == ~regions["diagonal"]).all()
@@ -296,44 +297,48 @@ def test_regions_partition_the_matrix(rows, columns):
 def test_near_counts_checkpoints_not_steps():
     steps = [0, 10, 1000, 2000, 2001]
     lag = np.abs(np.subtract.outer(np.arange(5), np.arange(5)))
-    np.testing.assert_array_equal(est.cross_regions(steps, steps)["near"], (lag > 0) & (lag <= 2))
+    np.testing.assert_array_equal(
+        inference.cross_regions(steps, steps)["near"], (lag > 0) & (lag <= 2)
+    )
     np.testing.assert_array_equal(  # rows that are a part of the columns
-        est.cross_regions(steps[::2], steps)["near"], ((lag > 0) & (lag <= 2))[::2]
+        inference.cross_regions(steps[::2], steps)["near"], ((lag > 0) & (lag <= 2))[::2]
     )
 
 
 def test_bootstrap_respects_rows_and_columns():
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(30, 1)) * np.ones((30, 30))  # 30 independent numbers, not 900
-    low, high = est.two_way_bootstrap(rows, np.mean, draws=600)
+    low, high = inference.two_way_bootstrap(rows, np.mean, draws=600)
     independent = 2 * 1.96 * rows[:, 0].std() / np.sqrt(30)
     assert high - low == pytest.approx(independent, rel=0.15)
-    low, high = est.two_way_bootstrap(rows.T, np.mean, draws=600)
+    low, high = inference.two_way_bootstrap(rows.T, np.mean, draws=600)
     assert high - low == pytest.approx(independent, rel=0.15)
-    assert est.two_way_bootstrap(rows, np.mean) == est.two_way_bootstrap(rows, np.mean)
-    assert est.two_way_bootstrap(rows, np.mean, seed=1) != est.two_way_bootstrap(rows, np.mean)
+    assert inference.two_way_bootstrap(rows, np.mean) == inference.two_way_bootstrap(rows, np.mean)
+    assert inference.two_way_bootstrap(rows, np.mean, seed=1) != inference.two_way_bootstrap(
+        rows, np.mean
+    )
 
 
 def test_bootstrap_of_entries_that_do_not_count():
     matrix = np.where(np.eye(6, dtype=bool), NAN, 1.0)
-    assert est.two_way_bootstrap(matrix, np.nanmean, draws=50) == (1.0, 1.0)
-    low, high = est.two_way_bootstrap(matrix, lambda m: NAN, draws=5)
+    assert inference.two_way_bootstrap(matrix, np.nanmean, draws=50) == (1.0, 1.0)
+    low, high = inference.two_way_bootstrap(matrix, lambda m: NAN, draws=5)
     assert np.isnan([low, high]).all()
 
 
 def test_signs_have_the_size_they_promise():
     samples = np.random.default_rng(0).normal(size=(20_000, 16))
-    mean, t, _ = est.mean_t(samples)
-    signs = est.significant_signs(mean, t, 16, alpha=0.05)
+    mean, t, _ = inference.mean_t(samples)
+    signs = inference.significant_signs(mean, t, 16, alpha=0.05)
     assert (signs > 0).mean() == pytest.approx(0.05, abs=0.007)
     assert (signs < 0).mean() == pytest.approx(0.05, abs=0.007)
-    mean, t, _ = est.mean_t(samples - 3.0)
-    assert (est.significant_signs(mean, t, 16) == -1).mean() > 0.99
+    mean, t, _ = inference.mean_t(samples - 3.0)
+    assert (inference.significant_signs(mean, t, 16) == -1).mean() > 0.99
 
 
 def test_exact_signs_count_beyond_rounding():
     mean, t = np.array([1.0, -1.0, 1e-10, -1e-10, 0.0, NAN]), np.full(6, NAN)
-    assert est.significant_signs(mean, t, 1, scale=1.0).tolist() == [1, -1, 0, 0, 0, 0]
-    assert est.significant_signs(mean, t, 1, scale=1e-3).tolist() == [1, -1, 1, -1, 0, 0]
+    assert inference.significant_signs(mean, t, 1, scale=1.0).tolist() == [1, -1, 0, 0, 0, 0]
+    assert inference.significant_signs(mean, t, 1, scale=1e-3).tolist() == [1, -1, 1, -1, 0, 0]
     with pytest.raises(ValueError, match="scale = None"):
-        est.significant_signs(mean, t, 1)
+        inference.significant_signs(mean, t, 1)

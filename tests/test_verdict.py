@@ -10,17 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onesided_jax.analysis.estimators import (
-    SquaredNorm,
-    exact_squared_norm,
-    mean_t,
-    significant_signs,
-)
+from onesided_jax.analysis.convergence_verdict import one_sided_convergence
+from onesided_jax.analysis.estimators import SquaredNorm, exact_squared_norm
 from onesided_jax.analysis.gate import Gate, no_gate
-from onesided_jax.analysis.verdict import (
+from onesided_jax.analysis.inference import mean_t, significant_signs
+from onesided_jax.analysis.mvi_verdict import (
     SignFractions,
     naive_mvi_test,
-    one_sided_convergence,
     one_sided_mvi,
     sign_fractions,
 )

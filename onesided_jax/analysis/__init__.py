@@ -20,9 +20,10 @@ from onesided_jax.analysis.diagnostics import (
     path_angle,
 )
 from onesided_jax.analysis.gate import Gate, quality_gate
+from onesided_jax.analysis.mvi_verdict import naive_mvi_test
 from onesided_jax.analysis.quality import Quality, Reference, quality, quality_reference
 from onesided_jax.analysis.stage import Analysis, analyze, load_analysis
-from onesided_jax.analysis.verdict import Verdict, naive_mvi_test
+from onesided_jax.analysis.verdict import Verdict
 
 __all__ = [
     "Alignment",

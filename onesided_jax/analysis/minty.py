@@ -13,14 +13,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from onesided_jax.analysis.estimators import (
-    below_noise_floor,
-    cross_regions,
-    mean_t,
-    significant_signs,
-)
+from onesided_jax.analysis.estimators import below_noise_floor
+from onesided_jax.analysis.inference import cross_regions, mean_t, significant_signs
 from onesided_jax.analysis.measure import Probe
-from onesided_jax.analysis.verdict import SignFractions, sign_fractions
+from onesided_jax.analysis.mvi_verdict import SignFractions, sign_fractions
 from onesided_jax.games import Game
 from onesided_jax.players import ArrayTree, PrimalDual
 from onesided_jax.runs import Criteria

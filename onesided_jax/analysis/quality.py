@@ -34,7 +34,8 @@ from onesided_jax.analysis._modes import (
     class_measures,
     mixture_measures,
 )
-from onesided_jax.analysis.estimators import Array, Interval, t_interval
+from onesided_jax.analysis.estimators import Array
+from onesided_jax.analysis.inference import Interval, t_interval
 from onesided_jax.datasets import Dataset
 
 __all__ = ["NotFiniteError", "Quality", "Reference", "quality", "quality_reference"]

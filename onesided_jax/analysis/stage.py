@@ -20,10 +20,13 @@ from onesided_jax.analysis._sample_quality import (
     measure_quality,
     quality_dataset,
 )
-from onesided_jax.analysis.estimators import TINY, SquaredNorm, cross_regions
+from onesided_jax.analysis.convergence_verdict import one_sided_convergence
+from onesided_jax.analysis.estimators import TINY, SquaredNorm
 from onesided_jax.analysis.gate import Gate, gate_of_runs, no_gate
+from onesided_jax.analysis.inference import cross_regions
 from onesided_jax.analysis.measure import Probe, make_probe
 from onesided_jax.analysis.minty import MintyTest
+from onesided_jax.analysis.mvi_verdict import SignFractions, one_sided_mvi
 from onesided_jax.analysis.source import (
     Source,
     criteria_of,
@@ -32,12 +35,7 @@ from onesided_jax.analysis.source import (
     groups_of,
 )
 from onesided_jax.analysis.tables import norm_table, run_table, to_dataset
-from onesided_jax.analysis.verdict import (
-    SignFractions,
-    Verdict,
-    one_sided_convergence,
-    one_sided_mvi,
-)
+from onesided_jax.analysis.verdict import Verdict
 from onesided_jax.datasets import Dataset
 from onesided_jax.games import Game
 from onesided_jax.players import PrimalDual

@@ -8,10 +8,10 @@ import jax
 import numpy as np
 import xarray as xr
 
-from onesided_jax.analysis.estimators import cross_regions
+from onesided_jax.analysis.inference import cross_regions
 from onesided_jax.analysis.minty import MintyTest
+from onesided_jax.analysis.mvi_verdict import sign_fractions
 from onesided_jax.analysis.source import Source, pick_run
-from onesided_jax.analysis.verdict import sign_fractions
 from onesided_jax.games import Game
 from onesided_jax.players import PrimalDual
 
