@@ -116,12 +116,10 @@ def test_several_runs_share_a_page(tmp_path):
 def test_demo_runs_both_parts_and_ends_with_a_page(tmp_path, monkeypatch):
     import dataclasses
 
-    from onesided_jax import cli
-
     carousel = Recipe.load(analytic_file(tmp_path, "carousel"))
-    monkeypatch.setitem(cli.RECIPES, "carousel", carousel)
+    monkeypatch.setitem(RECIPES, "carousel", carousel)
     gan = Recipe.load(recipe_file(tmp_path, "ring", "mlp"))
-    monkeypatch.setitem(cli.RECIPES, "demo", dataclasses.replace(gan, name="demo"))
+    monkeypatch.setitem(RECIPES, "demo", dataclasses.replace(gan, name="demo"))
     assert main(["demo", "--out", str(tmp_path / "demo")]) == 0
     assert "known" in (tmp_path / "demo" / "report.html").read_text()
 

@@ -21,8 +21,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onesided_jax import GameSpec, OptimizerSpec, Recipe, datasets, open_run
-from onesided_jax._arguments import with_data
 from onesided_jax.cli import main
+from onesided_jax.cli._arguments import with_data
 from onesided_jax.datasets import cifar, cifar10, fashion_mnist, idx, load, mnist
 from onesided_jax.runs import build_game
 

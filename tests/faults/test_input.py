@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from onesided_jax import cli
+from onesided_jax.cli import _commands
 from onesided_jax.sweeps import recipes
 
 from .workload import recipe
@@ -57,8 +58,8 @@ def no_work(monkeypatch, tmp_path):
         raise Accepted
 
     monkeypatch.setattr(recipes, "run_cell", begin)
-    monkeypatch.setattr(cli, "_analyze", begin)
-    monkeypatch.setattr(cli, "_report", begin)
+    monkeypatch.setattr(_commands, "measure", begin)
+    monkeypatch.setattr(_commands, "draw", begin)
     monkeypatch.chdir(tmp_path)
 
 

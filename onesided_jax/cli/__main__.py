@@ -1,0 +1,8 @@
+"""``python -m onesided_jax.cli`` is the command ``onesided``."""
+
+import sys
+
+from onesided_jax.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

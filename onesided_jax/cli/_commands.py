@@ -1,0 +1,302 @@
+"""The commands: what they take, what they say of themselves."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import math
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from rich.markup import escape
+from rich.table import Table
+from tyro.conf import Positional, UseAppendAction, arg
+
+from onesided_jax.cli._arguments import changed, find_recipe, run_count, with_data
+from onesided_jax.cli._console import command, console
+from onesided_jax.cli._work import connect, draw, first_devices, measure, train
+from onesided_jax.runs import RECIPES, open_run
+from onesided_jax.runs._words import write_json_atomically
+
+_DEMO = (("carousel", "A game whose answer is known: the carousel"), ("demo", "MNIST digits"))
+
+RunArgument = Annotated[Positional[Path], arg(help="A run directory.", metavar="RUN")]
+
+
+def demo(out: Path = Path("demo"), open_page: bool = False) -> None:
+    """Train, analyse and show the two demonstrations; about ten minutes on two cores.
+
+    The carousel (a game whose answer is known) and a DCGAN on MNIST digits, under adam, amsgrad_eg
+    and its x-only form. Ends with OUT/report.html. Interrupted, it continues where it was.
+
+    Args:
+      out: Folder for the runs and the page.
+      open_page: Open the page in a browser at the end.
+    """
+    again = shlex.join(["onesided", "demo", "--out", str(out)])
+    for name, _ in _DEMO:
+        train(RECIPES[name], out / name, again=again)
+        measure(open_run(out / name))
+    page = draw([out / name for name, _ in _DEMO], out / "report.html", [t for _, t in _DEMO])
+    if open_page:
+        import webbrowser
+
+        webbrowser.open(page.resolve().as_uri())
+
+
+def sweep(
+    recipe: Annotated[
+        Positional[str], arg(help="A built-in name (see `onesided recipes`) or a .json file.")
+    ],
+    out: Path,
+    steps: int | None = None,
+    checkpoint_every: int | None = None,
+    seeds: int | None = None,
+    set: Annotated[
+        UseAppendAction[tuple[str, ...]],
+        arg(
+            metavar="NAME=V1,V2",
+            help="Values of a float hyperparameter, in every optimizer that has it; repeatable.",
+        ),
+    ] = (),
+    width: int | None = None,
+    devices: int | None = None,
+    data_dir: Path | None = None,
+    distributed: bool = False,
+    coordinator: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+    connect_timeout: float = 300.0,
+) -> None:
+    """Train every optimizer x hyperparameters x seed of a recipe into a run directory.
+
+    Example: onesided sweep mnist-dcgan --out runs/a --set primal_learning_rate=1e-4,2e-4 --seeds 5
+
+    Args:
+      out: The run directory: new, empty, or holding this very run (it is continued then).
+      steps: Training steps, a multiple of the checkpoint cadence.
+      checkpoint_every: Steps between checkpoints.
+      seeds: How many seeds (0, 1, ...).
+      width: Runs at a time on each device; by default as many as fit in memory or, in a sweep of
+        minutes, the fastest of a few that are timed first. Bits depend on it, so it is recorded.
+      devices: How many devices (on a CPU: cores) to use; by default all. No bit depends on it.
+      data_dir: Directory with the official files of mnist, fashion_mnist or cifar10; recorded in
+        the run. By default $ONESIDED_DATA is searched, and what is missing is downloaded.
+      distributed: This is one of several processes of the same command, as Slurm, GKE, Open MPI or
+        a TPU pod start them, which also tell it the following; OUT is a folder that all share.
+      coordinator: HOST:PORT of process 0, to start processes by hand.
+      num_processes: How many processes.
+      process_id: Which one this is: 0, 1, ...
+      connect_timeout: Seconds to wait for the other processes.
+    """
+    wanted = changed(find_recipe(recipe), steps, checkpoint_every, seeds, set)
+    if data_dir is not None:
+        wanted = with_data(wanted, data_dir)
+    if width is not None and width < 1:
+        raise ValueError(f"width={width}: expected an integer >= 1")
+    connect(distributed, coordinator, num_processes, process_id, connect_timeout)
+    train(wanted, out, width, first_devices(devices))
+    console.print(f"Next: [bold]{command('analyze', out)}[/]", soft_wrap=True)
+
+
+def resume(
+    run: RunArgument,
+    devices: int | None = None,
+    distributed: bool = False,
+    coordinator: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+    connect_timeout: float = 300.0,
+) -> None:
+    """Continue an interrupted run, bit for bit as if it had never stopped.
+
+    On any number of devices and processes, whatever it was begun on.
+
+    Args:
+      devices: How many devices (on a CPU: cores) to use; by default all.
+      distributed: This is one of several processes of the same command, as Slurm, GKE, Open MPI or
+        a TPU pod start them, which also tell it the following; OUT is a folder that all share.
+      coordinator: HOST:PORT of process 0, to start processes by hand.
+      num_processes: How many processes.
+      process_id: Which one this is: 0, 1, ...
+      connect_timeout: Seconds to wait for the other processes.
+    """
+    recipe = open_run(run).recipe
+    if recipe is None:
+        raise ValueError(f"{str(run)!r} was made in Python without a recipe: call sweep() again")
+    connect(distributed, coordinator, num_processes, process_id, connect_timeout)
+    train(recipe, run, devices=first_devices(devices))
+
+
+def analyze(run: RunArgument, quality: bool = True, inception: Path | None = None) -> None:
+    """Measure gradient norms and the one-sided MVI at every checkpoint, and give verdicts.
+
+    Reads the run directory only (and the data set, for the quality of a GAN's samples); writes
+    analysis.nc, verdict.json and CSV tables into it.
+
+    Args:
+      quality: Measure the samples of a GAN, and let only runs that pass the quality gate count as
+        trained.
+      inception: TorchScript file of the Inception network (inception-2015-12-05.pt), for the
+        standard FID besides; needs torch.
+    """
+    measure(open_run(run), quality, inception)
+    console.print(f"Next: [bold]{command('report', run)}[/]", soft_wrap=True)
+
+
+def report(
+    runs: Annotated[Positional[tuple[Path, ...]], arg(help="Run directories.", metavar="RUN")],
+    out: Path | None = None,
+) -> None:
+    """Draw one self-contained HTML page (and every figure as SVG and PDF) of analysed runs.
+
+    Args:
+      out: The page; by default report.html in the first run directory.
+    """
+    if not runs:
+        raise ValueError("report: expected at least one run directory")
+    draw(list(runs), out or runs[0] / "report.html")
+
+
+def sample(run: RunArgument, count: int = 64, seed: int = 0, out: Path | None = None) -> None:
+    """Draw samples from every trained generator of a GAN run as PNG grids (points as CSV).
+
+    Args:
+      count: Samples per generator.
+      seed: Seed of the latents.
+      out: Folder; by default RUN/samples.
+    """
+    from onesided_jax.analysis import generate
+    from onesided_jax.report import save_samples
+
+    if count < 1:
+        raise ValueError(f"count={count}: expected an integer >= 1")
+    opened = open_run(run)
+    folder = out or run / "samples"
+    for label, run_index, step, samples in generate(opened, count=count, seed=seed):
+        path = save_samples(samples, folder / f"{label}-run{run_index}-step{step}")
+        console.print(f"{label} run {run_index}, step {step}: {escape(str(path))}")
+
+
+def recipes(name: Annotated[Positional[str | None], arg(help="Print this one as JSON.")] = None):
+    """List the built-in recipes, or print one as JSON to edit and pass to `onesided sweep`."""
+    if name is not None:
+        sys.stdout.write(find_recipe(name).to_json() + "\n")
+        return
+    table = Table("recipe", "game", "optimizers", "runs", "steps", "what")
+    for recipe in RECIPES.values():
+        table.add_row(
+            recipe.name,
+            recipe.game.options.get("dataset", recipe.game.name),
+            ", ".join(spec.label or spec.name for spec in recipe.optimizers),
+            str(run_count(recipe)),
+            str(recipe.steps),
+            recipe.description,
+        )
+    console.print(table)
+
+
+def compile(
+    recipe: Annotated[
+        Positional[str], arg(help="A built-in name (see `onesided recipes`) or a .json file.")
+    ],
+    topology: str = "v5e:1x1",
+    runs: int | None = None,
+    width: int | None = None,
+    largest: bool = True,
+    scaling: bool = False,
+    json: Path | None = None,
+) -> None:
+    """Compile a recipe for a TPU, without one: does it fit, what does it move. Needs the extra tpu.
+
+    Example: onesided compile ring --topology v5e:2x2 --runs 4096
+
+    Args:
+      topology: Chip and grid: v5e:1x1 (a Colab TPU), v5e:2x2, v6e:16x16, v5p:2x2x1, ...
+      runs: Runs of each optimizer; by default the recipe's.
+      width: Runs at a time on each chip; by default planned as a sweep does.
+      largest: Look for the most runs that fit on one chip, too; a few compilations more.
+      scaling: Instead, compile one program for 1, 4, 16, 64 and 256 chips with WIDTH runs on each.
+      json: File for the same in machine-readable form.
+    """
+    import jax
+
+    from onesided_jax.sweeps import CompiledCell, compile_for, weak_scaling
+
+    wanted = find_recipe(recipe)
+    if scaling and runs is not None:
+        raise ValueError(f"--runs {runs}: with --scaling expected --width, the runs on each chip")
+    with contextlib.suppress(RuntimeError):  # JAX has been computing: called from a program
+        jax.config.update("jax_platforms", "cpu")  # no other device is needed, nor waited for
+    with console.status("compiling") as status:
+
+        def tell(found: CompiledCell) -> None:
+            status.update(f"compiling; {found.cell} on {found.topology}: {found.seconds:.0f} s")
+
+        if scaling:
+            found = weak_scaling(wanted, topology, width=width, on_cell=tell)
+        else:
+            options: dict[str, Any] = {"runs": runs, "width": width, "largest": largest}
+            found = compile_for(wanted, topology, **options, on_cell=tell)
+    if json is not None:
+        write_json_atomically(json, [cell._asdict() for cell in found])
+    console.print(_compiled_table(found))
+
+
+def _compiled_table(found: Sequence[Any]) -> Table:
+    columns = ("optimizer", "chips", "runs", "MB", "most runs", "MFLOP", "MB moved", "sent", "s")
+    chip = found[0].topology.partition(":")[0]
+    table = Table(*columns, title=f"Compiled for {chip}, {found[0].memory / 1e6:,.0f} MB a chip")
+    for cell in found:
+        table.add_row(
+            cell.cell,
+            str(cell.chips),
+            str(cell.width),
+            f"{cell.needed / 1e6:,.0f}",
+            str(cell.largest or "-"),
+            f"{cell.flops / 1e6:,.1f}",
+            f"{cell.bytes_accessed / 1e6:,.1f}",
+            ", ".join(f"{n} {name}" for name, n in cell.collectives.items()) or "nothing",
+            f"{cell.seconds:.0f}",
+        )
+    table.caption = (
+        "runs, their MB, and the most that fit: on each chip at a time. MFLOP and MB moved: by one "
+        "step of one run. Sent: operations between chips. s: to compile"
+    )
+    return table
+
+
+def games():
+    """List the analytic games: what is known of each, and which conditions hold."""
+    from onesided_jax.games import GAMES
+
+    table = Table("game", "one-sided MVI", "MVI", "monotone", "L_xx", "L_xy", "box", "what")
+    for name, factory in GAMES.items():
+        facts = factory().facts
+        assert facts is not None
+        weak = f"weak, rho = {facts.weak_mvi:.3g}" if facts.weak_mvi else "-"
+        table.add_row(
+            name,
+            "yes" if facts.one_sided_mvi else "-",
+            "yes" if facts.mvi else weak,
+            "yes" if facts.monotone else "-",
+            f"{facts.lipschitz_xx:.3g}",
+            f"{facts.lipschitz_xy:.3g}",
+            "-" if math.isinf(facts.boxes.primal) else f"{facts.boxes.primal:g}",
+            _summary(factory),
+        )
+    console.print(table)
+
+
+def _summary(factory: Any) -> str:
+    """First line of a docstring as plain text."""
+    line = (inspect.getdoc(factory) or "").partition("\n")[0]
+    return line.replace("`", "")
+
+
+COMMANDS = {
+    f.__name__: f for f in (demo, sweep, resume, analyze, report, sample, compile, recipes, games)
+}

@@ -1,0 +1,222 @@
+"""The work behind the commands, with its progress bars and tables."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+from rich.progress import TaskID
+from rich.table import Table
+
+from onesided_jax import processes
+from onesided_jax.cli._arguments import run_count
+from onesided_jax.cli._console import console, errors, progress_bars, say
+from onesided_jax.runs import DamagedCheckpointError, Recipe, Run, WriteError, open_run
+
+
+def connect(
+    distributed: bool,
+    coordinator: str | None,
+    num_processes: int | None,
+    process_id: int | None,
+    timeout: float,
+) -> None:
+    """Joins the other processes, if there are to be any; the first alone talks then."""
+    by_hand = (coordinator, num_processes, process_id)
+    if not distributed and by_hand == (None, None, None):
+        return
+    if timeout <= 0:
+        raise ValueError(f"connect_timeout={timeout}: expected seconds, more than 0")
+    with errors.status("waiting for the other processes"):
+        processes.connect(*by_hand, timeout=timeout)
+    console.quiet = not processes.is_first()
+
+
+def first_devices(count: int | None) -> list[Any] | None:
+    """The first so many devices."""
+    import jax
+
+    if count is None:
+        return None
+    there = jax.local_devices()
+    if not 1 <= count <= len(there):
+        raise ValueError(f"devices={count}: expected 1 to {len(there)}, what this process has")
+    return there[:count]
+
+
+def train(
+    recipe: Recipe,
+    out: Path,
+    width: int | None = None,
+    devices: list[Any] | None = None,
+    again: str | None = None,
+) -> Run:
+    from onesided_jax.sweeps import Progress as Chunk
+    from onesided_jax.sweeps import run
+    from onesided_jax.sweeps.interrupt import Interrupted, stopping
+
+    began, tasks = time.perf_counter(), {}
+    go_on = f"To go on: {again or shlex.join(['onesided', 'resume', str(out)])}"
+
+    def on_signal(number: int, now: bool) -> None:
+        if now:
+            say(f"Ended. {go_on}")
+            console.show_cursor()
+        else:
+            name = signal.Signals(number).name
+            say(f"{name}: stopping after this chunk, which is saved. Again to stop at once.")
+
+    with stopping(on_signal) as stop, progress_bars() as progress:
+
+        def on_chunk(label: str, chunk: Chunk) -> None:
+            if label not in tasks:
+                tasks[label] = progress.add_task(label, total=chunk.steps, note="")
+            rate = chunk.runs * recipe.checkpoint_every / max(chunk.seconds, 1e-9)
+            note = f"{rate:,.0f} run-steps/s" + (
+                f", {chunk.diverged} of {chunk.runs} diverged" if chunk.diverged else ""
+            )
+            progress.update(tasks[label], completed=chunk.step, note=note)
+
+        try:
+            finished = run(
+                recipe,
+                out,
+                on_chunk=on_chunk,
+                on_damage=lambda message: progress.console.print(
+                    f"[yellow]{escape(message)}[/]", soft_wrap=True
+                ),
+                width=width,
+                devices=devices,
+                stop=stop,
+            )
+        except (WriteError, MemoryError, processes.LostProcessError) as error:
+            error.add_note(f"What was saved before is whole. {go_on}")
+            raise
+    if number := processes.highest(stop()):
+        ended = Interrupted(number)
+        ended.add_note(f"{_saved(finished)} {go_on}")
+        raise ended
+    if console.quiet:
+        return finished
+    columns = ("optimizer", "runs", "diverged", "primal |g|", "dual |g|")
+    table = Table(*columns, title=escape(str(out)))
+    for label in finished.cells:
+        last = finished.store(label).read(recipe.steps)
+        table.add_row(
+            label,
+            str(len(last["diverged_at"])),
+            str(int((last["diverged_at"] >= 0).sum())),
+            _quartiles(last["metrics"]["gradient_norm_primal"][:, -1]),
+            _quartiles(last["metrics"]["gradient_norm_dual"][:, -1]),
+        )
+    table.caption = (
+        f"{run_count(recipe)} runs x {recipe.steps} steps in {time.perf_counter() - began:.0f} s; "
+        "last minibatch gradient norms, median \\[quartiles] over runs"
+    )
+    console.print(table)
+    return finished
+
+
+def _saved(run: Run) -> str:
+    """How far every cell has come."""
+    steps = run.manifest["plan"]["steps"]
+    done = {cell: max(run.store(cell).steps(), default=None) for cell in run.cells}
+    parts = [f"{cell} to step {step}" for cell, step in done.items() if step is not None]
+    return f"Saved: {', '.join(parts) or 'nothing yet'}, of {steps}."
+
+
+def measure(run: Run, quality: bool = True, inception: Path | None = None) -> None:
+    _need_extra("analysis", "xarray", "h5netcdf")
+    from onesided_jax.analysis import analyze
+
+    with progress_bars() as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def tell(part: str, done: int, parts: int) -> None:
+            if part not in tasks:
+                tasks[part] = progress.add_task(part, total=parts, note="")
+            progress.update(tasks[part], completed=done)
+
+        try:
+            found = analyze(run, quality=quality, inception=inception, on_progress=tell)
+        except ValueError as error:
+            last = run.manifest["plan"]["steps"]
+            if not all(run.store(cell).holds(last) for cell in run.cells):
+                command = shlex.join(["onesided", "resume", str(run.path)])
+                error.add_note(f"The run is not complete. To complete it: {command}")
+            raise
+    for note in [*([run.damage] if run.damage else []), *found.notes]:
+        console.print(f"[yellow]{escape(note)}[/]", soft_wrap=True)
+    counts: dict[tuple[str, str], dict[str, int]] = {}
+    for verdict in found.verdicts:
+        row = counts.setdefault((verdict.claim, verdict.optimizer), {})
+        row[str(verdict.holds)] = row.get(str(verdict.holds), 0) + 1
+    table = Table(
+        "claim",
+        "optimizer",
+        "holds",
+        "does not",
+        "inconclusive",
+        title=f"{escape(str(run.path))}: verdicts",
+    )
+    for (claim, optimizer), row in counts.items():
+        table.add_row(
+            claim, optimizer, *(str(row.get(k, 0)) for k in ("True", "False", "inconclusive"))
+        )
+    table.caption = (
+        "settings of the hyperparameters per verdict; each with its reason in verdict.json"
+    )
+    console.print(table)
+
+
+def draw(folders: list[Path], page: Path, titles: list[str] | None = None) -> Path:
+    _need_extra("analysis", "xarray", "matplotlib", "jinja2")
+    from onesided_jax.analysis import load_analysis
+    from onesided_jax.report import Section, write_report
+
+    sections = []
+    for i, folder in enumerate(folders):
+        run = open_run(folder)
+        dataset, verdicts = load_analysis(run)
+        title = (
+            titles[i] if titles else str(run.manifest["recipe"]["name"] if run.recipe else folder)
+        )
+        manifest = {**run.manifest, "directory": str(folder), "seconds": _seconds(run)}
+        sections.append(Section(title, dataset, verdicts, manifest))
+    with console.status("drawing figures"):
+        write_report(sections, page, page.parent / "figures")
+    figures = escape(str(page.parent / "figures"))
+    console.print(f"Report: [bold]{escape(str(page))}[/] (figures as SVG and PDF in {figures})")
+    return page
+
+
+def _seconds(run: Run) -> float:
+    """Seconds of training; what a damaged checkpoint would have told is left out."""
+    last, seconds = run.manifest["plan"]["steps"], 0.0
+    for store in map(run.store, run.cells):
+        with contextlib.suppress(DamagedCheckpointError):
+            seconds += store.info(last)["seconds"]
+    return seconds
+
+
+def _quartiles(values: Any) -> str:
+    import numpy as np
+
+    finite = values[np.isfinite(values)]
+    if finite.size == 0:
+        return "-"
+    low, middle, high = np.quantile(finite, [0.25, 0.5, 0.75])
+    return f"{middle:.3g}" if finite.size == 1 else f"{middle:.3g} [{low:.3g}, {high:.3g}]"
+
+
+def _need_extra(extra: str, *modules: str) -> None:
+    import importlib.util
+
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ImportError(f"{', '.join(missing)} missing: pip install 'onesided-jax[{extra}]'")
