@@ -15,23 +15,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from _gan import (
-    ARMS,
-    OTHERS,
-    Job,
-    Norms,
-    Row,
-    measure,
-    measured,
-    norms_of,
-    opened,
-    ratio_axis,
-    read_table,
-    real_data,
-    recipe,
-)
+from _design import ARMS, OTHERS, recipe
+from _jobs import Job, Row, read_table
+from _measure import Norms, measure, measured, norms_of, opened, real_data
+from _show import legend_of_players, ratio_axis
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 import onesided_jax as osj
 from onesided_jax.analysis.estimators import loglog_slope, window_ratio
@@ -165,11 +153,7 @@ def draw_ratios(rows: Sequence[Mapping[str, str]]) -> Figure:
     names = [level if factor == level else f"{factor}: {level}" for factor, level in settings]
     grid[0].set_yticks([-i for i in range(len(settings))], names)
     figure.supxlabel("late / early gradient norm, mean and 95 % interval over seeds", fontsize=8)
-    handles = [
-        Line2D([], [], color=colour, marker="o", markersize=4, linewidth=1.2, label=label)
-        for colour, label in ((PRIMAL, "generator"), (DUAL, "discriminator"))
-    ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=2, frameon=False, fontsize=8)
+    legend_of_players(figure, linewidth=1.2)
     return figure
 
 

@@ -19,34 +19,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from _gan import (
-    BASELINE,
-    Job,
-    Norms,
-    Opened,
-    Row,
-    TimeIsOverError,
-    core,
-    grouped,
-    measure,
-    measure_samples,
-    measured,
-    norms_of,
-    ratio_axis,
-    real_data,
-    span,
-    trained,
-    varied,
-    word,
-)
+from _compare import AVERAGED, FROZEN, compare_arms, rates
+from _design import BASELINE, core, varied
+from _jobs import Job, Row, TimeIsOverError, grouped
+from _measure import Norms, Opened, measure, measure_samples, measured, norms_of, real_data, trained
+from _show import legend_of_players, ratio_axis, span, word
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 import onesided_jax as osj
 from onesided_jax.analysis.convergence_verdict import one_sided_convergence
-from onesided_jax.analysis.estimators import loglog_slope
 from onesided_jax.analysis.gate import Gate, gate_of_runs, quality_gate
-from onesided_jax.analysis.inference import Interval, t_interval
 from onesided_jax.analysis.source import Snapshot, Source
 from onesided_jax.analysis.verdict import Verdict
 from onesided_jax.report._style import DUAL, PRIMAL, svg_bytes
@@ -54,7 +36,6 @@ from onesided_jax.runs import Criteria, open_run, unpack
 from onesided_jax.sweeps import Observer
 
 EMA = 0.999
-FROZEN, AVERAGED = "adam_dual_frozen", "adam_ema"
 
 
 def work(job: Job) -> None:
@@ -144,7 +125,7 @@ def conclude(job: Job) -> None:
 
     All from the tables alone, of those arms that have been measured.
     """
-    names = ("levels", "verdicts", "passing", "sensitivity", "quality", "gate", "claims")
+    names = ("levels", "verdicts", "passing", "sensitivity", "quality", "gate", "claims", "rates")
     tables: dict[str, list[Row]] = {name: [] for name in names}
     for data in job.scale.data:
         criteria, total = core(data, job.scale).criteria, job.scale.steps
@@ -162,7 +143,9 @@ def conclude(job: Job) -> None:
         tables["gate"] += [{"data": data, **row} for row in _gate_rows(quality, gates)]
         tables["quality"] += [{"data": data, **row} for row in _quality_rows(quality, gates)]
         tables["levels"] += [{"data": data, **row} for row in _levels(job, data, criteria, total)]
-        tables["claims"] += [{"data": data, **r} for r in _claims(arms, quality, criteria, total)]
+        compared = compare_arms(arms, quality, criteria, total)
+        tables["claims"] += [{"data": data, **row} for row in compared]
+        tables["rates"] += [{"data": data, **row} for row in rates(arms, criteria, total)]
         if arms:
             (job.out / f"norms-{data}.svg").write_bytes(svg_bytes(draw_norms(arms)))
             (job.out / f"ratios-{data}.svg").write_bytes(svg_bytes(draw_ratios(verdicts)))
@@ -273,72 +256,6 @@ def _sensitivity(name: str, norms: Norms, criteria: Criteria, total_steps: int) 
     return rows
 
 
-def late_norm(norms: Norms, criteria: Criteria, total_steps: int) -> np.ndarray:
-    """Median primal norm in the late window, per seed; NaN if its square is not above 0."""
-    low, high = (w * total_steps for w in criteria.late_window)
-    inside = (norms.steps >= low) & (norms.steps <= high)
-    found = np.median(norms.primal.value[:, inside], axis=1)
-    return np.sqrt(np.where(found > 0, found, np.nan))
-
-
-def _claims(
-    arms: Mapping[str, Norms], quality: Rows, criteria: Criteria, total_steps: int
-) -> list[Row]:
-    """P6 to P8: pairs of arms compared within seeds, on the logarithm of the late norm."""
-    rows: list[Row] = []
-    late = {name: late_norm(norms, criteria, total_steps) for name, norms in arms.items()}
-    frechet = {
-        name: np.array([float(r["frechet"]) for r in rows]) for name, rows in quality.items()
-    }
-    pairs = [
-        ("P6", f"amsgrad_eg_drd power={p:g}", "amsgrad_eg") for p in (0.25, 0.5, 1.0)
-    ] + [
-        ("P8", "amsgrad_xeg", "amsgrad_eg_drd power=0.5"),
-        ("P8", "amsgrad_xeg", "amsgrad"),
-        ("extragradient", "amsgrad_eg", "amsgrad"),
-        ("AMSGrad", "amsgrad", "adam_b1_0"),
-        ("momentum", "adam_b1_0", "adam"),
-        ("TTUR", "adam_ttur", "adam"),
-        ("freezing", FROZEN, "adam"),
-        ("averaging", AVERAGED, "adam"),
-    ]  # fmt: skip
-    for claim, one, other in pairs:
-        row: Row = {"claim": claim, "arm": one, "against": other}
-        for name, of in (("late_norm_ratio", late), ("frechet_ratio", frechet)):
-            row[name] = _ratio(of[one], of[other], criteria) if one in of and other in of else ""
-        if row["late_norm_ratio"] or row["frechet_ratio"]:
-            rows.append(row)
-    return rows + _rates(arms, criteria, total_steps)
-
-
-def _ratio(one: np.ndarray, other: np.ndarray, criteria: Criteria) -> str:
-    """Geometric mean of the ratio, paired within seeds, with its interval."""
-    return span(Interval(*np.exp(t_interval(np.log(one / other), level=criteria.level))))
-
-
-def _rates(arms: Mapping[str, Norms], criteria: Criteria, total_steps: int) -> list[Row]:
-    """P7, descriptive: the slope of the running mean of the squared primal norm."""
-    rows: list[Row] = []
-    for name, norms in arms.items():
-        if not name.startswith("amsgrad_eg_drd power="):
-            continue
-        later = norms.steps > 0
-        steps = norms.steps[later]
-        mean = np.cumsum(norms.primal.value[:, later], 1) / np.arange(1, later.sum() + 1)
-        slope = loglog_slope(
-            steps, mean, np.zeros_like(mean), window=criteria.slope_window,
-            bins=criteria.slope_bins, total_steps=total_steps, exact=False,
-        )  # fmt: skip
-        rows.append(
-            {
-                "claim": "P7", "arm": name, "against": "slope of the running mean",
-                "late_norm_ratio": span(t_interval(slope, level=criteria.level)),
-                "frechet_ratio": "",
-            }
-        )  # fmt: skip
-    return rows
-
-
 def _quality_rows(quality: Rows, gates: Mapping[str, Gate]) -> list[Row]:
     """The samples of every arm: means over seeds, and how many pass."""
     table: list[Row] = []
@@ -434,11 +351,7 @@ def draw_ratios(verdicts: Mapping[str, Verdict]) -> Figure:
     axes.set_xlabel(
         "late / early gradient norm; a dot per seed, hollow: fails the gate", fontsize=8
     )
-    handles = [
-        Line2D([], [], color=colour, marker="o", linestyle="", markersize=4, label=label)
-        for colour, label in ((PRIMAL, "generator"), (DUAL, "discriminator"))
-    ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=2, frameon=False, fontsize=8)
+    legend_of_players(figure, linestyle="")
     return figure
 
 

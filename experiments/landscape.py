@@ -21,7 +21,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from _gan import Job, Opened, Row, core, grouped, labels, read_table, trained, write_table
+from _design import core
+from _jobs import Job, Row, grouped, read_table, write_table
+from _measure import Opened, labels, trained
 from matplotlib.figure import Figure
 
 import onesided_jax as osj

@@ -21,7 +21,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from _gan import Job, Opened, Row, core, span, trained, varied, word
+from _design import core, varied
+from _jobs import Job, Row
+from _measure import Opened, trained
+from _show import span, word
 from jax.flatten_util import ravel_pytree
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure

@@ -1,7 +1,8 @@
 """The pilot: learning rates and the reference Fréchet distance, on a seed that is not used again.
 
 Every candidate rate of the arms that experiments/design.md leaves open, one seed; `adam` gives the
-reference distance of the quality gate on every data set. What it finds is fixed by hand in _gan.py.
+reference distance of the quality gate on every data set. What it finds is fixed by hand in
+_design.py.
 
     python experiments/pilot.py                  # scale "paper"
     python experiments/pilot.py --scale small    # a minute; numbers mean nothing
@@ -13,20 +14,9 @@ import dataclasses
 import json
 import sys
 
-from _gan import (
-    BASELINE,
-    PILOT_SEED,
-    REFERENCE,
-    Job,
-    Row,
-    arm,
-    measure,
-    measure_samples,
-    measured,
-    real_data,
-    recipe,
-    trained,
-)
+from _design import BASELINE, PILOT_SEED, REFERENCE, arm, recipe
+from _jobs import Job, Row
+from _measure import measure, measure_samples, measured, real_data, trained
 
 import onesided_jax as osj
 

@@ -6,7 +6,10 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from onesided_jax.runs import Criteria
 
 pytestmark = pytest.mark.usefixtures("quick_sweeps")
 
@@ -17,13 +20,14 @@ EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 def scripts(monkeypatch):
     """The scripts as modules, with the smallest of everything that still takes every path."""
     monkeypatch.syspath_prepend(str(EXPERIMENTS))
-    names = ("_gan", "gradient_norms", "one_sided_mvi", "landscape", "ablations", "pilot")
+    shared = ("_design", "_jobs", "_measure", "_show", "_compare")
+    names = (*shared, "gradient_norms", "one_sided_mvi", "landscape", "ablations", "pilot")
     for name in names:
         monkeypatch.delitem(sys.modules, name, raising=False)
     modules = {name: importlib.import_module(name) for name in names}
     arms = ("adam", "amsgrad_eg_drd")
-    tiny = modules["_gan"].SCALES["small"]._replace(arms=arms)
-    monkeypatch.setitem(modules["_gan"].SCALES, "small", tiny)
+    tiny = modules["_design"].SCALES["small"]._replace(arms=arms)
+    monkeypatch.setitem(modules["_design"].SCALES, "small", tiny)
     yield modules
     for name in names:
         sys.modules.pop(name, None)
@@ -42,7 +46,7 @@ def go(module, name, folder, *arguments):
 def test_the_core_is_trained_once_and_judged(scripts, tmp_path):
     module = scripts["gradient_norms"]
     code, out = go(module, "gradient_norms", tmp_path, "--minutes", "0")
-    assert code == scripts["_gan"].UNFINISHED
+    assert code == scripts["_jobs"].UNFINISHED
     assert not (out / "verdicts.csv").exists()
     code, out = go(module, "gradient_norms", tmp_path)
     assert code == 0
@@ -65,6 +69,7 @@ def test_the_core_is_trained_once_and_judged(scripts, tmp_path):
     assert float(levels["adam"]["dual_late"]) > 0
     claims = {(row["claim"], row["arm"]) for row in read(out / "claims.csv")}
     assert {("averaging", "adam_ema"), ("freezing", "adam_dual_frozen")} <= claims
+    assert {float(row["freezing"]) for row in read(out / "rates.csv")} == {-0.25, -0.5, -1.0}
     # The frozen discriminator's arm is adam's until it is frozen, and then its dual stands still.
     frozen, adam = (
         read(out / "mnist5k" / "norms" / "adam_dual_frozen.csv"),
@@ -126,13 +131,51 @@ def test_an_ablation_is_a_row_per_arm(scripts, monkeypatch, tmp_path):
     assert (out / "ablations.svg").stat().st_size > 5000
 
 
+@pytest.mark.parametrize(
+    ("norms", "frechet", "verdict"),
+    [
+        (0.5, 1.0, True),
+        (0.5, 1.3, None),  # lower, and worse samples
+        (1.0, 1.0, None),
+        (1.5, 1.0, False),
+    ],
+)
+def test_decay_helps_if_the_norm_is_lower_and_samples_are_not_worse(
+    scripts, norms, frechet, verdict
+):
+    compare = scripts["_compare"]
+    seeds = np.array([1.0, 1.02, 0.98, 1.01, 0.99])
+    ratios = [compare.paired_ratio(r * seeds, np.ones(5), Criteria()) for r in (norms, frechet)]
+    assert ratios[0].mean == pytest.approx(norms, rel=1e-2)
+    assert compare.decay_helps(*ratios) is verdict
+
+
+@pytest.mark.parametrize(
+    ("decay", "plain", "verdict"),
+    [(1.0, 0.5, True), (2.0, 1.0, False), (1.0, 1.0, None), (2.0, 0.5, None), (1.24, 0.5, None)],
+)
+def test_x_only_is_like_decay_or_like_plain(scripts, decay, plain, verdict):
+    compare = scripts["_compare"]
+    seeds = np.array([1.0, 1.02, 0.98, 1.01, 0.99])
+    ratios = [compare.paired_ratio(r * seeds, np.ones(5), Criteria()) for r in (decay, plain)]
+    assert compare.like_decay(*ratios) is verdict
+
+
+def test_a_seed_without_a_number_is_not_left_out_of_a_comparison(scripts):
+    compare = scripts["_compare"]
+    ratio = compare.paired_ratio(np.array([1.0, np.nan]), np.ones(2), Criteria())
+    assert np.isnan(ratio.mean)
+    assert compare.decay_helps(ratio, ratio) is None
+    assert compare.like_decay(ratio, ratio) is None
+
+
 def test_every_recipe_of_every_scale_is_one(scripts):
     """The scales that are not run here: each recipe is valid, and its labels are distinct."""
-    gan, ablations, pilot = (scripts[name] for name in ("_gan", "ablations", "pilot"))
-    for name in gan.SCALES:
+    design, ablations, pilot = (scripts[name] for name in ("_design", "ablations", "pilot"))
+    for name in design.SCALES:
         job = ablations.Job("ablations", "", ["--scale", name])
         recipes = [wanted for _, _, wanted in ablations.recipes(job)] + pilot.recipes(job)
-        recipes += [gan.core(data, job.scale) for data in job.scale.data]
+        recipes += [design.core(data, job.scale) for data in job.scale.data]
         assert len({wanted.name for wanted in recipes}) == len(recipes)
         tested = scripts["one_sided_mvi"].test_steps
         for wanted in recipes:

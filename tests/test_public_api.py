@@ -185,7 +185,8 @@ def test_only_the_command_line_prints():
     offenders = [
         str(path.relative_to(ROOT))
         for path in PACKAGE.rglob("*.py")
-        if path.parent.name != "cli" and re.search(r"^\s*(print\(|sys\.stdout)", path.read_text(), re.M)
+        if path.parent.name != "cli"
+        and re.search(r"^\s*(print\(|sys\.stdout)", path.read_text(), re.M)
     ]
     assert offenders == []
 

@@ -1,0 +1,172 @@
+"""Jobs of an experiment: they resume, end in time, keep the ledger, and write tables."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import csv
+import datetime
+import io
+import os
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _design import HERE, RESULTS, SCALES
+
+import onesided_jax as osj
+from onesided_jax.runs import Run, open_run
+from onesided_jax.runs._words import write_bytes_atomically
+
+UNFINISHED = 3  # exit code: the time was over; the same command goes on
+
+Row = dict[str, Any]
+
+
+class TimeIsOverError(Exception):
+    """The job's minutes are used up; everything is saved."""
+
+
+class Job:
+    """One call of an experiment: where it writes, and how long it may take."""
+
+    def __init__(self, name: str, doc: str, arguments: Sequence[str] | None = None):
+        parser = argparse.ArgumentParser(prog=f"python experiments/{name}.py", description=doc)
+        parser.add_argument("--scale", choices=tuple(SCALES), default="paper")
+        parser.add_argument("--minutes", type=float, default=60.0, help="of this job, at most")
+        parser.add_argument("--runs", type=Path, help="where checkpoints are, and go")
+        parser.add_argument("--out", type=Path, help="folder of the results")
+        parser.add_argument(
+            "--cifar10",
+            default="cifar10",
+            help="its data set: official files, or npz:PATH with a part of them",
+        )
+        parser.add_argument(
+            "--draw", action="store_true", help="only verdicts and figures, from what was measured"
+        )
+        options = parser.parse_args(arguments)
+        self.name, self.scale_name, self.draw = name, options.scale, options.draw
+        self.scale, self.cifar10 = SCALES[options.scale], options.cifar10
+        self.runs = options.runs or HERE.parent / "runs" / "experiments" / options.scale
+        default = RESULTS / name if options.scale == "paper" else self.runs / "results" / name
+        self.out: Path = options.out or default
+        self._began = time.monotonic()
+        self._end = self._began + 60 * options.minutes
+
+    def time_is_over(self) -> bool:
+        return time.monotonic() > self._end
+
+    def check(self) -> None:
+        """Ends the job between two pieces of work if its time is over."""
+        if self.time_is_over():
+            raise TimeIsOverError
+
+    def say(self, text: str) -> None:
+        print(f"[{(time.monotonic() - self._began) / 60:5.1f} min] {text}", flush=True)
+
+    def train(self, wanted: osj.Recipe, cell: str = "") -> Run:
+        """Trains a recipe, or what is left of it; only as far as one of its cells, if it is given.
+
+        Raises:
+          TimeIsOverError: if the job's time ends before.
+        """
+        path, said = self.runs / wanted.name, dict[str, float]()
+
+        def done() -> bool:
+            if not path.exists():
+                return False
+            run = open_run(path)
+            return wanted.steps in run.store(cell).steps() if cell else run.finished()
+
+        def on_chunk(label: str, progress: Any) -> None:
+            if progress.step == progress.steps or time.monotonic() - said.get(label, 0) > 60:
+                said[label] = time.monotonic()
+                self.say(f"{wanted.name}/{label}: step {progress.step} of {progress.steps}")
+
+        def stop() -> bool:
+            return self.time_is_over() or (bool(cell) and done())
+
+        if not done():
+            osj.run(wanted, path, on_chunk=on_chunk, stop=stop)
+        if not done():
+            raise TimeIsOverError
+        return open_run(path)
+
+    def go(self, work: Callable[[Job], None], conclude: Callable[[Job], None]) -> int:
+        """Does the work, concludes from all that is measured, notes the job in the ledger.
+
+        Returns:
+          The exit code.
+        """
+        with contextlib.suppress(RuntimeError):  # JAX has been computing: called from a program
+            osj.configure_cpu()
+        self.out.mkdir(parents=True, exist_ok=True)
+        code, what = 0, "complete"
+        if not self.draw:
+            try:
+                work(self)
+            except TimeIsOverError:
+                code, what = UNFINISHED, "to be continued"
+                self.say("time is over; the same command goes on from here")
+            self._note(what)
+        conclude(self)
+        return code
+
+    def _note(self, what: str) -> None:
+        ledger = (RESULTS if self.scale_name == "paper" else self.out) / "ledger.csv"
+        row = {
+            "ended": datetime.datetime.now(datetime.UTC).isoformat(timespec="minutes"),
+            "command": shlex.join(["python", f"experiments/{self.name}.py", *sys.argv[1:]])
+            if Path(sys.argv[0]).stem == self.name
+            else f"experiments/{self.name}.py",
+            "seconds": round(time.monotonic() - self._began),
+            "cores": os.cpu_count(),
+            "outcome": what,
+            **{name: version(name) for name in ("onesided-jax", "jax", "optax", "flax")},
+        }
+        new = not ledger.exists()
+        with ledger.open("a", newline="") as file:
+            writer = csv.DictWriter(file, list(row), lineterminator="\n")
+            if new:
+                writer.writeheader()
+            writer.writerow(row)
+
+    def table(self, name: str, rows: Iterable[Row]) -> None:
+        """Writes a table; numbers with five digits."""
+        write_table(self.out / f"{name}.csv", list(rows))
+
+
+def write_table(path: Path, rows: Sequence[Row]) -> None:
+    """A table that is there is complete."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({k: _short(v) for k, v in row.items()} for row in rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes_atomically(path, text.getvalue().encode())
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    return f"{float(value):.5g}" if isinstance(value, float | np.floating) else value
+
+
+def grouped(
+    rows: Iterable[Mapping[str, str]], *columns: str
+) -> dict[tuple[str, ...], list[Mapping[str, str]]]:
+    """Rows by the values of some columns, in order of appearance."""
+    found: dict[tuple[str, ...], list[Mapping[str, str]]] = {}
+    for row in rows:
+        found.setdefault(tuple(row[column] for column in columns), []).append(row)
+    return found
