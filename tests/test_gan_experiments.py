@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from onesided_jax.analysis.minty import test_steps as steps_of_test
 from onesided_jax.runs import Criteria
 
 pytestmark = pytest.mark.usefixtures("quick_sweeps")
@@ -20,7 +21,7 @@ EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 def scripts(monkeypatch):
     """The scripts as modules, with the smallest of everything that still takes every path."""
     monkeypatch.syspath_prepend(str(EXPERIMENTS))
-    shared = ("_design", "_jobs", "_measure", "_show", "_compare")
+    shared = ("_design", "_jobs", "_measure", "_show", "_compare", "_one_run")
     names = (*shared, "gradient_norms", "one_sided_mvi", "landscape", "ablations", "pilot")
     for name in names:
         monkeypatch.delitem(sys.modules, name, raising=False)
@@ -177,10 +178,9 @@ def test_every_recipe_of_every_scale_is_one(scripts):
         recipes = [wanted for _, _, wanted in ablations.recipes(job)] + pilot.recipes(job)
         recipes += [design.core(data, job.scale) for data in job.scale.data]
         assert len({wanted.name for wanted in recipes}) == len(recipes)
-        tested = scripts["one_sided_mvi"].test_steps
         for wanted in recipes:
             steps = list(range(0, wanted.steps + 1, wanted.checkpoint_every))
-            found = tested(steps, wanted.steps, wanted.criteria)
+            found = steps_of_test(steps, wanted.steps, wanted.criteria)
             assert len(found) == wanted.criteria.mvi_rows or name == "small"
 
 
