@@ -23,6 +23,8 @@ def span(interval: Interval) -> str:
     """A mean with its interval."""
     if np.isnan(interval.mean):
         return "no number"
+    if np.isnan(interval.low):  # a single seed
+        return f"{interval.mean:.3g}"
     return f"{interval.mean:.3g} [{interval.low:.3g}, {interval.high:.3g}]"
 
 

@@ -125,8 +125,7 @@ def conclude(job: Job) -> None:
 
     All from the tables alone, of those arms that have been measured.
     """
-    names = ("levels", "verdicts", "passing", "sensitivity", "quality", "gate", "claims", "rates")
-    tables: dict[str, list[Row]] = {name: [] for name in names}
+    tables: dict[str, list[Row]] = {name: [] for name in _TABLES}
     for data in job.scale.data:
         criteria, total = core(data, job.scale).criteria, job.scale.steps
         arms, quality = load(job, data)
@@ -140,6 +139,8 @@ def conclude(job: Job) -> None:
                 tables["passing"].append({"data": data, **passing})
             rows = _sensitivity(name, norms, criteria, total)
             tables["sensitivity"] += [{"data": data, **row} for row in rows]
+        varied_gate = _gate_sensitivity(arms, quality, criteria, total)
+        tables["gate_sensitivity"] += [{"data": data, **row} for row in varied_gate]
         tables["gate"] += [{"data": data, **row} for row in _gate_rows(quality, gates)]
         tables["quality"] += [{"data": data, **row} for row in _quality_rows(quality, gates)]
         tables["levels"] += [{"data": data, **row} for row in _levels(job, data, criteria, total)]
@@ -153,6 +154,11 @@ def conclude(job: Job) -> None:
         if table:
             job.table(name, table)
 
+
+_TABLES = (
+    "levels", "verdicts", "passing", "sensitivity", "gate_sensitivity", "quality", "gate", "claims",
+    "rates",
+)  # fmt: skip
 
 Rows = dict[str, list[Mapping[str, str]]]  # of every arm
 
@@ -253,6 +259,28 @@ def _sensitivity(name: str, norms: Norms, criteria: Criteria, total_steps: int) 
             {"arm": name, "threshold": threshold, "value": value}
             | {part: word(parts[part]["holds"]) for part in ("P1", "P2", "P3")}
         )
+    return rows
+
+
+_GATE_THRESHOLDS = ("gate_frechet_ratio", "gate_frechet_factor", "gate_class_entropy")
+
+
+def _gate_sensitivity(
+    arms: Mapping[str, Norms], quality: Rows, criteria: Criteria, total_steps: int
+) -> list[Row]:
+    """How many seeds pass, and P4, with every threshold of the gate half and half again as large.
+
+    What cannot be asked for is left out: a distance below the best arm's, an entropy above log C.
+    """
+    rows: list[Row] = []
+    for threshold, value, changed in varied(criteria, _GATE_THRESHOLDS):
+        for name, gate in judge_quality(quality, changed).items():
+            if name not in arms or gate.passes is None:
+                continue
+            verdict = _verdict(name, arms[name], gate, criteria, total_steps)
+            row: Row = {"arm": name, "threshold": threshold, "value": value}
+            row["passing"] = int(gate.passes.sum())
+            rows.append(row | {"P4": word(verdict.details["P4"]["holds"])})
     return rows
 
 
