@@ -23,13 +23,14 @@ import onesided_jax as osj
 from onesided_jax.runs import Run, open_run
 from onesided_jax.runs._words import write_bytes_atomically
 
-UNFINISHED = 3  # exit code: the time was over; the same command goes on
+UNFINISHED = 3  # exit code: the same command goes on
+TIME_IS_OVER = "time is over"
 
 Row = dict[str, Any]
 
 
-class TimeIsOverError(Exception):
-    """The job's minutes are used up; everything is saved."""
+class UnfinishedError(Exception):
+    """What is left cannot be done now; everything is saved."""
 
 
 class Job:
@@ -64,7 +65,7 @@ class Job:
     def check(self) -> None:
         """Ends the job between two pieces of work if its time is over."""
         if self.time_is_over():
-            raise TimeIsOverError
+            raise UnfinishedError(TIME_IS_OVER)
 
     def say(self, text: str) -> None:
         print(f"[{(time.monotonic() - self._began) / 60:5.1f} min] {text}", flush=True)
@@ -73,7 +74,7 @@ class Job:
         """Trains a recipe, or what is left of it; only as far as one of its cells, if it is given.
 
         Raises:
-          TimeIsOverError: if the job's time ends before.
+          UnfinishedError: if the job's time ends before.
         """
         path, said = self.runs / wanted.name, dict[str, float]()
 
@@ -94,7 +95,7 @@ class Job:
         if not done():
             osj.run(wanted, path, on_chunk=on_chunk, stop=stop)
         if not done():
-            raise TimeIsOverError
+            raise UnfinishedError(TIME_IS_OVER)
         return open_run(path)
 
     def go(self, work: Callable[[Job], None], conclude: Callable[[Job], None]) -> int:
@@ -110,9 +111,9 @@ class Job:
         if not self.draw:
             try:
                 work(self)
-            except TimeIsOverError:
+            except UnfinishedError as error:
                 code, what = UNFINISHED, "to be continued"
-                self.say("time is over; the same command goes on from here")
+                self.say(f"{error}; the same command goes on from here")
             self._note(what)
         conclude(self)
         return code

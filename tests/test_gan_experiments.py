@@ -21,8 +21,9 @@ EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 def scripts(monkeypatch):
     """The scripts as modules, with the smallest of everything that still takes every path."""
     monkeypatch.syspath_prepend(str(EXPERIMENTS))
-    shared = ("_design", "_jobs", "_measure", "_show", "_compare", "_one_run")
-    names = (*shared, "gradient_norms", "one_sided_mvi", "landscape", "ablations", "pilot")
+    shared = [path.stem for path in EXPERIMENTS.glob("_*.py")]
+    names = [*shared, "gradient_norms", "one_sided_mvi", "landscape", "ablations", "pilot"]
+    names.append("replication")
     for name in names:
         monkeypatch.delitem(sys.modules, name, raising=False)
     modules = {name: importlib.import_module(name) for name in names}
@@ -83,6 +84,21 @@ def test_the_core_is_trained_once_and_judged(scripts, tmp_path):
     assert (out / "norms-mnist5k.svg").stat().st_size > 5000
     outcomes = [row["outcome"] for row in read(out / "ledger.csv")]
     assert outcomes == ["to be continued", "complete"]
+
+    code, again = go(scripts["replication"], "replication", tmp_path)
+    assert code == 0
+    (verdict,) = read(again / "verdicts.csv")
+    assert (verdict["arm"], verdict["seeds"]) == ("adam", "4")
+    assert {row["seed"] for row in read(again / "gate.csv")} == {"2", "3", "4", "5"}
+    norms = read(again / "mnist5k" / "norms" / "adam.csv")
+    assert norms[0]["primal_weights"] != adam[0]["primal_weights"]  # seeds of its own
+
+
+def test_a_replication_needs_what_it_is_compared_with(scripts, tmp_path, capsys):
+    code, out = go(scripts["replication"], "replication", tmp_path)
+    assert code == scripts["_jobs"].UNFINISHED
+    assert "run experiments/gradient_norms.py first" in capsys.readouterr().out
+    assert [path.name for path in out.iterdir()] == ["ledger.csv"]
 
     module = scripts["one_sided_mvi"]
     code, mvi = go(module, "one_sided_mvi", tmp_path)
@@ -172,11 +188,12 @@ def test_a_seed_without_a_number_is_not_left_out_of_a_comparison(scripts):
 
 def test_every_recipe_of_every_scale_is_one(scripts):
     """The scales that are not run here: each recipe is valid, and its labels are distinct."""
-    design, ablations, pilot = (scripts[name] for name in ("_design", "ablations", "pilot"))
+    design, ablations, pilot = (scripts[n] for n in ("_design", "ablations", "pilot"))
     for name in design.SCALES:
         job = ablations.Job("ablations", "", ["--scale", name])
         recipes = [wanted for _, _, wanted in ablations.recipes(job)] + pilot.recipes(job)
         recipes += [design.core(data, job.scale) for data in job.scale.data]
+        recipes += [wanted for _, wanted in scripts["replication"].recipes(job.scale)]
         assert len({wanted.name for wanted in recipes}) == len(recipes)
         for wanted in recipes:
             steps = list(range(0, wanted.steps + 1, wanted.checkpoint_every))

@@ -1,0 +1,204 @@
+"""Claim 1 judged from tables: the quality gate, P1 to P4, and how they depend on thresholds."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from _compare import AVERAGED, FROZEN
+from _design import varied
+from _jobs import Row, grouped
+from _measure import Norms
+from _show import span, word
+
+from onesided_jax.analysis.convergence_verdict import one_sided_convergence
+from onesided_jax.analysis.gate import Gate, gate_of_runs, quality_gate
+from onesided_jax.analysis.verdict import Verdict
+from onesided_jax.runs import Criteria
+
+Rows = Mapping[str, Sequence[Mapping[str, str]]]  # of every arm
+
+
+def judge(
+    arms: Mapping[str, Norms], norm_rows: Rows, quality: Rows, criteria: Criteria, total_steps: int
+) -> tuple[dict[str, Verdict], dict[str, list[Row]]]:
+    """The verdict on every arm, and the tables behind it.
+
+    Args:
+      arms: their norms.
+      norm_rows: the tables these are made of.
+      quality: the samples of the arms, and of others that the gate compares them with.
+      criteria: thresholds.
+      total_steps: of training.
+    """
+    gates = judge_quality(quality, criteria)
+    verdicts = {
+        name: _verdict(name, norms, gates.get(name), criteria, total_steps)
+        for name, norms in arms.items()
+    }
+    passing = map(_passing_row, verdicts.values())
+    return verdicts, {
+        "levels": _levels(norm_rows, criteria, total_steps),
+        "verdicts": [_verdict_row(verdict) for verdict in verdicts.values()],
+        "passing": [row for row in passing if row],
+        "sensitivity": _sensitivity(arms, criteria, total_steps),
+        "gate_sensitivity": _gate_sensitivity(arms, quality, criteria, total_steps),
+        "quality": _quality_rows(quality, gates),
+        "gate": _gate_rows(quality, gates),
+    }
+
+
+def judge_quality(quality: Rows, criteria: Criteria) -> dict[str, Gate]:
+    """The gate of every arm; over all arms together, without the controls."""
+    judged = {name: rows for name, rows in quality.items() if name not in (FROZEN, AVERAGED)}
+    if not judged:
+        return {}
+    rows = list(itertools.chain.from_iterable(judged.values()))
+    sizes = [len(found) for found in judged.values()]
+    gate = quality_gate(
+        {name: [float(row[name]) for row in rows] for name in ("frechet", "class_entropy")},
+        criteria=criteria,
+        arms=np.repeat(np.arange(len(sizes)), sizes),
+        diverged=[row["diverged"] == "yes" for row in rows],
+    )
+    places = np.split(np.arange(len(rows)), np.cumsum(sizes)[:-1])
+    return {name: gate_of_runs(gate, where) for name, where in zip(judged, places, strict=True)}
+
+
+def _gate_rows(quality: Rows, gates: Mapping[str, Gate]) -> list[Row]:
+    """The samples of every run, and whether and why they pass."""
+    rows: list[Row] = []
+    for name, found in quality.items():
+        gate = gates.get(name)
+        for i, row in enumerate(found):
+            judged: Row = {"gate": "", "reason": "a control"}
+            if gate is not None and gate.passes is not None:
+                judged = {"gate": bool(gate.passes[i]), "reason": gate.reasons[i]}
+            rows.append({**row, **judged})
+    return rows
+
+
+def _verdict(
+    name: str, norms: Norms, gate: Gate | None, criteria: Criteria, total_steps: int
+) -> Verdict:
+    return one_sided_convergence(
+        optimizer=name, hyperparameters={}, steps=norms.steps, total_steps=total_steps,
+        primal=norms.primal, dual=norms.dual, diverged=norms.diverged, criteria=criteria,
+        constant_rates=not name.startswith(("amsgrad_eg_drd", FROZEN)), exact=False,
+        quality_gate=gate,
+    )  # fmt: skip
+
+
+def _verdict_row(verdict: Verdict) -> Row:
+    parts = verdict.details
+    row: Row = {"arm": verdict.optimizer, "seeds": verdict.runs, **_statistics(parts)}
+    row["P4"] = word(parts["P4"]["holds"]) if "P4" in parts else "no gate"
+    row["passing"] = parts["P4"]["passing_seeds"] if "P4" in parts else ""
+    row["verdict"] = word(verdict.holds)
+    row["reason"] = verdict.reason
+    return row
+
+
+def _passing_row(verdict: Verdict) -> Row | None:
+    """The same statistics within the seeds that pass the gate."""
+    part = verdict.details.get("P4")
+    if not part or not part["passing_seeds"]:
+        return None
+    row: Row = {"arm": verdict.optimizer, "seeds": part["passing_seeds"]}
+    return row | _statistics(part["passing"])
+
+
+def _statistics(parts: Mapping[str, Any]) -> Row:
+    row: Row = {}
+    for part, statistic in (
+        ("P1", "primal_ratio"), ("P1", "primal_slope"), ("P2", "dual_ratio"),
+        ("P2", "dual_slope"), ("P3", "slope_difference"),
+    ):  # fmt: skip
+        row[statistic] = span(parts[part][statistic])
+    return row | {name: word(parts[name]["holds"]) for name in ("P1", "P2", "P3")}
+
+
+_THRESHOLDS = (
+    "primal_ratio_supported", "primal_ratio_refuted", "dual_ratio_supported",
+    "dual_ratio_refuted", "dual_slope_supported", "ratio_of_ratios",
+)  # fmt: skip
+
+
+def _sensitivity(arms: Mapping[str, Norms], criteria: Criteria, total_steps: int) -> list[Row]:
+    """P1 to P3 with every threshold half as large, and half as large again."""
+    rows: list[Row] = []
+    for (name, norms), (threshold, value, changed) in itertools.product(
+        arms.items(), varied(criteria, _THRESHOLDS)
+    ):
+        parts = _verdict(name, norms, None, changed, total_steps).details
+        rows.append(
+            {"arm": name, "threshold": threshold, "value": value}
+            | {part: word(parts[part]["holds"]) for part in ("P1", "P2", "P3")}
+        )
+    return rows
+
+
+_GATE_THRESHOLDS = ("gate_frechet_ratio", "gate_frechet_factor", "gate_class_entropy")
+
+
+def _gate_sensitivity(
+    arms: Mapping[str, Norms], quality: Rows, criteria: Criteria, total_steps: int
+) -> list[Row]:
+    """How many seeds pass, and P4, with every threshold of the gate half and half again as large.
+
+    What cannot be asked for is left out: a distance below the best arm's, an entropy above log C.
+    """
+    rows: list[Row] = []
+    for threshold, value, changed in varied(criteria, _GATE_THRESHOLDS):
+        for name, gate in judge_quality(quality, changed).items():
+            if name not in arms or gate.passes is None:
+                continue
+            verdict = _verdict(name, arms[name], gate, criteria, total_steps)
+            row: Row = {"arm": name, "threshold": threshold, "value": value}
+            row["passing"] = int(gate.passes.sum())
+            rows.append(row | {"P4": word(verdict.details["P4"]["holds"])})
+    return rows
+
+
+def _quality_rows(quality: Rows, gates: Mapping[str, Gate]) -> list[Row]:
+    """The samples of every arm: means over seeds, and how many pass."""
+    table: list[Row] = []
+    for name, rows in quality.items():
+        row: Row = {"arm": name, "seeds": len(rows)}
+        row |= {score: float(np.mean([float(r[score]) for r in rows])) for score in _SCORES}
+        gate = gates.get(name)
+        row["passing"] = "" if gate is None or gate.passes is None else int(gate.passes.sum())
+        table.append(row)
+    return table
+
+
+_SCORES = ("frechet", "class_entropy", "class_coverage", "precision", "recall")
+_LEVELS = ("primal", "dual", "primal_weights", "dual_weights", "primal_loss", "dual_loss")
+
+
+def _levels(norm_rows: Rows, criteria: Criteria, total_steps: int) -> list[Row]:
+    """Early and late norms of gradients and weights, and both losses: what else could have fallen.
+
+    Medians over the checkpoints of a window, then over seeds. A norm per parameter is the norm
+    over the square root of their number.
+    """
+    table: list[Row] = []
+    for name, rows in norm_rows.items():
+        row: Row = {"arm": name}
+        for column in _LEVELS:
+            for window in ("early", "late"):
+                low, high = (w * total_steps for w in getattr(criteria, f"{window}_window"))
+                medians = [
+                    np.median([float(r[column]) for r in one if low <= int(r["step"]) <= high])
+                    for one in grouped(rows, "seed").values()
+                ]
+                if column in ("primal", "dual"):
+                    medians = np.sqrt(np.maximum(medians, 0))
+                row[f"{column}_{window}"] = float(np.median(medians))
+        for player in ("primal", "dual"):
+            size = np.sqrt(int(rows[0][f"{player}_parameters"]))
+            row[f"{player}_per_parameter"] = row[f"{player}_late"] / size
+        table.append(row)
+    return table
