@@ -1,7 +1,8 @@
 """Where does one-sided convergence hold? One factor of the core at a time, three seeds.
 
-Loss, network, width, minibatch and data set, under adam and amsgrad_xeg; late over early gradient
-norms of both players, their slopes, and the quality of the samples.
+Width, network, loss, minibatch and data set under adam and amsgrad_xeg, and other optimizers; late
+over early gradient norms of both players, their slopes, and the quality of the samples. The core's
+own row comes from the tables of gradient_norms.py, where they are.
 
     python experiments/ablations.py                      # scale "paper", jobs of an hour
     python experiments/ablations.py --scale small        # a minute; numbers mean nothing
@@ -12,10 +13,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _design import ARMS, OTHERS, recipe
+from _design import ARMS, OTHERS, core, recipe
 from _jobs import Job, Row, read_table
 from _measure import Norms, measure, measured, norms_of, opened, real_data
 from _show import legend_of_players, ratio_axis
@@ -30,20 +32,19 @@ from onesided_jax.runs import Criteria
 ARM_LABELS = ("adam", "amsgrad_xeg")
 
 FACTORS: dict[str, dict[str, Mapping[str, Any]]] = {
-    "core": {"core": {}},
-    "optimizer": {"others": {}},
-    "loss": {name: {"loss": name} for name in ("minimax", "hinge", "least_squares")}
-    | {"wasserstein_gp": {"loss": "wasserstein_gp"}},
+    "width": {str(width): {"width": width} for width in (8, 16, 64)},
     "network": {
         "MLP": {"network": "mlp", "width": 128},
         "BatchNorm": {"normalization": "batch"},
     },
-    "width": {str(width): {"width": width} for width in (8, 16, 64)},
+    "loss": {name: {"loss": name} for name in ("minimax", "hinge", "least_squares")}
+    | {"wasserstein_gp": {"loss": "wasserstein_gp"}},
     "minibatch": {str(size): {"batch_size": size} for size in (16, 256)},
     "data": {
         "CIFAR-10": {"dataset": "cifar10"},
         "CIFAR-10, SN-ResNet": {"dataset": "cifar10", "network": "sn_resnet", "loss": "hinge"},
     },
+    "optimizer": {"others": {}},
 }
 """Factor, level, and what it changes in the core's game on MNIST-5k; the core has Fashion-MNIST."""
 
@@ -59,7 +60,9 @@ def recipes(job: Job) -> list[tuple[str, str, osj.Recipe]]:
             continue
         for level, change in levels.items():
             fewer = 1 if job.scale_name == "small" else _SHORTER.get(level, 1)
-            scale = job.scale._replace(steps=job.scale.steps // fewer)
+            scale = job.scale._replace(
+                steps=job.scale.steps // fewer, checkpoints=job.scale.checkpoints // 2
+            )
             game = {**scale.game, "dataset": "mnist5k", **change}
             if game["dataset"] == "cifar10":
                 game["dataset"] = job.cifar10
@@ -79,23 +82,37 @@ def work(job: Job) -> None:
 
 def conclude(job: Job) -> None:
     """One row per setting and arm, and the figure; from the tables alone."""
+    of_the_core = job.out.parent / "gradient_norms" / "mnist5k"
+    settings = [("core", "core", core("mnist5k", job.scale), of_the_core)]
+    settings += [(*found, job.out / found[-1].name) for found in recipes(job)]
     rows: list[Row] = []
-    for factor, level, wanted in recipes(job):
-        for name, norms, quality in load(job, wanted):
+    for factor, level, wanted, folder in settings:
+        for name, norms, quality in load(folder):
+            if factor == "core" and name not in ARM_LABELS:
+                continue
             row: Row = {"factor": factor, "level": level, "arm": name, "steps": wanted.steps}
             row |= statistics(norms, wanted.criteria, wanted.steps)
             for score in ("frechet", "class_entropy"):
                 row[score] = float(np.mean([float(q[score]) for q in quality]))
             rows.append(row)
-    if rows:
-        job.table("ablations", rows)
-        figure = draw_ratios(read_table(job.out / "ablations.csv"))
-        (job.out / "ablations.svg").write_bytes(svg_bytes(figure))
+    if not rows:
+        return
+    job.table("ablations", rows)
+    table = read_table(job.out / "ablations.csv")
+    others = [
+        {**row, "factor": row["arm"], "level": row["arm"], "arm": "other optimizers"}
+        for row in table
+        if row["factor"] == "optimizer"
+    ]
+    factors = [row for row in table if row["factor"] != "optimizer"]
+    for name, found in (("ablations", factors), ("optimizers", others)):
+        if found:
+            (job.out / f"{name}.svg").write_bytes(svg_bytes(draw_ratios(found)))
 
 
-def load(job: Job, wanted: osj.Recipe) -> list[tuple[str, Norms, Sequence[Mapping[str, str]]]]:
+def load(folder: Path) -> list[tuple[str, Norms, Sequence[Mapping[str, str]]]]:
     """``(arm, norms, rows of quality)`` of what has been measured of a setting."""
-    norms, quality = (measured(job.out / wanted.name, kind) for kind in ("norms", "quality"))
+    norms, quality = (measured(folder, kind) for kind in ("norms", "quality"))
     return [
         (name, norms_of(rows), quality[name]) for name, rows in norms.items() if name in quality
     ]
