@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
-from _jobs import Row
+from _design import AVERAGED, FAST, FROZEN
+from _jobs import Row, Rows
 from _measure import Norms
-from _show import span, word
+from _show import word
 
-from onesided_jax.analysis.estimators import Array, loglog_slope
-from onesided_jax.analysis.inference import Interval, t_interval
+from onesided_jax.analysis.estimators import loglog_slope
+from onesided_jax.analysis.inference import Interval
+from onesided_jax.analysis.verdict import Holds, decide, interval_over_seeds, span
 from onesided_jax.runs import Criteria
 
-FROZEN, AVERAGED = "adam_dual_frozen", "adam_ema"
 WORSE = 1.1  # P6: Fréchet distance over the other arm's, from which samples are worse
 ALIKE = (0.8, 1.25)  # P8: late norm over the other arm's, within which two arms are alike
 
-_DECAY, _HALF = "amsgrad_eg_drd power={:g}", "amsgrad_eg_drd power=0.5"
+DECAY, HALF = "amsgrad_eg_drd power={:g}", "amsgrad_eg_drd power=0.5"
 PAIRS = (
-    *(("P6", _DECAY.format(power), "amsgrad_eg") for power in (0.25, 0.5, 1.0)),
-    ("P8", "amsgrad_xeg", _HALF),
-    ("P8", "amsgrad_xeg", "amsgrad"),
+    *(("decay", DECAY.format(power), "amsgrad_eg") for power in (0.25, 0.5, 1.0)),
+    ("x-only", "amsgrad_xeg", HALF),
+    ("x-only", "amsgrad_xeg", "amsgrad"),
+    ("x-only, same rates", "amsgrad_xeg", FAST),
     ("extragradient", "amsgrad_eg", "amsgrad"),
     ("AMSGrad", "amsgrad", "adam_b1_0"),
     ("momentum", "adam_b1_0", "adam"),
@@ -29,77 +32,118 @@ PAIRS = (
     ("freezing", FROZEN, "adam"),
     ("averaging", AVERAGED, "adam"),
 )
-"""Claim, arm, the arm it is compared with."""
+"""What differs, an arm, the arm it is compared with."""
+
+BySeed = Mapping[int, float]  # NaN: no number; a diverged seed is not there
+
+
+class Ratio(NamedTuple):
+    """One arm over another: seeds that neither diverged in, geometric mean of their ratios."""
+
+    seeds: int
+    interval: Interval
 
 
 def compare_arms(
-    arms: Mapping[str, Norms],
-    quality: Mapping[str, Sequence[Mapping[str, str]]],
-    criteria: Criteria,
-    total_steps: int,
+    arms: Mapping[str, Norms], quality: Rows, criteria: Criteria, total_steps: int
 ) -> list[Row]:
-    """P6, P8 and the rest: a row per pair of arms of which something is measured."""
+    """A row per pair of arms of which something is measured."""
+    norms, frechet = _ratios(arms, quality, criteria, total_steps)
+    rows: list[Row] = []
+    for what, one, other in PAIRS:
+        found = [of.get((one, other)) for of in (norms, frechet)]
+        there = [ratio for ratio in found if ratio]
+        if there:
+            row: Row = {"what": what, "arm": one, "against": other, "seeds": there[0].seeds}
+            shown = [span(ratio.interval) if ratio else "" for ratio in found]
+            rows.append(row | dict(zip(("late_norm_ratio", "frechet_ratio"), shown, strict=True)))
+    return rows
+
+
+def predictions(
+    arms: Mapping[str, Norms], quality: Rows, criteria: Criteria, total_steps: int
+) -> list[Row]:
+    """P6 and P8, where their arms are measured."""
+    norms, frechet = _ratios(arms, quality, criteria, total_steps)
+    decay, samples = (of.get((HALF, "amsgrad_eg")) for of in (norms, frechet))
+    like_decay, like_plain = (norms.get(("amsgrad_xeg", arm)) for arm in (HALF, "amsgrad"))
+    rows: list[Row] = []
+    if decay and samples:
+        rows.append({"prediction": "P6", "verdict": word(p6(decay, samples, criteria))})
+    if like_decay and like_plain:
+        rows.append({"prediction": "P8", "verdict": word(p8(like_decay, like_plain, criteria))})
+    return rows
+
+
+def p6(norms: Ratio, frechet: Ratio, criteria: Criteria) -> Holds:
+    """Decay gives a lower late norm than constant rates, and samples not worse by a tenth."""
+    return decide(
+        min(norms.seeds, frechet.seeds) >= criteria.min_seeds,
+        supported=norms.interval.high < 1 and frechet.interval.high < WORSE,
+        refuted=norms.interval.low > 1,
+    )
+
+
+def p8(decay: Ratio, plain: Ratio, criteria: Criteria) -> Holds:
+    """The x-only form is like dual rate decay and unlike plain AMSGrad; refuted if the reverse."""
+    return decide(
+        min(decay.seeds, plain.seeds) >= criteria.min_seeds,
+        supported=_alike(decay.interval) and _unlike(plain.interval),
+        refuted=_unlike(decay.interval) and _alike(plain.interval),
+    )
+
+
+def _alike(ratio: Interval) -> bool:
+    return ALIKE[0] < ratio.low and ratio.high < ALIKE[1]
+
+
+def _unlike(ratio: Interval) -> bool:
+    """All of the interval is outside; an interval that straddles a limit is neither."""
+    return ratio.high < ALIKE[0] or ratio.low > ALIKE[1]
+
+
+def _ratios(
+    arms: Mapping[str, Norms], quality: Rows, criteria: Criteria, total_steps: int
+) -> list[dict[tuple[str, str], Ratio]]:
+    """Of late norms, and of Fréchet distances."""
     late = {name: late_norm(norms, criteria, total_steps) for name, norms in arms.items()}
-    frechet = {n: np.array([float(r["frechet"]) for r in rows]) for n, rows in quality.items()}
-    norm_ratio, frechet_ratio = (
+    frechet = {
+        name: {int(r["seed"]): float(r["frechet"]) for r in rows if r["diverged"] == "no"}
+        for name, rows in quality.items()
+    }
+    return [
         {
             (one, other): paired_ratio(of[one], of[other], criteria)
             for _, one, other in PAIRS
             if one in of and other in of
         }
         for of in (late, frechet)
-    )
-    rows: list[Row] = []
-    for claim, one, other in PAIRS:
-        ratios = [of.get((one, other)) for of in (norm_ratio, frechet_ratio)]
-        if ratios == [None, None]:
-            continue
-        row: Row = {"claim": claim, "arm": one, "against": other}
-        row |= zip(("late_norm_ratio", "frechet_ratio"), ((r and span(r)) or "" for r in ratios))
-        row["verdict"] = ""
-        if claim == "P6" and one == _HALF and None not in ratios:
-            row["verdict"] = word(decay_helps(*ratios))
-        rows.append(row)
-    pair = [norm_ratio.get(("amsgrad_xeg", other)) for other in (_HALF, "amsgrad")]
-    for row in rows:
-        if row["claim"] == "P8" and None not in pair:
-            row["verdict"] = word(like_decay(*pair))
-    return rows
+    ]
 
 
-def decay_helps(norm_ratio: Interval, frechet_ratio: Interval) -> bool | None:
-    """P6 at power 0.5: a lower late norm than at constant rates, samples not worse by a tenth."""
-    if norm_ratio.low > 1:
-        return False
-    return True if norm_ratio.high < 1 and frechet_ratio.high < WORSE else None
-
-
-def like_decay(decay: Interval, plain: Interval) -> bool | None:
-    """P8: x-only extragradient is like dual rate decay, and not like plain AMSGrad."""
-    alike = [ALIKE[0] < ratio.low and ratio.high < ALIKE[1] for ratio in (decay, plain)]
-    return None if alike[0] == alike[1] else alike[0]
-
-
-def late_norm(norms: Norms, criteria: Criteria, total_steps: int) -> Array:
-    """Median primal norm in the late window, per seed; NaN if its square is not above 0."""
+def late_norm(norms: Norms, criteria: Criteria, total_steps: int) -> BySeed:
+    """Median primal norm in the late window; NaN if its square is not above 0."""
     low, high = (w * total_steps for w in criteria.late_window)
     inside = (norms.steps >= low) & (norms.steps <= high)
-    found = np.median(norms.primal.value[:, inside], axis=1)
-    return np.sqrt(np.where(found > 0, found, np.nan))
+    squared = np.median(norms.primal.value[:, inside], axis=1)
+    found = np.sqrt(np.where(squared > 0, squared, np.nan))
+    there = zip(norms.seeds, found, norms.diverged, strict=True)
+    return {seed: float(value) for seed, value, diverged in there if not diverged}
 
 
-def paired_ratio(one: Array, other: Array, criteria: Criteria) -> Interval:
-    """Geometric mean over seeds of the ratio within seeds, with its interval."""
-    logs = np.log(one / other)
-    if np.isnan(logs).any():  # a seed without a number is not left out
-        return Interval(np.nan, np.nan, np.nan)
-    return Interval(*np.exp(t_interval(logs, level=criteria.level)).tolist())
+def paired_ratio(one: BySeed, other: BySeed, criteria: Criteria) -> Ratio:
+    """Geometric mean of the ratios within seeds; without a number if one seed gives none."""
+    seeds = sorted(one.keys() & other.keys())
+    logs = np.log([one[seed] / other[seed] for seed in seeds])
+    return Ratio(len(seeds), Interval(*np.exp(interval_over_seeds(logs, criteria)).tolist()))
 
 
 def rates(arms: Mapping[str, Norms], criteria: Criteria, total_steps: int) -> list[Row]:
     """P7, descriptive: log-log slope of the running mean of the squared primal norm under decay.
 
-    Beside it what T5's freezing alone gives, -power, and what the one-sided MVI would allow.
+    Beside it, for comparison, the slopes of pure powers of the step, ``t^-power`` (T5's freezing
+    alone) and ``t^-min(2 power, 1)`` (the one-sided MVI), at the same checkpoints: a running mean
+    over few of them falls more slowly than its power.
     """
     rows: list[Row] = []
     for name, norms in arms.items():
@@ -107,11 +151,15 @@ def rates(arms: Mapping[str, Norms], criteria: Criteria, total_steps: int) -> li
         if not decays:
             continue
         later = norms.steps > 0
-        mean = np.cumsum(norms.primal.value[:, later], 1) / np.arange(1, later.sum() + 1)
-        slope = loglog_slope(
-            norms.steps[later], mean, np.zeros_like(mean), window=criteria.slope_window,
+        steps = norms.steps[later]
+        powers = np.array([[-float(power)], [-min(2 * float(power), 1.0)]])
+        value = np.concatenate([steps**powers, norms.primal.value[np.ix_(~norms.diverged, later)]])
+        mean = np.cumsum(value, 1) / np.arange(1, len(steps) + 1)
+        freezing, one_sided_mvi, *slopes = loglog_slope(
+            steps, mean, np.zeros_like(mean), window=criteria.slope_window,
             bins=criteria.slope_bins, total_steps=total_steps, exact=False,
         )  # fmt: skip
-        row: Row = {"arm": name, "slope": span(t_interval(slope, level=criteria.level))}
-        rows.append(row | {"freezing": -float(power), "one_sided_mvi": -min(2 * float(power), 1.0)})
+        row: Row = {"arm": name, "seeds": len(slopes)}
+        row["slope"] = span(interval_over_seeds(slopes, criteria))
+        rows.append(row | {"freezing": freezing, "one_sided_mvi": one_sided_mvi})
     return rows

@@ -108,7 +108,11 @@ ARMS = (
     arm("adam", 2e-4, 8e-4, "adam_ttur", **_ADAM),
     arm("amsgrad_eg_drd", 5e-4, 2e-3, power=(0.25, 0.5, 1.0), **_AMSGRAD),
 )
-"""The core's arms; experiments/design.md says why. Two more are in gradient_norms.py."""
+"""The core's arms; experiments/design.md says why."""
+
+FROZEN, FAST, AVERAGED = "adam_dual_frozen", "amsgrad_1e-3", "adam_ema"
+CONTROLS = (FROZEN, FAST, AVERAGED)
+"""Of these no verdict is asked; gradient_norms.py says how the first and the last are trained."""
 
 OTHERS = (
     arm("alternating_adam", 2e-4, 2e-4, **_ADAM),
@@ -124,6 +128,12 @@ def core(data: str, scale: Scale) -> osj.Recipe:
     """The core on one data set."""
     arms = tuple(a for a in ARMS if not scale.arms or a.label in scale.arms)
     return recipe(f"core-{data}", scale, {**scale.game, "dataset": data}, arms, scale.seeds)
+
+
+def at_other_rates(data: str, scale: Scale) -> osj.Recipe:
+    """Plain AMSGrad at the rates of amsgrad_xeg: the two differ in extragradient alone."""
+    fast = arm("amsgrad", 1e-3, 1e-3, FAST, b1=0.0, **_AMSGRAD)
+    return recipe(f"fast-{data}", scale, {**scale.game, "dataset": data}, [fast], scale.seeds)
 
 
 def recipe(
@@ -159,5 +169,5 @@ def varied(criteria: Criteria, thresholds: Sequence[str]) -> Iterator[tuple[str,
         try:
             changed = dataclasses.replace(criteria, **{threshold: value})
         except ValueError:
-            continue  # "supported" would overlap "refuted"
+            continue  # these criteria contradict each other, or ask for more than there can be
         yield threshold, value, changed

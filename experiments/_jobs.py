@@ -27,6 +27,7 @@ UNFINISHED = 3  # exit code: the same command goes on
 TIME_IS_OVER = "time is over"
 
 Row = dict[str, Any]
+Rows = Mapping[str, Sequence[Mapping[str, str]]]  # of tables, by arm
 
 
 class UnfinishedError(Exception):
@@ -54,10 +55,14 @@ class Job:
         self.name, self.scale_name, self.draw = name, options.scale, options.draw
         self.scale, self.cifar10 = SCALES[options.scale], options.cifar10
         self.runs = options.runs or HERE.parent / "runs" / "experiments" / options.scale
-        default = RESULTS / name if options.scale == "paper" else self.runs / "results" / name
-        self.out: Path = options.out or default
+        self.out: Path = options.out or self.folder_of(name)
         self._began = time.monotonic()
         self._end = self._began + 60 * options.minutes
+
+    def folder_of(self, name: str) -> Path:
+        """Where an experiment of this scale has its results."""
+        folder = RESULTS if self.scale_name == "paper" else self.runs / "results"
+        return folder / name
 
     def time_is_over(self) -> bool:
         return time.monotonic() > self._end

@@ -3,36 +3,35 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from _compare import AVERAGED, FROZEN
-from _design import varied
-from _jobs import Row, grouped
-from _measure import Norms
-from _show import span, word
+from _design import CONTROLS, varied
+from _jobs import Row, Rows, grouped
+from _measure import Norms, norms_of
+from _show import word
 
 from onesided_jax.analysis.convergence_verdict import one_sided_convergence
 from onesided_jax.analysis.gate import Gate, gate_of_runs, quality_gate
-from onesided_jax.analysis.verdict import Verdict
+from onesided_jax.analysis.verdict import Verdict, span
 from onesided_jax.runs import Criteria
 
-Rows = Mapping[str, Sequence[Mapping[str, str]]]  # of every arm
+_NOT_JUDGED = ("amsgrad_eg_drd", *CONTROLS)  # what begins so is shown, and not judged
 
 
 def judge(
-    arms: Mapping[str, Norms], norm_rows: Rows, quality: Rows, criteria: Criteria, total_steps: int
+    norm_rows: Rows, quality: Rows, criteria: Criteria, total_steps: int
 ) -> tuple[dict[str, Verdict], dict[str, list[Row]]]:
     """The verdict on every arm, and the tables behind it.
 
     Args:
-      arms: their norms.
-      norm_rows: the tables these are made of.
+      norm_rows: tables of norms.
       quality: the samples of the arms, and of others that the gate compares them with.
       criteria: thresholds.
       total_steps: of training.
     """
+    arms = {name: norms_of(rows) for name, rows in norm_rows.items()}
     gates = judge_quality(quality, criteria)
     verdicts = {
         name: _verdict(name, norms, gates.get(name), criteria, total_steps)
@@ -52,7 +51,7 @@ def judge(
 
 def judge_quality(quality: Rows, criteria: Criteria) -> dict[str, Gate]:
     """The gate of every arm; over all arms together, without the controls."""
-    judged = {name: rows for name, rows in quality.items() if name not in (FROZEN, AVERAGED)}
+    judged = {name: rows for name, rows in quality.items() if name not in CONTROLS}
     if not judged:
         return {}
     rows = list(itertools.chain.from_iterable(judged.values()))
@@ -86,19 +85,23 @@ def _verdict(
     return one_sided_convergence(
         optimizer=name, hyperparameters={}, steps=norms.steps, total_steps=total_steps,
         primal=norms.primal, dual=norms.dual, diverged=norms.diverged, criteria=criteria,
-        constant_rates=not name.startswith(("amsgrad_eg_drd", FROZEN)), exact=False,
+        constant_rates=_judged(name), exact=False,
         quality_gate=gate,
     )  # fmt: skip
 
 
+def _judged(name: str) -> bool:
+    return not name.startswith(_NOT_JUDGED)
+
+
 def _verdict_row(verdict: Verdict) -> Row:
-    parts = verdict.details
-    row: Row = {"arm": verdict.optimizer, "seeds": verdict.runs, **_statistics(parts)}
+    name, parts = verdict.optimizer, verdict.details
+    row: Row = {"arm": name, "seeds": verdict.runs, **_statistics(name, parts)}
     row["P4"] = word(parts["P4"]["holds"]) if "P4" in parts else "no gate"
     row["passing"] = parts["P4"]["passing_seeds"] if "P4" in parts else ""
     row["verdict"] = word(verdict.holds)
     row["reason"] = verdict.reason
-    return row
+    return row if _judged(name) else row | {"P4": "", "verdict": "not judged"}
 
 
 def _passing_row(verdict: Verdict) -> Row | None:
@@ -107,17 +110,17 @@ def _passing_row(verdict: Verdict) -> Row | None:
     if not part or not part["passing_seeds"]:
         return None
     row: Row = {"arm": verdict.optimizer, "seeds": part["passing_seeds"]}
-    return row | _statistics(part["passing"])
+    return row | _statistics(verdict.optimizer, part["passing"])
 
 
-def _statistics(parts: Mapping[str, Any]) -> Row:
+def _statistics(name: str, parts: Mapping[str, Any]) -> Row:
     row: Row = {}
     for part, statistic in (
         ("P1", "primal_ratio"), ("P1", "primal_slope"), ("P2", "dual_ratio"),
         ("P2", "dual_slope"), ("P3", "slope_difference"),
     ):  # fmt: skip
         row[statistic] = span(parts[part][statistic])
-    return row | {name: word(parts[name]["holds"]) for name in ("P1", "P2", "P3")}
+    return row | {p: word(parts[p]["holds"]) if _judged(name) else "" for p in ("P1", "P2", "P3")}
 
 
 _THRESHOLDS = (
@@ -127,11 +130,13 @@ _THRESHOLDS = (
 
 
 def _sensitivity(arms: Mapping[str, Norms], criteria: Criteria, total_steps: int) -> list[Row]:
-    """P1 to P3 with every threshold half as large, and half as large again."""
+    """P1 to P3 of the arms that are judged, every threshold halved and raised by half."""
     rows: list[Row] = []
     for (name, norms), (threshold, value, changed) in itertools.product(
         arms.items(), varied(criteria, _THRESHOLDS)
     ):
+        if not _judged(name):
+            continue
         parts = _verdict(name, norms, None, changed, total_steps).details
         rows.append(
             {"arm": name, "threshold": threshold, "value": value}
@@ -146,14 +151,14 @@ _GATE_THRESHOLDS = ("gate_frechet_ratio", "gate_frechet_factor", "gate_class_ent
 def _gate_sensitivity(
     arms: Mapping[str, Norms], quality: Rows, criteria: Criteria, total_steps: int
 ) -> list[Row]:
-    """How many seeds pass, and P4, with every threshold of the gate half and half again as large.
+    """How many seeds pass, and P4, every threshold of the gate halved and raised by half.
 
     What cannot be asked for is left out: a distance below the best arm's, an entropy above log C.
     """
     rows: list[Row] = []
     for threshold, value, changed in varied(criteria, _GATE_THRESHOLDS):
         for name, gate in judge_quality(quality, changed).items():
-            if name not in arms or gate.passes is None:
+            if name not in arms or gate.passes is None or not _judged(name):
                 continue
             verdict = _verdict(name, arms[name], gate, criteria, total_steps)
             row: Row = {"arm": name, "threshold": threshold, "value": value}

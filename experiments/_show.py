@@ -4,28 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
-from onesided_jax.analysis.inference import Interval
 from onesided_jax.report._style import DUAL, PRIMAL
 
 
 def word(holds: Any) -> str:
     """A verdict as a word."""
     return {True: "supported", False: "refuted"}.get(holds, "inconclusive")
-
-
-def span(interval: Interval) -> str:
-    """A mean with its interval."""
-    if np.isnan(interval.mean):
-        return "no number"
-    if np.isnan(interval.low):  # a single seed
-        return f"{interval.mean:.3g}"
-    return f"{interval.mean:.3g} [{interval.low:.3g}, {interval.high:.3g}]"
 
 
 def ratio_axis(axes: Axes) -> None:

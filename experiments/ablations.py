@@ -82,7 +82,7 @@ def work(job: Job) -> None:
 
 def conclude(job: Job) -> None:
     """One row per setting and arm, and the figure; from the tables alone."""
-    of_the_core = job.out.parent / "gradient_norms" / "mnist5k"
+    of_the_core = job.folder_of("gradient_norms") / "mnist5k"
     settings = [("core", "core", core("mnist5k", job.scale), of_the_core)]
     settings += [(*found, job.out / found[-1].name) for found in recipes(job)]
     rows: list[Row] = []

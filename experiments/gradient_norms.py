@@ -13,16 +13,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from _compare import AVERAGED, FROZEN, compare_arms, rates
-from _design import BASELINE, Scale, core
-from _jobs import TIME_IS_OVER, Job, Row, UnfinishedError
-from _judge import Rows, judge
+from _compare import compare_arms, predictions, rates
+from _design import AVERAGED, BASELINE, CONTROLS, FAST, FROZEN, at_other_rates, core
+from _jobs import TIME_IS_OVER, Job, Row, Rows, UnfinishedError
+from _judge import judge
 from _measure import Norms, Opened, measure, measure_samples, measured, norms_of, real_data, trained
 from _show import legend_of_players, ratio_axis
 from matplotlib.figure import Figure
@@ -49,6 +48,8 @@ def work(job: Job) -> None:
         measure(job, what, real, source, folder)
         what, source = _control(job, AVERAGED, recipe, what, *_averaged(recipe))
         measure_samples(job, what, real, source, folder / "quality" / f"{AVERAGED}.csv")
+        for what, source in trained(job, at_other_rates(data, job.scale), [FAST]):
+            measure(job, what, real, source, folder)
 
 
 def _frozen(recipe: osj.Recipe) -> tuple[Callable[..., Any], dict[str, Observer]]:
@@ -127,12 +128,13 @@ def conclude(job: Job) -> None:
     tables: dict[str, list[Row]] = {}
     for data in job.scale.data:
         criteria, total = core(data, job.scale).criteria, job.scale.steps
-        norm_rows, quality = load(job.out, data, job.scale)
+        norm_rows, quality = load(job, data)
         if not norm_rows:
             continue
         arms = {name: norms_of(rows) for name, rows in norm_rows.items()}
-        verdicts, found = judge(arms, norm_rows, quality, criteria, total)
-        found["claims"] = compare_arms(arms, quality, criteria, total)
+        verdicts, found = judge(norm_rows, quality, criteria, total)
+        found["comparisons"] = compare_arms(arms, quality, criteria, total)
+        found["predictions"] = predictions(arms, quality, criteria, total)
         found["rates"] = rates(arms, criteria, total)
         for name, rows in found.items():
             tables.setdefault(name, []).extend({"data": data, **row} for row in rows)
@@ -143,14 +145,14 @@ def conclude(job: Job) -> None:
             job.table(name, table)
 
 
-def load(folder: Path, data: str, scale: Scale) -> tuple[Rows, Rows]:
+def load(job: Job, data: str) -> tuple[Rows, Rows]:
     """Rows of norms, and of sample quality, of every arm measured; in the core's order."""
-    order = [spec.label for spec in core(data, scale).optimizers] + [FROZEN, AVERAGED]
+    order = [spec.label for spec in core(data, job.scale).optimizers] + list(CONTROLS)
 
     def in_order(rows: Rows) -> Rows:
         return {name: rows[name] for name in sorted(rows, key=lambda n: order.index(n.split()[0]))}
 
-    norms, quality = (in_order(measured(folder / data, kind)) for kind in ("norms", "quality"))
+    norms, quality = (in_order(measured(job.out / data, kind)) for kind in ("norms", "quality"))
     return norms, quality
 
 

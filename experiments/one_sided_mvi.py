@@ -22,7 +22,7 @@ from _design import core, varied
 from _jobs import Job, Row
 from _measure import trained
 from _one_run import measure_run
-from _show import span, word
+from _show import word
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -30,7 +30,7 @@ from matplotlib.patches import Patch
 import onesided_jax as osj
 from onesided_jax.analysis.inference import cross_regions, t_interval
 from onesided_jax.analysis.mvi_verdict import SignFractions, one_sided_mvi, sign_fractions
-from onesided_jax.analysis.verdict import Verdict
+from onesided_jax.analysis.verdict import Verdict, span
 from onesided_jax.report._style import PRIMAL, svg_bytes
 from onesided_jax.runs import Criteria
 from onesided_jax.runs._words import write_bytes_atomically
@@ -138,7 +138,9 @@ def conclude(job: Job) -> None:
         job.table("sensitivity", sensitivity)
 
 
-_THRESHOLDS = ("mvi_negative_supported", "mvi_positive_supported", "mvi_negative_refuted")
+_THRESHOLDS = (
+    "mvi_negative_supported", "mvi_positive_supported", "mvi_negative_refuted", "mvi_valid_share",
+)  # fmt: skip
 
 
 def _verdict(cell: str, found: Sequence[Row], criteria: Criteria) -> Verdict:

@@ -2,7 +2,7 @@
 
 The core has five seeds; their intervals straddle thresholds. This takes twice as many new ones, the
 same game, steps, checkpoints and criteria, and judges P1 to P4 on the new ones alone. The gate
-compares with the arms of the core, which have to be there.
+compares with the core's amsgrad_xeg, which has to be there.
 
     python experiments/replication.py                    # scale "paper", after gradient_norms.py
     python experiments/replication.py --scale small      # a minute; numbers mean nothing
@@ -15,13 +15,15 @@ import sys
 from collections.abc import Iterator
 
 from _design import BASELINE, Scale, core, recipe
-from _jobs import Job, Row, UnfinishedError
+from _jobs import Job, Row, Rows, UnfinishedError
 from _judge import judge
 from _measure import measure, measured, norms_of, real_data, trained
-from gradient_norms import draw_norms, draw_ratios, load
+from gradient_norms import draw_norms, draw_ratios
 
 import onesided_jax as osj
 from onesided_jax.report._style import svg_bytes
+
+BEST = "amsgrad_xeg"  # the arm of the core with the best samples when this was designed
 
 
 def recipes(scale: Scale) -> Iterator[tuple[str, osj.Recipe]]:
@@ -34,17 +36,19 @@ def recipes(scale: Scale) -> Iterator[tuple[str, osj.Recipe]]:
 
 def work(job: Job) -> None:
     for data, wanted in recipes(job.scale):
-        if not _of_the_core(job, data):
+        if not _best_arm(job, data):
             raise UnfinishedError(
-                f"{data}: the gate compares with the core; run experiments/gradient_norms.py first"
+                f"{data}: the gate compares with {BEST} of the core;"
+                " run experiments/gradient_norms.py first"
             )
         for what, source in trained(job, wanted, [BASELINE.label]):
             measure(job, what, real_data(what, wanted), source, job.out / data)
 
 
-def _of_the_core(job: Job, data: str):
-    """Sample quality of the core's arms."""
-    return load(job.out.parent / "gradient_norms", data, job.scale)[1]
+def _best_arm(job: Job, data: str) -> Rows:
+    """Samples of the arm of the core that the gate compares with; empty if they are not there."""
+    found = measured(job.folder_of("gradient_norms") / data, "quality")
+    return {name: rows for name, rows in found.items() if name == BEST}
 
 
 def conclude(job: Job) -> None:
@@ -52,15 +56,15 @@ def conclude(job: Job) -> None:
     tables: dict[str, list[Row]] = {}
     for data, _ in recipes(job.scale):
         norm_rows, quality = (measured(job.out / data, kind) for kind in ("norms", "quality"))
-        if not quality:
+        best = _best_arm(job, data)
+        if not (norm_rows and quality and best):
             continue
-        arms = {name: norms_of(rows) for name, rows in norm_rows.items()}
-        compared = {**_of_the_core(job, data), **quality}
         criteria = core(data, job.scale).criteria
-        verdicts, found = judge(arms, norm_rows, compared, criteria, job.scale.steps)
+        verdicts, found = judge(norm_rows, {**best, **quality}, criteria, job.scale.steps)
         for name, rows in found.items():
-            mine = [{"data": data, **row} for row in rows if row["arm"] in arms]
+            mine = [{"data": data, **row} for row in rows if row["arm"] in norm_rows]
             tables.setdefault(name, []).extend(mine)
+        arms = {name: norms_of(rows) for name, rows in norm_rows.items()}
         (job.out / f"norms-{data}.svg").write_bytes(svg_bytes(draw_norms(arms)))
         (job.out / f"ratios-{data}.svg").write_bytes(svg_bytes(draw_ratios(verdicts)))
     for name, table in tables.items():

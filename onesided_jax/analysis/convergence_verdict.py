@@ -25,10 +25,10 @@ from onesided_jax.analysis.inference import Interval
 from onesided_jax.analysis.verdict import (
     Holds,
     Verdict,
+    all_hold,
     decide,
     interval_over_seeds,
     span,
-    together,
 )
 from onesided_jax.runs.criteria import Criteria
 
@@ -125,7 +125,7 @@ def one_sided_convergence(
     if gate.passes is not None:
         passing = used & np.asarray(gate.passes, bool)
         parts["P4"] = _p4(statistics, passing, used & ~passing, criteria)
-    holds = together([part["holds"] for part in parts.values()])
+    holds = all_hold([part["holds"] for part in parts.values()])
     ratio: Interval = parts["P1"]["primal_ratio"]
 
     if not constant_rates:
@@ -214,7 +214,7 @@ def _p4(
         name: _p1_to_p3(statistics, seeds, criteria.min_gate_seeds, criteria)
         for name, seeds in (("passing", passing), ("failing", failing))
     }
-    held = {name: together([p["holds"] for p in parts.values()]) for name, parts in within.items()}
+    held = {name: all_hold([p["holds"] for p in parts.values()]) for name, parts in within.items()}
     return {
         "holds": decide(
             enough=True,

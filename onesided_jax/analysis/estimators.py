@@ -1,4 +1,4 @@
-r"""Gradient norms of noisy gradients, in NumPy float64: pure functions of arrays.
+r"""Squared norms of gradients that are known with noise only: NumPy float64, pure functions.
 
 * The squared norm :math:`\|g\|^2` of an expected gradient, from the Gram matrix of K microbatch
   gradients: U-statistic (Hoeffding 1948), jackknife standard error (Quenouille 1956, Tukey 1958).

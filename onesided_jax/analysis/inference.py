@@ -4,6 +4,8 @@ r"""What seeds, samples and cross matrices say, in NumPy float64: pure functions
 * The sign of an inner product :math:`\langle x - x^*, g\rangle`: Student's t.
 * A cross matrix of checkpoints: its regions, and a bootstrap over rows and columns (Efron 1979;
   two-way as in Owen 2007).
+
+NaN means "no number", as in `onesided_jax.analysis.estimators`.
 """
 
 from __future__ import annotations

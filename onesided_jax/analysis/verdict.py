@@ -1,4 +1,4 @@
-"""What a set of runs says about a claim: a verdict that can fail, and rules that all share.
+"""What a set of runs says about a claim: a verdict that can fail, and the rules of all.
 
 A claim holds, is refuted, or is ``"inconclusive"``; the thresholds are those of
 `onesided_jax.runs.criteria.Criteria`, fixed before the run. Rules that no threshold expresses:
@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike
 from onesided_jax.analysis.inference import Interval, t_interval
 from onesided_jax.runs.criteria import Criteria
 
-__all__ = ["Holds", "Verdict", "decide", "interval_over_seeds", "span", "together"]
+__all__ = ["Holds", "Verdict", "all_hold", "decide", "interval_over_seeds", "span"]
 
 Holds = bool | Literal["inconclusive"]
 
@@ -89,7 +89,7 @@ def decide(enough: bool, *, supported: bool, refuted: bool) -> Holds:
     return supported
 
 
-def together(holds: list[Holds]) -> Holds:
+def all_hold(holds: list[Holds]) -> Holds:
     """Refuted by one part, supported by all."""
     if False in holds:
         return False

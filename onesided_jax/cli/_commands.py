@@ -17,9 +17,11 @@ from tyro.conf import Positional, UseAppendAction, arg
 
 from onesided_jax.cli._arguments import changed, find_recipe, run_count, with_data
 from onesided_jax.cli._console import command, console
-from onesided_jax.cli._work import connect, draw, first_devices, measure, train
+from onesided_jax.cli._work import analyze_run, connect, draw_report, first_devices, train_recipe
 from onesided_jax.runs import RECIPES, open_run
 from onesided_jax.runs._words import write_json_atomically
+
+__all__ = ["COMMANDS"]
 
 _DEMO = (("carousel", "A game whose answer is known: the carousel"), ("demo", "MNIST digits"))
 
@@ -38,9 +40,11 @@ def demo(out: Path = Path("demo"), open_page: bool = False) -> None:
     """
     again = shlex.join(["onesided", "demo", "--out", str(out)])
     for name, _ in _DEMO:
-        train(RECIPES[name], out / name, again=again)
-        measure(open_run(out / name))
-    page = draw([out / name for name, _ in _DEMO], out / "report.html", [t for _, t in _DEMO])
+        train_recipe(RECIPES[name], out / name, again=again)
+        analyze_run(open_run(out / name))
+    page = draw_report(
+        [out / name for name, _ in _DEMO], out / "report.html", [t for _, t in _DEMO]
+    )
     if open_page:
         import webbrowser
 
@@ -98,7 +102,7 @@ def sweep(
     if width is not None and width < 1:
         raise ValueError(f"width={width}: expected an integer >= 1")
     connect(distributed, coordinator, num_processes, process_id, connect_timeout)
-    train(wanted, out, width, first_devices(devices))
+    train_recipe(wanted, out, width, first_devices(devices))
     console.print(f"Next: [bold]{command('analyze', out)}[/]", soft_wrap=True)
 
 
@@ -128,7 +132,7 @@ def resume(
     if recipe is None:
         raise ValueError(f"{str(run)!r} was made in Python without a recipe: call sweep() again")
     connect(distributed, coordinator, num_processes, process_id, connect_timeout)
-    train(recipe, run, devices=first_devices(devices))
+    train_recipe(recipe, run, devices=first_devices(devices))
 
 
 def analyze(run: RunArgument, quality: bool = True, inception: Path | None = None) -> None:
@@ -143,7 +147,7 @@ def analyze(run: RunArgument, quality: bool = True, inception: Path | None = Non
       inception: TorchScript file of the Inception network (inception-2015-12-05.pt), for the
         standard FID besides; needs torch.
     """
-    measure(open_run(run), quality, inception)
+    analyze_run(open_run(run), quality, inception)
     console.print(f"Next: [bold]{command('report', run)}[/]", soft_wrap=True)
 
 
@@ -158,7 +162,7 @@ def report(
     """
     if not runs:
         raise ValueError("report: expected at least one run directory")
-    draw(list(runs), out or runs[0] / "report.html")
+    draw_report(list(runs), out or runs[0] / "report.html")
 
 
 def sample(run: RunArgument, count: int = 64, seed: int = 0, out: Path | None = None) -> None:

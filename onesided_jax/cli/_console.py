@@ -18,6 +18,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+__all__ = ["command", "console", "errors", "progress_bars", "say"]
+
 console = Console()
 errors = Console(stderr=True)
 
@@ -34,6 +36,7 @@ def command(name: str, path: Path) -> str:
 
 @contextlib.contextmanager
 def progress_bars() -> Iterator[Progress]:
+    """A bar per task, with its times and a note."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

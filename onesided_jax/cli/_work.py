@@ -18,6 +18,8 @@ from onesided_jax.cli._arguments import run_count
 from onesided_jax.cli._console import console, errors, progress_bars, say
 from onesided_jax.runs import DamagedCheckpointError, Recipe, Run, WriteError, open_run
 
+__all__ = ["analyze_run", "connect", "draw_report", "first_devices", "train_recipe"]
+
 
 def connect(
     distributed: bool,
@@ -49,13 +51,14 @@ def first_devices(count: int | None) -> list[Any] | None:
     return there[:count]
 
 
-def train(
+def train_recipe(
     recipe: Recipe,
     out: Path,
     width: int | None = None,
     devices: list[Any] | None = None,
     again: str | None = None,
 ) -> Run:
+    """Trains a recipe, or what is left of it, and says how far it came; `again` is how to go on."""
     from onesided_jax.sweeps import Progress as Chunk
     from onesided_jax.sweeps import run
     from onesided_jax.sweeps.interrupt import Interrupted, stopping
@@ -130,7 +133,8 @@ def _saved(run: Run) -> str:
     return f"Saved: {', '.join(parts) or 'nothing yet'}, of {steps}."
 
 
-def measure(run: Run, quality: bool = True, inception: Path | None = None) -> None:
+def analyze_run(run: Run, quality: bool = True, inception: Path | None = None) -> None:
+    """Analyses a run and shows how many settings have which verdict."""
     _need_extra("analysis", "xarray", "h5netcdf")
     from onesided_jax.analysis import analyze
 
@@ -174,7 +178,8 @@ def measure(run: Run, quality: bool = True, inception: Path | None = None) -> No
     console.print(table)
 
 
-def draw(folders: list[Path], page: Path, titles: list[str] | None = None) -> Path:
+def draw_report(folders: list[Path], page: Path, titles: list[str] | None = None) -> Path:
+    """Draws the page of analysed runs, a section each."""
     _need_extra("analysis", "xarray", "matplotlib", "jinja2")
     from onesided_jax.analysis import load_analysis
     from onesided_jax.report import Section, write_report

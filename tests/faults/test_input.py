@@ -58,8 +58,8 @@ def no_work(monkeypatch, tmp_path):
         raise Accepted
 
     monkeypatch.setattr(recipes, "run_cell", begin)
-    monkeypatch.setattr(_commands, "measure", begin)
-    monkeypatch.setattr(_commands, "draw", begin)
+    monkeypatch.setattr(_commands, "analyze_run", begin)
+    monkeypatch.setattr(_commands, "draw_report", begin)
     monkeypatch.chdir(tmp_path)
 
 
