@@ -120,6 +120,7 @@ def _statistics(name: str, parts: Mapping[str, Any]) -> Row:
         ("P2", "dual_slope"), ("P3", "slope_difference"),
     ):  # fmt: skip
         row[statistic] = span(parts[part][statistic])
+    row["ratio_of_ratios_share"] = parts["P3"]["ratio_of_ratios_share"]
     return row | {p: word(parts[p]["holds"]) if _judged(name) else "" for p in ("P1", "P2", "P3")}
 
 
