@@ -3,7 +3,8 @@
 Reads what gradient_norms.py trained. Leading eigenvalues of the field's Jacobian and of both
 players' Hessians, the path-angle from the start of training to its end, and of the premises what
 can be measured on a GAN: is the preconditioner monotone, is the step small enough for the
-curvature. Ends after ``--minutes`` with everything saved (exit code 3).
+curvature; where it is not, does extragradient rest where the game does not? Ends after
+``--minutes`` with everything saved (exit code 3).
 
     python experiments/landscape.py                     # scale "paper", after gradient_norms.py
     python experiments/landscape.py --scale small       # a minute; numbers mean nothing
@@ -30,36 +31,31 @@ import onesided_jax as osj
 from onesided_jax.analysis import jacobian_spectrum, path_angle
 from onesided_jax.analysis.source import Source
 from onesided_jax.report._style import DUAL, PRIMAL, svg_bytes
+from onesided_jax.runs import Cell, cells, unpack
 
 MINIBATCHES = 4  # side by side: one large batch, the same at all points
 KRYLOV = 40  # Arnoldi's steps
 KEPT = 12  # eigenvalues a table keeps
 CONVERGED = 0.05  # residual over magnitude
+LOOK_AHEAD = ("amsgrad_eg", "amsgrad_xeg", "amsgrad_eg_drd")  # two points a step
 PLACES = 5  # checkpoints, evenly, the first after the start
 RUNS = 2  # of each arm
 
 
 def work(job: Job) -> None:
+    """All tables of one kind before the next: the eigenvalues, which take longest, come last."""
     for data in job.scale.data:
         wanted = core(data, job.scale)
-        for what, source in trained(job, wanted, job.scale.mvi_arms):
-            _measure(job, what, source, data)
-
-
-def _measure(job: Job, what: Opened, source: Source, data: str) -> None:
-    cell, folder = source.label, job.out / data
-    batch = _large_batch(what.game)
-    tables = {
-        "spectrum": lambda: _spectra(job, what, source, batch),
-        "path": lambda: _paths(what, source, batch),
-        "premises": lambda: _premises(what, source, batch),
-    }
-    for name, make in tables.items():
-        path = folder / f"{name}-{cell}.csv"
-        if not path.exists():
+        arms = {cell.label: cell for cell in cells(wanted)}
+        found = list(trained(job, wanted, job.scale.mvi_arms))
+        batch = _large_batch(found[0][0].game)
+        for name, (what, source) in itertools.product(_TABLES, found):
+            arm, path = arms[source.label], job.out / data / f"{name}-{source.label}.csv"
+            if path.exists() or (name == "midpoints" and arm.spec.name not in LOOK_AHEAD):
+                continue
             job.check()
-            write_table(path, make())
-            job.say(f"{data}/{cell}: {name}")
+            write_table(path, _TABLES[name](job, what, source, arm, batch))
+            job.say(f"{data}/{source.label}: {name}")
 
 
 def _large_batch(game: osj.Game) -> Any:
@@ -81,7 +77,7 @@ def _at(source: Source, step: int, run: int) -> tuple[osj.PrimalDual, Any]:
     return jax.tree.map(lambda leaf: leaf[run], tuple(source.snapshot(step)))
 
 
-def _spectra(job: Job, what: Opened, source: Source, batch: Any) -> list[Row]:
+def spectra(job: Job, what: Opened, source: Source, arm: Cell, batch: Any) -> list[Row]:
     rows: list[Row] = []
     points = itertools.product(_runs(source), places(source.steps), ("both", "primal", "dual"))
     for run, step, player in points:
@@ -105,7 +101,7 @@ def _spectra(job: Job, what: Opened, source: Source, batch: Any) -> list[Row]:
     return rows
 
 
-def _paths(what: Opened, source: Source, batch: Any) -> list[Row]:
+def paths(job: Job, what: Opened, source: Source, arm: Cell, batch: Any) -> list[Row]:
     rows: list[Row] = []
     for run in _runs(source):
         start, _ = _at(source, source.steps[0], run)
@@ -121,7 +117,7 @@ def _paths(what: Opened, source: Source, batch: Any) -> list[Row]:
     return rows
 
 
-def _premises(what: Opened, source: Source, batch: Any) -> list[Row]:
+def premises(job: Job, what: Opened, source: Source, arm: Cell, batch: Any) -> list[Row]:
     """Between checkpoints: the share of the second moments that fell, and the Lipschitz ratio."""
     store, length = what.run.store(source.label), optax.tree.norm
     field = jax.jit(lambda players, state: what.game.field(players, state, batch)[0])
@@ -142,6 +138,41 @@ def _premises(what: Opened, source: Source, batch: Any) -> list[Row]:
                 rows.append(row)
             before[run] = players, F, moments
     return rows
+
+
+def midpoints(job: Job, what: Opened, source: Source, arm: Cell, batch: Any) -> list[Row]:
+    """Both players' norms where a step begins, and where it looks ahead to, on one large batch.
+
+    Extragradient moves by the field at the midpoint. If the step is too long for the curvature the
+    field may vanish there and not where the step began: the method is at rest, the game is not.
+    """
+    store, length = what.run.store(source.label), optax.tree.norm
+    field = jax.jit(lambda players, state: what.game.field(players, state, batch))
+    rows: list[Row] = []
+    for run, step in itertools.product(_runs(source), places(source.steps)):
+        players, state = _at(source, step, run)
+        tx = arm.make_optimizer({k: column[run] for k, column in source.hyperparameters.items()})
+        like = jax.eval_shape(jax.vmap(tx.init), source.snapshot(step).players)
+        opt_states = unpack(store.read(step)["opt_state"], like)
+        opt_state = jax.tree.map(lambda leaf: jnp.asarray(leaf[run]), opt_states)  # noqa: B023
+        seen: list[osj.PrimalDual] = []
+
+        def grad_fn(at: osj.PrimalDual, _: Any) -> osj.PrimalDual:
+            seen.append(at)  # noqa: B023
+            return field(at, state)[0]  # noqa: B023
+
+        tx.update(field(players, state)[0], opt_state, players, grad_fn=grad_fn)
+        row: Row = {"arm": labels(source)[run], "seed": int(source.seeds[run]), "step": step}
+        for name, point in (("", players), ("_midpoint", seen[-1])):
+            F, info = field(point, state)
+            row[f"primal{name}"] = float(length(F.primal))
+            row[f"dual{name}"] = float(length(F.dual))
+            row[f"dual_loss{name}"] = float(info.losses.dual)
+        rows.append(row)
+    return rows
+
+
+_TABLES = {"midpoints": midpoints, "premises": premises, "path": paths, "spectrum": spectra}
 
 
 def second_moments(opt_state: Any, run: int) -> np.ndarray:
@@ -193,6 +224,19 @@ def summarise(job: Job) -> None:
         job.table("landscape", rows)
 
 
+def at_midpoints(job: Job) -> None:
+    """Of every arm that looks ahead: medians over runs and checkpoints."""
+    rows: list[Row] = []
+    for (data, arm), found in grouped(load(job, "midpoints"), "data", "arm").items():
+        row: Row = {"data": data, "arm": arm, "points": len(found)}
+        for column in itertools.product(("primal", "dual", "dual_loss"), ("", "_midpoint")):
+            name = "".join(column)
+            row[name] = float(np.median([float(r[name]) for r in found]))
+        rows.append(row)
+    if rows:
+        job.table("midpoints", rows)
+
+
 def _values(rows: Sequence[Mapping[str, str]], player: str) -> np.ndarray:
     """Those eigenvalues of a point that Arnoldi's method has found well."""
     mine = [row for row in rows if row["player"] == player]
@@ -206,6 +250,7 @@ def _values(rows: Sequence[Mapping[str, str]], player: str) -> np.ndarray:
 
 def conclude(job: Job) -> None:
     summarise(job)
+    at_midpoints(job)
     for data in job.scale.data:
         spectrum = [row for row in load(job, "spectrum") if row["data"] == data]
         path = [row for row in load(job, "path") if row["data"] == data]

@@ -7,9 +7,11 @@ import shutil
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
 from onesided_jax.analysis.minty import test_steps as steps_of_test
+from onesided_jax.runs import cells
 
 pytestmark = pytest.mark.usefixtures("quick_sweeps")
 
@@ -117,6 +119,16 @@ def test_the_core_is_trained_once_and_judged(scripts, monkeypatch, tmp_path):
     assert all(float(row["lipschitz"]) > 0 for row in premises)
     assert any(float(row["moments_fallen"]) > 0 for row in premises)  # Adam's are not monotone
     assert (out / "landscape-mnist5k.svg").stat().st_size > 5000
+    assert not (out / "midpoints.csv").exists()  # adam does not look ahead
+
+    job = module.Job("landscape", "", ["--scale", "small", "--runs", str(tmp_path)])
+    wanted = scripts["_design"].core("mnist5k", job.scale)
+    ((what, source),) = scripts["_measure"].trained(job, wanted, ["amsgrad_eg_drd"])
+    (arm,) = (cell for cell in cells(wanted) if cell.label == source.label)
+    batch = what.game.sample(jax.random.key(0))
+    rows = scripts["landscape"].midpoints(job, what, source, arm, batch)
+    assert len(rows) == 2 * 5
+    assert all(row["dual_midpoint"] != row["dual"] for row in rows)
 
     monkeypatch.setattr(scripts["replication"], "BEST", "amsgrad_eg_drd power=0.5")
     code, again = go(scripts["replication"], "replication", tmp_path)
