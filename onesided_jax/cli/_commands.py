@@ -17,7 +17,14 @@ from tyro.conf import Positional, UseAppendAction, arg
 
 from onesided_jax.cli._arguments import changed, find_recipe, run_count, with_data
 from onesided_jax.cli._console import command, console
-from onesided_jax.cli._work import analyze_run, connect, draw_report, first_devices, train_recipe
+from onesided_jax.cli._work import (
+    Processes,
+    analyze_run,
+    connect,
+    draw_report,
+    first_devices,
+    train_recipe,
+)
 from onesided_jax.runs import RECIPES, open_run
 from onesided_jax.runs._words import write_json_atomically
 
@@ -56,6 +63,7 @@ def sweep(
         Positional[str], arg(help="A built-in name (see `onesided recipes`) or a .json file.")
     ],
     out: Path,
+    processes: Processes,
     steps: int | None = None,
     checkpoint_every: int | None = None,
     seeds: int | None = None,
@@ -69,11 +77,6 @@ def sweep(
     width: int | None = None,
     devices: int | None = None,
     data_dir: Path | None = None,
-    distributed: bool = False,
-    coordinator: str | None = None,
-    num_processes: int | None = None,
-    process_id: int | None = None,
-    connect_timeout: float = 300.0,
 ) -> None:
     """Train every optimizer x hyperparameters x seed of a recipe into a run directory.
 
@@ -89,31 +92,22 @@ def sweep(
       devices: How many devices (on a CPU: cores) to use; by default all. No bit depends on it.
       data_dir: Directory with the official files of mnist, fashion_mnist or cifar10; recorded in
         the run. By default $ONESIDED_DATA is searched, and what is missing is downloaded.
-      distributed: This is one of several processes of the same command, as Slurm, GKE, Open MPI or
-        a TPU pod start them, which also tell it the following; OUT is a folder that all share.
-      coordinator: HOST:PORT of process 0, to start processes by hand.
-      num_processes: How many processes.
-      process_id: Which one this is: 0, 1, ...
-      connect_timeout: Seconds to wait for the other processes.
+      processes: Where several processes share the work.
     """
     wanted = changed(find_recipe(recipe), steps, checkpoint_every, seeds, set)
     if data_dir is not None:
         wanted = with_data(wanted, data_dir)
     if width is not None and width < 1:
         raise ValueError(f"width={width}: expected an integer >= 1")
-    connect(distributed, coordinator, num_processes, process_id, connect_timeout)
+    connect(processes)
     train_recipe(wanted, out, width, first_devices(devices))
     console.print(f"Next: [bold]{command('analyze', out)}[/]", soft_wrap=True)
 
 
 def resume(
     run: RunArgument,
+    processes: Processes,
     devices: int | None = None,
-    distributed: bool = False,
-    coordinator: str | None = None,
-    num_processes: int | None = None,
-    process_id: int | None = None,
-    connect_timeout: float = 300.0,
 ) -> None:
     """Continue an interrupted run, bit for bit as if it had never stopped.
 
@@ -121,17 +115,12 @@ def resume(
 
     Args:
       devices: How many devices (on a CPU: cores) to use; by default all.
-      distributed: This is one of several processes of the same command, as Slurm, GKE, Open MPI or
-        a TPU pod start them, which also tell it the following; OUT is a folder that all share.
-      coordinator: HOST:PORT of process 0, to start processes by hand.
-      num_processes: How many processes.
-      process_id: Which one this is: 0, 1, ...
-      connect_timeout: Seconds to wait for the other processes.
+      processes: Where several processes share the work.
     """
     recipe = open_run(run).recipe
     if recipe is None:
         raise ValueError(f"{str(run)!r} was made in Python without a recipe: call sweep() again")
-    connect(distributed, coordinator, num_processes, process_id, connect_timeout)
+    connect(processes)
     train_recipe(recipe, run, devices=first_devices(devices))
 
 

@@ -7,7 +7,7 @@ import shlex
 import signal
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.markup import escape
 from rich.progress import TaskID
@@ -18,24 +18,37 @@ from onesided_jax.cli._arguments import run_count
 from onesided_jax.cli._console import console, errors, progress_bars, say
 from onesided_jax.runs import DamagedCheckpointError, Recipe, Run, WriteError, open_run
 
-__all__ = ["analyze_run", "connect", "draw_report", "first_devices", "train_recipe"]
+__all__ = ["Processes", "analyze_run", "connect", "draw_report", "first_devices", "train_recipe"]
 
 
-def connect(
-    distributed: bool,
-    coordinator: str | None,
-    num_processes: int | None,
-    process_id: int | None,
-    timeout: float,
-) -> None:
+class Processes(NamedTuple):
+    """Options of a command that several processes share.
+
+    Attributes:
+      distributed: This is one of several processes of the same command, as Slurm, GKE, Open MPI or
+        a TPU pod start them, which also tell it the following; OUT is a folder that all share.
+      coordinator: HOST:PORT of process 0, to start processes by hand.
+      num_processes: How many processes.
+      process_id: Which one this is: 0, 1, ...
+      connect_timeout: Seconds to wait for the other processes.
+    """
+
+    distributed: bool = False
+    coordinator: str | None = None
+    num_processes: int | None = None
+    process_id: int | None = None
+    connect_timeout: float = 300.0
+
+
+def connect(wanted: Processes) -> None:
     """Joins the other processes, if there are to be any; the first alone talks then."""
-    by_hand = (coordinator, num_processes, process_id)
-    if not distributed and by_hand == (None, None, None):
+    by_hand = (wanted.coordinator, wanted.num_processes, wanted.process_id)
+    if not wanted.distributed and by_hand == (None, None, None):
         return
-    if timeout <= 0:
-        raise ValueError(f"connect_timeout={timeout}: expected seconds, more than 0")
+    if wanted.connect_timeout <= 0:
+        raise ValueError(f"connect_timeout={wanted.connect_timeout}: expected seconds, more than 0")
     with errors.status("waiting for the other processes"):
-        processes.connect(*by_hand, timeout=timeout)
+        processes.connect(*by_hand, timeout=wanted.connect_timeout)
     console.quiet = not processes.is_first()
 
 
