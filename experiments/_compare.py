@@ -19,9 +19,10 @@ from onesided_jax.runs import Criteria
 WORSE = 1.1  # P6: Fréchet distance over the other arm's, from which samples are worse
 ALIKE = (0.8, 1.25)  # P8: late norm over the other arm's, within which two arms are alike
 
-DECAY, HALF = "amsgrad_eg_drd power={:g}", "amsgrad_eg_drd power=0.5"
+DECAY = "amsgrad_eg_drd power="
+HALF = f"{DECAY}0.5"
 PAIRS = (
-    *(("decay", DECAY.format(power), "amsgrad_eg") for power in (0.25, 0.5, 1.0)),
+    *(("decay", f"{DECAY}{power:g}", "amsgrad_eg") for power in (0.25, 0.5, 1.0)),
     ("x-only", "amsgrad_xeg", HALF),
     ("x-only", "amsgrad_xeg", "amsgrad"),
     ("x-only, same rates", "amsgrad_xeg", FAST),
@@ -44,11 +45,23 @@ class Ratio(NamedTuple):
     interval: Interval
 
 
+Ratios = Mapping[tuple[str, str], Ratio]  # of (arm, other arm), where both are measured
+
+
 def compare_arms(
     arms: Mapping[str, Norms], quality: Rows, criteria: Criteria, total_steps: int
-) -> list[Row]:
+) -> dict[str, list[Row]]:
+    """Tables of comparisons, of predictions that rest on them (P6, P8), and of rates (P7)."""
+    late, samples = _ratios(arms, quality, criteria, total_steps)
+    return {
+        "comparisons": _comparisons(late, samples),
+        "predictions": _predictions(late, samples, criteria),
+        "rates": _rates(arms, criteria, total_steps),
+    }
+
+
+def _comparisons(norms: Ratios, frechet: Ratios) -> list[Row]:
     """A row per pair of arms of which something is measured."""
-    norms, frechet = _ratios(arms, quality, criteria, total_steps)
     rows: list[Row] = []
     for what, one, other in PAIRS:
         found = [of.get((one, other)) for of in (norms, frechet)]
@@ -60,11 +73,8 @@ def compare_arms(
     return rows
 
 
-def predictions(
-    arms: Mapping[str, Norms], quality: Rows, criteria: Criteria, total_steps: int
-) -> list[Row]:
+def _predictions(norms: Ratios, frechet: Ratios, criteria: Criteria) -> list[Row]:
     """P6 and P8, where their arms are measured."""
-    norms, frechet = _ratios(arms, quality, criteria, total_steps)
     decay, samples = (of.get((HALF, "amsgrad_eg")) for of in (norms, frechet))
     like_decay, like_plain = (norms.get(("amsgrad_xeg", arm)) for arm in (HALF, "amsgrad"))
     rows: list[Row] = []
@@ -104,7 +114,7 @@ def _unlike(ratio: Interval) -> bool:
 
 def _ratios(
     arms: Mapping[str, Norms], quality: Rows, criteria: Criteria, total_steps: int
-) -> list[dict[tuple[str, str], Ratio]]:
+) -> list[Ratios]:
     """Of late norms, and of Fréchet distances."""
     late = {name: late_norm(norms, criteria, total_steps) for name, norms in arms.items()}
     frechet = {
@@ -138,7 +148,7 @@ def paired_ratio(one: BySeed, other: BySeed, criteria: Criteria) -> Ratio:
     return Ratio(len(seeds), Interval(*np.exp(interval_over_seeds(logs, criteria)).tolist()))
 
 
-def rates(arms: Mapping[str, Norms], criteria: Criteria, total_steps: int) -> list[Row]:
+def _rates(arms: Mapping[str, Norms], criteria: Criteria, total_steps: int) -> list[Row]:
     """P7, descriptive: log-log slope of the running mean of the squared primal norm under decay.
 
     Beside it, for comparison, the slopes of pure powers of the step, ``t^-power`` (T5's freezing
@@ -147,7 +157,7 @@ def rates(arms: Mapping[str, Norms], criteria: Criteria, total_steps: int) -> li
     """
     rows: list[Row] = []
     for name, norms in arms.items():
-        _, decays, power = name.partition("amsgrad_eg_drd power=")
+        _, decays, power = name.partition(DECAY)
         if not decays:
             continue
         later = norms.steps > 0

@@ -7,6 +7,7 @@ import contextlib
 import csv
 import datetime
 import io
+import itertools
 import os
 import shlex
 import sys
@@ -141,6 +142,13 @@ class Job:
             if new:
                 writer.writeheader()
             writer.writerow(row)
+
+    def tables(self, of_data: Mapping[str, Mapping[str, Sequence[Row]]]) -> None:
+        """Writes tables by name, those of all data sets below each other; none that is empty."""
+        for name in dict.fromkeys(itertools.chain.from_iterable(of_data.values())):
+            parts = ((data, tables.get(name, ())) for data, tables in of_data.items())
+            if rows := [{"data": data, **row} for data, part in parts for row in part]:
+                self.table(name, rows)
 
     def table(self, name: str, rows: Iterable[Row]) -> None:
         """Writes a table; numbers with five digits."""

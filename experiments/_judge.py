@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from _design import CONTROLS, varied
@@ -20,9 +20,15 @@ from onesided_jax.runs import Criteria
 _NOT_JUDGED = ("amsgrad_eg_drd", *CONTROLS)  # what begins so is shown, and not judged
 
 
-def judge(
-    norm_rows: Rows, quality: Rows, criteria: Criteria, total_steps: int
-) -> tuple[dict[str, Verdict], dict[str, list[Row]]]:
+class Judged(NamedTuple):
+    """Arms with their norms, the verdict on each, and tables by name."""
+
+    arms: dict[str, Norms]
+    verdicts: dict[str, Verdict]
+    tables: dict[str, list[Row]]
+
+
+def judge(norm_rows: Rows, quality: Rows, criteria: Criteria, total_steps: int) -> Judged:
     """The verdict on every arm, and the tables behind it.
 
     Args:
@@ -38,7 +44,7 @@ def judge(
         for name, norms in arms.items()
     }
     passing = map(_passing_row, verdicts.values())
-    return verdicts, {
+    tables = {
         "levels": _levels(norm_rows, criteria, total_steps),
         "verdicts": [_verdict_row(verdict) for verdict in verdicts.values()],
         "passing": [row for row in passing if row],
@@ -47,6 +53,7 @@ def judge(
         "quality": _quality_rows(quality, gates),
         "gate": _gate_rows(quality, gates),
     }
+    return Judged(arms, verdicts, tables)
 
 
 def judge_quality(quality: Rows, criteria: Criteria) -> dict[str, Gate]:
@@ -133,12 +140,11 @@ _THRESHOLDS = (
 def _sensitivity(arms: Mapping[str, Norms], criteria: Criteria, total_steps: int) -> list[Row]:
     """P1 to P3 of the arms that are judged, every threshold halved and raised by half."""
     rows: list[Row] = []
-    for (name, norms), (threshold, value, changed) in itertools.product(
-        arms.items(), varied(criteria, _THRESHOLDS)
+    judged = filter(_judged, arms)
+    for name, (threshold, value, changed) in itertools.product(
+        judged, varied(criteria, _THRESHOLDS)
     ):
-        if not _judged(name):
-            continue
-        parts = _verdict(name, norms, None, changed, total_steps).details
+        parts = _verdict(name, arms[name], None, changed, total_steps).details
         rows.append(
             {"arm": name, "threshold": threshold, "value": value}
             | {part: word(parts[part]["holds"]) for part in ("P1", "P2", "P3")}

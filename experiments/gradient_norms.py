@@ -18,11 +18,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from _compare import compare_arms, predictions, rates
+from _compare import compare_arms
 from _design import AVERAGED, BASELINE, CONTROLS, FAST, FROZEN, at_other_rates, core
 from _jobs import TIME_IS_OVER, Job, Row, Rows, UnfinishedError
-from _judge import judge
-from _measure import Norms, Opened, measure, measure_samples, measured, norms_of, real_data, trained
+from _judge import Judged, judge
+from _measure import Norms, Opened, measure, measure_samples, measured, real_data, trained
 from _show import legend_of_players, ratio_axis
 from matplotlib.figure import Figure
 
@@ -125,24 +125,17 @@ def conclude(job: Job) -> None:
 
     All from the tables alone, of those arms that have been measured.
     """
-    tables: dict[str, list[Row]] = {}
+    tables: dict[str, dict[str, list[Row]]] = {}
     for data in job.scale.data:
         criteria, total = core(data, job.scale).criteria, job.scale.steps
         norm_rows, quality = load(job, data)
         if not norm_rows:
             continue
-        arms = {name: norms_of(rows) for name, rows in norm_rows.items()}
-        verdicts, found = judge(norm_rows, quality, criteria, total)
-        found["comparisons"] = compare_arms(arms, quality, criteria, total)
-        found["predictions"] = predictions(arms, quality, criteria, total)
-        found["rates"] = rates(arms, criteria, total)
-        for name, rows in found.items():
-            tables.setdefault(name, []).extend({"data": data, **row} for row in rows)
-        (job.out / f"norms-{data}.svg").write_bytes(svg_bytes(draw_norms(arms)))
-        (job.out / f"ratios-{data}.svg").write_bytes(svg_bytes(draw_ratios(verdicts)))
-    for name, table in tables.items():
-        if table:
-            job.table(name, table)
+        judged = judge(norm_rows, quality, criteria, total)
+        compared = compare_arms(judged.arms, quality, criteria, total)
+        tables[data] = judged.tables | compared
+        draw(job, data, judged)
+    job.tables(tables)
 
 
 def load(job: Job, data: str) -> tuple[Rows, Rows]:
@@ -157,6 +150,12 @@ def load(job: Job, data: str) -> tuple[Rows, Rows]:
 
 
 # --- figures
+
+
+def draw(job: Job, data: str, judged: Judged) -> None:
+    """Both figures of a data set."""
+    (job.out / f"norms-{data}.svg").write_bytes(svg_bytes(draw_norms(judged.arms)))
+    (job.out / f"ratios-{data}.svg").write_bytes(svg_bytes(draw_ratios(judged.verdicts)))
 
 
 def draw_norms(arms: Mapping[str, Norms]) -> Figure:

@@ -149,12 +149,14 @@ def midpoints(job: Job, what: Opened, source: Source, arm: Cell, batch: Any) -> 
     store, length = what.run.store(source.label), optax.tree.norm
     field = jax.jit(lambda players, state: what.game.field(players, state, batch))
     rows: list[Row] = []
-    for run, step in itertools.product(_runs(source), places(source.steps)):
+    steps = places(source.steps)
+    opt_states = {step: store.read(step)["opt_state"] for step in steps}  # of all runs
+    for run, step in itertools.product(_runs(source), steps):
         players, state = _at(source, step, run)
         tx = arm.make_optimizer({k: column[run] for k, column in source.hyperparameters.items()})
         like = jax.eval_shape(jax.vmap(tx.init), source.snapshot(step).players)
-        opt_states = unpack(store.read(step)["opt_state"], like)
-        opt_state = jax.tree.map(lambda leaf: jnp.asarray(leaf[run]), opt_states)  # noqa: B023
+        mine = unpack(opt_states[step], like)
+        opt_state = jax.tree.map(lambda leaf: jnp.asarray(leaf[run]), mine)  # noqa: B023
         seen: list[osj.PrimalDual] = []
 
         def grad_fn(at: osj.PrimalDual, _: Any) -> osj.PrimalDual:

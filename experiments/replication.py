@@ -17,11 +17,10 @@ from collections.abc import Iterator
 from _design import BASELINE, Scale, core, recipe
 from _jobs import Job, Row, Rows, UnfinishedError
 from _judge import judge
-from _measure import measure, measured, norms_of, real_data, trained
-from gradient_norms import draw_norms, draw_ratios
+from _measure import measure, measured, real_data, trained
+from gradient_norms import draw
 
 import onesided_jax as osj
-from onesided_jax.report._style import svg_bytes
 
 BEST = "amsgrad_xeg"  # the arm of the core with the best samples when this was designed
 
@@ -53,23 +52,20 @@ def _best_arm(job: Job, data: str) -> Rows:
 
 def conclude(job: Job) -> None:
     """The verdict on the new seeds, the tables behind it, and the figures."""
-    tables: dict[str, list[Row]] = {}
+    tables: dict[str, dict[str, list[Row]]] = {}
     for data, _ in recipes(job.scale):
         norm_rows, quality = (measured(job.out / data, kind) for kind in ("norms", "quality"))
         best = _best_arm(job, data)
         if not (norm_rows and quality and best):
             continue
         criteria = core(data, job.scale).criteria
-        verdicts, found = judge(norm_rows, {**best, **quality}, criteria, job.scale.steps)
-        for name, rows in found.items():
-            mine = [{"data": data, **row} for row in rows if row["arm"] in norm_rows]
-            tables.setdefault(name, []).extend(mine)
-        arms = {name: norms_of(rows) for name, rows in norm_rows.items()}
-        (job.out / f"norms-{data}.svg").write_bytes(svg_bytes(draw_norms(arms)))
-        (job.out / f"ratios-{data}.svg").write_bytes(svg_bytes(draw_ratios(verdicts)))
-    for name, table in tables.items():
-        if table:
-            job.table(name, table)
+        judged = judge(norm_rows, {**best, **quality}, criteria, job.scale.steps)
+        tables[data] = {
+            name: [row for row in rows if row["arm"] in judged.arms]
+            for name, rows in judged.tables.items()
+        }
+        draw(job, data, judged)
+    job.tables(tables)
 
 
 if __name__ == "__main__":

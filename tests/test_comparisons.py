@@ -48,8 +48,8 @@ def quality(frechet, count=5, **more):
 
 
 def predicted(compare, arms, samples):
-    rows = compare.predictions(arms, samples, CRITERIA, 2000)
-    return {row["prediction"]: row["verdict"] for row in rows}
+    tables = compare.compare_arms(arms, samples, CRITERIA, 2000)
+    return {row["prediction"]: row["verdict"] for row in tables["predictions"]}
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_p6_asks_for_a_lower_norm_and_samples_not_worse(scripts, compare, late, 
     arms = {"amsgrad_eg": norms(scripts, 1.0), compare.HALF: norms(scripts, late)}
     samples = {"amsgrad_eg": quality(0.2), compare.HALF: quality(frechet)}
     assert predicted(compare, arms, samples) == {"P6": verdict}
-    (row,) = compare.compare_arms(arms, samples, CRITERIA, 2000)
+    (row,) = compare.compare_arms(arms, samples, CRITERIA, 2000)["comparisons"]
     assert (row["what"], row["seeds"]) == ("decay", 5)
     assert float(row["late_norm_ratio"].split()[0]) == pytest.approx(late)
     assert float(row["frechet_ratio"].split()[0]) == pytest.approx(frechet / 0.2)
@@ -116,7 +116,8 @@ def test_pairs_are_of_one_seed_and_leave_diverged_ones_out(scripts, compare):
 
 def test_p7_is_the_slope_of_the_running_mean(scripts, compare):
     arms = {"amsgrad_eg_drd power=0.25": norms(scripts, 1.0, power=-0.25, diverged=[4])}
-    (row,) = compare.rates(arms | {"adam": norms(scripts, 1.0)}, CRITERIA, 2000)
+    arms["adam"] = norms(scripts, 1.0)
+    (row,) = compare.compare_arms(arms, {}, CRITERIA, 2000)["rates"]
     assert row["seeds"] == 4
     assert float(row["slope"].split()[0]) == pytest.approx(row["one_sided_mvi"], abs=5e-3)
     assert -0.5 < row["one_sided_mvi"] < row["freezing"] < 0
@@ -137,7 +138,8 @@ def test_thresholds_of_the_gate_are_varied(scripts):
 
     arms = ("adam", "amsgrad_xeg", "amsgrad_eg_drd power=0.5")
     samples = dict(zip(arms, map(quality, (0.3, 0.2, 0.2)), strict=True))
-    _, tables = scripts["_judge"].judge({a: rows(5) for a in arms}, samples, CRITERIA, 2000)
+    judged = scripts["_judge"].judge({a: rows(5) for a in arms}, samples, CRITERIA, 2000)
+    tables = judged.tables
     passing = {row["arm"]: row["passing"] for row in tables["quality"]}
     assert passing == {"adam": 0, "amsgrad_xeg": 5, "amsgrad_eg_drd power=0.5": 5}
     varied = {
