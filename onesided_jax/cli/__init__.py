@@ -23,6 +23,7 @@ __all__ = ["main"]
 _INPUT_ERRORS = (ValueError, TypeError, ImportError, OSError)
 
 
+@without_tracebacks()
 def main(arguments: list[str] | None = None) -> int:
     """The entry point; returns the exit code.
 
@@ -42,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     with contextlib.suppress(RuntimeError):  # JAX has been computing: called from a program
         configure_cpu()
     try:
-        with without_tracebacks(), interruptible():
+        with interruptible():
             tyro.extras.subcommand_cli_from_dict(
                 COMMANDS,
                 prog="onesided",

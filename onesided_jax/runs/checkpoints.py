@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import hashlib
 import json
 import logging
 import re
 import shutil
 import sys
+import traceback
 import uuid
 import warnings
 from collections.abc import Iterator
@@ -278,22 +280,34 @@ def _digests(folder: Path) -> Iterator[tuple[str, str]]:
 @contextlib.contextmanager
 def without_tracebacks() -> Iterator[None]:
     """Keeps Orbax from printing tracebacks of errors that it raises as well; for programs."""
-    logger, before = logging.getLogger("absl"), sys.unraisablehook
+    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
+    before, failed = sys.unraisablehook, False
 
     def keep(record: logging.LogRecord) -> bool:
-        return record.exc_info is None or "orbax" not in record.pathname
+        nonlocal failed
+        if not record.exc_info:
+            return True
+        frames = traceback.walk_tb(record.exc_info[2])
+        files = [record.pathname, *(frame.f_code.co_filename for frame, _ in frames)]
+        theirs = any("orbax" in file for file in files)
+        failed = failed or theirs
+        return not theirs
 
     def hook(dropped: sys.UnraisableHookArgs) -> None:
         # What other threads were still writing ends after the event loop that waited for it.
         if str(dropped.exc_value) != "Event loop is closed":
             before(dropped)
 
-    logger.addFilter(keep)
+    for logger in loggers:
+        logger.addFilter(keep)
     sys.unraisablehook = hook
     try:
         yield
     finally:
-        logger.removeFilter(keep)
+        if failed:  # asyncio tells of the arrays after the first that failed when it drops them
+            gc.collect()
+        for logger in loggers:
+            logger.removeFilter(keep)
         sys.unraisablehook = before
 
 

@@ -32,15 +32,19 @@ class Interrupted(KeyboardInterrupt):
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
     """Lets a signal end a block that saves nothing on the way, by raising :class:`Interrupted`."""
-    before, recovering = sys.unraisablehook, False
+    before, recovering, leaving = sys.unraisablehook, False, False
+    again: dict[threading.Timer, int] = {}
 
     def send_again(number: int) -> None:
-        threading.Timer(0.02, os.kill, (os.getpid(), number)).start()
+        timer = threading.Timer(0.02, os.kill, (os.getpid(), number))
+        again[timer] = number
+        timer.start()
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if not recovering:
+        if recovering:
+            send_again(number)  # a busy machine: it came back before the hook was left
+        elif not leaving:
             raise Interrupted(number)
-        send_again(number)  # a busy machine: it came back before the hook was left
 
     def hook(dropped: sys.UnraisableHookArgs) -> None:
         # JAX runs Python inside the garbage collector, where an exception is dropped: send again.
@@ -55,7 +59,16 @@ def interruptible() -> Iterator[None]:
     sys.unraisablehook = hook
     try:
         with _handlers(handle):
-            yield
+            try:
+                yield
+                for timer, number in again.items():
+                    if timer.is_alive():
+                        raise Interrupted(number)  # the block ended before it was there
+            finally:
+                leaving = bool(again)
+                for timer in list(again):  # none may come when the handlers are others'
+                    timer.cancel()
+                    timer.join()
     finally:
         sys.unraisablehook = before
 

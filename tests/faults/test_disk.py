@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import gc
+import logging
 import os
 import shlex
 
@@ -11,6 +14,7 @@ import pytest
 import onesided_jax as osj
 from onesided_jax.cli import main
 from onesided_jax.runs import open_run
+from onesided_jax.runs.checkpoints import without_tracebacks
 
 from . import disk
 from .victims import COMMAND_LINE, run
@@ -147,3 +151,31 @@ def test_a_file_system_that_turns_read_only(tiny, undisturbed, tmp_path, tmpfs, 
     assert main(["analyze", str(out)]) == 1
     said = capsys.readouterr()
     assert "Traceback" not in said.err + said.out
+
+
+@pytest.mark.parametrize(("file", "told"), [("orbax/handlers.py", 0), ("other.py", 1)])
+def test_what_orbax_raises_in_tasks_nobody_awaits_is_not_told(file, told, monkeypatch):
+    """Arrays are written at once, and asyncio tells of each that failed after the first."""
+    names, said = {}, []
+    exec(compile("async def write():\n    raise OSError(28, 'full')", file, "exec"), names)
+
+    async def save():
+        tasks = [asyncio.ensure_future(names["write"]()) for _ in range(2)]
+        await asyncio.wait(tasks)
+        await tasks[0]
+
+    @without_tracebacks()
+    def program():
+        for name in ("absl", "asyncio"):  # as a handler: pytest's would keep the exceptions alive
+            monkeypatch.setattr(
+                logging.getLogger(name), "callHandlers", lambda record: said.append(record.name)
+            )
+        loop = asyncio.new_event_loop()
+        with pytest.raises(OSError, match="full") as caught:
+            loop.run_until_complete(save())
+        loop.close()
+        logging.getLogger("absl").error("a write failed", exc_info=caught.value)
+
+    program()
+    gc.collect()
+    assert said == ["absl", "asyncio"] * told
