@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import onesided_jax as osj
+from onesided_jax.players import Device
 from onesided_jax.sweeps.devices import Crew
 from onesided_jax.sweeps.engine import Program, program
 from onesided_jax.sweeps.strategy import abstract_carry, blocks_of, choose_strategy
@@ -95,7 +96,7 @@ class Sweep:
         rate: float = RATE,
         record_every: int = 1,
         width: int | None = None,
-        devices: Sequence[jax.Device] | None = None,
+        devices: Sequence[Device] | None = None,
     ):
         self.runs, self.steps = runs, steps
         seeds, rates = np.arange(runs, dtype=np.uint32), {"rate": np.full(runs, rate)}

@@ -84,7 +84,8 @@ def batch(write: Callable[[Row], None]) -> None:
             state = jax.eval_shape(init, jax.random.key(0), rates)
             whole = NamedSharding(mesh, PartitionSpec())
             compiled = jax.jit(step, in_shardings=whole).lower(state, rates).compile()
-            memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
+            memory: Any = compiled.memory_analysis()
+            cost: Any = compiled.cost_analysis()
             write(
                 {
                     "optimizer": optimizer,

@@ -87,6 +87,7 @@ def arm(
     primal: float | Sequence[float],
     dual: float | Sequence[float],
     label: str = "",
+    /,
     **axes: float | Sequence[float],
 ) -> osj.OptimizerSpec:
     """An arm; several values of a hyperparameter are several runs a seed."""

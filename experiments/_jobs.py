@@ -155,12 +155,13 @@ class Job:
         write_table(self.out / f"{name}.csv", list(rows))
 
 
-def write_table(path: Path, rows: Sequence[Row]) -> None:
-    """A table that is there is complete."""
+def write_table(path: Path, rows: Sequence[Row], digits: int = 5) -> None:
+    """A table that is there is complete; columns in order of appearance."""
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    columns = dict.fromkeys(itertools.chain.from_iterable(rows))
+    writer = csv.DictWriter(text, list(columns), restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows({k: _short(v) for k, v in row.items()} for row in rows)
+    writer.writerows({k: _short(v, digits) for k, v in row.items()} for row in rows)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes_atomically(path, text.getvalue().encode())
 
@@ -170,10 +171,10 @@ def read_table(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def _short(value: Any) -> Any:
+def _short(value: Any, digits: int) -> Any:
     if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
-    return f"{float(value):.5g}" if isinstance(value, float | np.floating) else value
+    return f"{float(value):.{digits}g}" if isinstance(value, float | np.floating) else value
 
 
 def grouped(

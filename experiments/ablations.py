@@ -37,8 +37,9 @@ FACTORS: dict[str, dict[str, Mapping[str, Any]]] = {
         "MLP": {"network": "mlp", "width": 128},
         "BatchNorm": {"normalization": "batch"},
     },
-    "loss": {name: {"loss": name} for name in ("minimax", "hinge", "least_squares")}
-    | {"wasserstein_gp": {"loss": "wasserstein_gp"}},
+    "loss": {
+        name: {"loss": name} for name in ("minimax", "hinge", "least_squares", "wasserstein_gp")
+    },
     "minibatch": {str(size): {"batch_size": size} for size in (16, 256)},
     "data": {
         "CIFAR-10": {"dataset": "cifar10"},

@@ -26,6 +26,7 @@ from _design import core
 from _jobs import Job, Row, grouped, read_table, write_table
 from _measure import Opened, labels, trained
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 import onesided_jax as osj
 from onesided_jax.analysis import jacobian_spectrum, path_angle
@@ -239,10 +240,10 @@ def at_midpoints(job: Job) -> None:
         job.table("midpoints", rows)
 
 
-def _values(rows: Sequence[Mapping[str, str]], player: str) -> np.ndarray:
+def _values(rows: Sequence[Mapping[str, str]], player: str) -> NDArray[np.complex128]:
     """Those eigenvalues of a point that Arnoldi's method has found well."""
     mine = [row for row in rows if row["player"] == player]
-    values = np.array([complex(float(r["real"]), float(r["imaginary"])) for r in mine])
+    values = np.array([complex(float(r["real"]), float(r["imaginary"])) for r in mine], complex)
     good = [float(r["residual"]) <= CONVERGED * abs(v) for r, v in zip(mine, values)]
     return values[good] if len(values) else values
 

@@ -125,7 +125,7 @@ def draw(shares: dict[tuple[str, str], np.ndarray], steps: int) -> Figure:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--steps", type=int, default=40_000)
     parser.add_argument("--out", type=Path, default=Path("docs/figures/which-optimizer"))
     arguments = parser.parse_args()

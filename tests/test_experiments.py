@@ -1,7 +1,7 @@
 """The committed experiments, end to end at tiny size."""
 
 import csv
-import importlib.util
+import importlib
 import json
 import sys
 from concurrent.futures import Future
@@ -14,12 +14,9 @@ EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 
 
 def load(name, monkeypatch):
-    spec = importlib.util.spec_from_file_location(name, EXPERIMENTS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, name, module)
-    spec.loader.exec_module(module)
+    monkeypatch.syspath_prepend(str(EXPERIMENTS))
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    module = importlib.import_module(name)
     monkeypatch.setattr(jax.config, "update", lambda *_: None)  # x64 by the fixture instead
     return module
 

@@ -105,7 +105,7 @@ class _Compilations:
     def __init__(self) -> None:
         self.count = 0
 
-    def _listen(self, event: str, duration: float, **_: Any) -> None:
+    def _listen(self, event: str, duration_secs: float, **kwargs: str | int) -> None:
         self.count += event == "/jax/core/compile/backend_compile_duration"
 
     def __enter__(self) -> _Compilations:

@@ -1,0 +1,132 @@
+"""What the sections share."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import onesided_jax as osj
+from onesided_jax import PrimalDual
+
+Row = dict[str, Any]
+Tables = dict[str, list[Row]]
+Scaled = Callable[[Any, Any], Any]  # (small, paper) -> the one to use
+
+DELTA, DUAL_RATE = 0.5, 2.0
+PLAIN: Row = {"eps": DELTA, "b2": 0.99, "convention": "classic"}
+ADAPTIVE: Row = PLAIN | {"dual_eps": 1e-3}
+RING = ([[1.5, 0.9]], [[0.3]])  # the carousel's start: on its ring
+STATUSES = ("holds", "violated", "not covered")
+EARLY = 500  # a curve whose first snapshot is later than this has its beginning from a short run
+
+
+class Task(NamedTuple):
+    """One arm of a section: ``run(**arguments)`` in a process of its own gives rows of tables."""
+
+    label: str
+    run: Callable[..., Tables]
+    arguments: dict[str, Any]
+
+
+def play(
+    game, method, options, rates, *, steps, every=None, record=None, seeds=None, solution=None
+) -> tuple[Any, Any]:
+    """A sweep over zipped hyperparameters and its certificate; a snapshot every ``every`` steps."""
+    columns = {name: np.atleast_1d(np.asarray(v, float)) for name, v in rates.items()}
+    runs = max(len(v) for v in columns.values()) if seeds is None else len(seeds)
+    every = every or steps
+    result = osj.sweep(
+        game,
+        lambda h: osj.OPTIMIZERS[method](**h, **options),
+        seeds=np.arange(runs) if seeds is None else seeds,
+        hyperparameters={name: np.broadcast_to(v, (runs,)) for name, v in columns.items()},
+        steps=steps,
+        checkpoint_every=every,
+        record_every=record or math.gcd(every, 100),
+        observers={"certificate": osj.certificate(game, method, options, solution=solution)},
+    )
+    return result, osj.certify(result)
+
+
+def theory_rate(game: Any, delta: Any = DELTA) -> Any:
+    """The largest primal rate of Theorem 1."""
+    return delta / (2 * game.facts.lipschitz_xx)
+
+
+def at(game, xs, ys):
+    """The game in which the run with seed ``i`` starts at ``(xs[i], ys[i])``."""
+    xs, ys = jnp.asarray(xs, float), jnp.asarray(ys, float)
+    marks = _marks(len(xs))
+
+    def init(key):
+        row = jnp.argmax(marks == _bits(key))
+        return PrimalDual(xs[row], ys[row]), ()
+
+    return game._replace(init=init)
+
+
+def _bits(key):
+    return jax.random.bits(key, dtype=jnp.uint32)
+
+
+@functools.cache
+def _marks(seeds: int) -> np.ndarray:
+    """What the key that a sweep hands to ``init`` draws for each seed: it tells them apart."""
+
+    def init(key):
+        bits = _bits(key).astype(float)  # float64 holds 32 bits
+        return PrimalDual(bits, bits), ()
+
+    field = osj.games.zero_sum_field(lambda x, y: 0.0 * x * y)
+    probe = osj.sweep(
+        osj.Game(init, lambda key: (), field),
+        lambda h: osj.sgda(0.0, 0.0),
+        seeds=np.arange(seeds),
+        hyperparameters={},
+        steps=1,
+    )
+    return np.asarray(probe.players.primal).astype(np.uint32)
+
+
+def decade_slope(steps: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Slope of ``log values`` against ``log steps`` over the last decade, for every run."""
+    first = np.argmin(np.abs(steps - steps[-1] / 10))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.log(values[:, -1] / values[:, first])
+    return ratio / np.log(steps[-1] / steps[first])
+
+
+def running_mean(values: np.ndarray) -> np.ndarray:
+    return np.cumsum(values, axis=1) / np.arange(1, values.shape[1] + 1)
+
+
+def tail_mean(values: np.ndarray) -> np.ndarray:
+    """Mean over the last tenth of the records, for every run."""
+    return values[:, -max(1, values.shape[1] // 10) :].mean(axis=1)
+
+
+def counted(found, names: Iterable[str]) -> Row:
+    """Number of runs with each status, ``"T1 holds"`` and so on."""
+    counts = {name: Counter(found[name].status) for name in names}
+    return {f"{name} {status}": counts[name][status] for name in names for status in STATUSES}
+
+
+def thinned(steps: np.ndarray, count: int = 60) -> np.ndarray:
+    """Indices of about ``count`` steps, evenly spaced on a log scale."""
+    wanted = np.geomspace(steps[0], steps[-1], count)
+    return np.unique(np.searchsorted(steps, wanted).clip(0, len(steps) - 1))
+
+
+def curve(bound, steps: np.ndarray, **labels: Any) -> list[Row]:
+    """Both sides of the first run against the number of steps."""
+    return [
+        {**labels, "T": steps[i], "lhs": bound.lhs[0, i], "rhs": bound.rhs[0, i]}
+        for i in thinned(steps)
+    ]
