@@ -18,10 +18,11 @@ def word(holds: Any) -> str:
 
 
 def ratio_axis(axes: Axes) -> None:
-    """A logarithmic x axis for ratios, with plain numbers; 1 is drawn."""
+    """A logarithmic x axis for the ratios drawn so far, with plain numbers; 1 is drawn."""
     axes.axvline(1, color="#24292f", linewidth=0.7, zorder=0)
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    low, high = axes.get_xlim()
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 300 * low else (1,)))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.xaxis.set_minor_locator(NullLocator())
 

@@ -179,6 +179,8 @@ def draw_norms(arms: Mapping[str, Norms]) -> Figure:
         axes.spines[["top", "right"]].set_visible(False)
     for axes in grid.flat[len(arms) :]:
         axes.set_visible(False)
+    for axes in grid.flat[max(0, len(arms) - columns) : len(arms)]:
+        axes.tick_params(labelbottom=True)  # the lowest of its column
     figure.supxlabel("training step", fontsize=8)
     figure.supylabel("gradient norm", fontsize=8)
     handles, names = grid.flat[0].get_legend_handles_labels()
@@ -187,7 +189,7 @@ def draw_norms(arms: Mapping[str, Norms]) -> Figure:
 
 
 def draw_ratios(verdicts: Mapping[str, Verdict]) -> Figure:
-    """Late over early norm of both players, a dot per seed; hollow where it fails the gate."""
+    """Late over early norm of both players, a mark per seed: does it pass the gate?"""
     figure = Figure(figsize=(5.6, 0.36 * len(verdicts) + 1.0), layout="constrained")
     axes = figure.subplots()
     for place, verdict in enumerate(verdicts.values()):
@@ -195,10 +197,13 @@ def draw_ratios(verdicts: Mapping[str, Verdict]) -> Figure:
         passes = details["quality_gate"]["passes"]
         for player, colour, shift in (("primal", PRIMAL, 0.14), ("dual", DUAL, -0.14)):
             ratios = np.array(details["seeds"][f"{player}_ratio"], float)
-            filled = np.ones(len(ratios), bool) if passes is None else np.asarray(passes, bool)
+            where = np.full(len(ratios), shift - place)
+            if passes is None:
+                axes.scatter(ratios, where, s=22, color=colour, linewidths=1, marker="x")
+                continue
             axes.scatter(
-                ratios, np.full(len(ratios), shift - place), s=22, edgecolors=colour, linewidths=1,
-                facecolors=[colour if ok else "none" for ok in filled],
+                ratios, where, s=22, edgecolors=colour, linewidths=1,
+                facecolors=[colour if ok else "none" for ok in passes],
             )  # fmt: skip
     ratio_axis(axes)
     axes.set_ylim(0.5 - len(verdicts), 0.5)
@@ -206,7 +211,8 @@ def draw_ratios(verdicts: Mapping[str, Verdict]) -> Figure:
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_xlabel(
-        "late / early gradient norm; a dot per seed, hollow: fails the gate", fontsize=8
+        "late / early gradient norm, a mark per seed\nhollow: fails the gate, ×: not asked",
+        fontsize=8,
     )
     legend_of_players(figure, linestyle="")
     return figure
