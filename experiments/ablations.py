@@ -24,8 +24,8 @@ from _show import legend_of_players, ratio_axis
 from matplotlib.figure import Figure
 
 import onesided_jax as osj
-from onesided_jax.analysis.estimators import loglog_slope, window_ratio
-from onesided_jax.analysis.inference import Interval, t_interval
+from onesided_jax.analysis.convergence_verdict import statistics_of_runs
+from onesided_jax.analysis.verdict import interval_over_seeds
 from onesided_jax.report._style import DUAL, PRIMAL, svg_bytes
 from onesided_jax.runs import Criteria
 
@@ -121,29 +121,15 @@ def load(folder: Path) -> list[tuple[str, Norms, Sequence[Mapping[str, str]]]]:
 
 def statistics(norms: Norms, criteria: Criteria, total_steps: int) -> Row:
     """Ratio and slope of both players, mean and interval over the seeds that did not diverge."""
-    row: Row = {"seeds": int((~norms.diverged).sum()), "diverged": int(norms.diverged.sum())}
-    common = {"total_steps": total_steps, "exact": False}
-    for player in ("primal", "dual"):
-        norm = getattr(norms, player)
-        ratio = window_ratio(
-            norms.steps, norm.value, early=criteria.early_window, late=criteria.late_window,
-            **common,
-        )[~norms.diverged]  # fmt: skip
-        slope = loglog_slope(
-            norms.steps, norm.value, norm.standard_error, window=criteria.slope_window,
-            bins=criteria.slope_bins, **common,
-        )[~norms.diverged]  # fmt: skip
-        for name, values in (("ratio", ratio), ("slope", slope)):
-            interval = t_interval(values, level=criteria.level) if len(values) > 1 else _NOTHING
-            row |= {
-                f"{player}_{name}": interval.mean,
-                f"{player}_{name}_low": interval.low,
-                f"{player}_{name}_high": interval.high,
-            }
+    used = ~norms.diverged
+    row: Row = {"seeds": int(used.sum()), "diverged": int(norms.diverged.sum())}
+    found = statistics_of_runs(
+        norms.steps, total_steps, norms.primal, norms.dual, criteria=criteria, exact=False
+    )
+    for name in ("primal_ratio", "primal_slope", "dual_ratio", "dual_slope"):
+        interval = interval_over_seeds(found[name][used], criteria)
+        row |= {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
     return row
-
-
-_NOTHING = Interval(np.nan, np.nan, np.nan)
 
 
 def draw_ratios(rows: Sequence[Mapping[str, str]]) -> Figure:

@@ -108,17 +108,9 @@ def one_sided_convergence(
             f"primal {shapes[0]} and dual {shapes[1]}: expected [R, S], with diverged"
             f" {diverged.shape} and steps {np.shape(steps)}"
         )
-    common = {"total_steps": total_steps, "exact": exact, "floor": floor}
-    windows = {"early": criteria.early_window, "late": criteria.late_window}
-    bins = {"window": criteria.slope_window, "bins": criteria.slope_bins}
-    statistics: dict[str, Array] = {}
-    for name, norm in (("primal", primal), ("dual", dual)):
-        statistics[f"{name}_ratio"] = window_ratio(steps, norm.value, **windows, **common)
-        statistics[f"{name}_slope"] = loglog_slope(
-            steps, norm.value, norm.standard_error, **bins, **common
-        )
-    statistics["slope_difference"] = statistics["dual_slope"] - statistics["primal_slope"]
-
+    statistics = statistics_of_runs(
+        steps, total_steps, primal, dual, criteria=criteria, exact=exact, floor=floor
+    )
     used = ~diverged
     parts = _p1_to_p3(statistics, used, criteria.min_seeds, criteria)
     gate = quality_gate or no_gate()
@@ -165,6 +157,32 @@ def one_sided_convergence(
         reason,
         details,
     )
+
+
+def statistics_of_runs(
+    steps: ArrayLike,
+    total_steps: float,
+    primal: SquaredNorm,
+    dual: SquaredNorm,
+    *,
+    criteria: Criteria,
+    exact: bool,
+    floor: float = TINY,
+) -> dict[str, Array]:
+    """Ratio and slope of both players, and the difference of the slopes: ``[R]`` each, NaN: none.
+
+    Arguments as of `one_sided_convergence`.
+    """
+    common = {"total_steps": total_steps, "exact": exact, "floor": floor}
+    windows = {"early": criteria.early_window, "late": criteria.late_window}
+    bins = {"window": criteria.slope_window, "bins": criteria.slope_bins}
+    statistics: dict[str, Array] = {}
+    for name, norm in (("primal", primal), ("dual", dual)):
+        statistics[f"{name}_ratio"] = window_ratio(steps, norm.value, **windows, **common)
+        statistics[f"{name}_slope"] = loglog_slope(
+            steps, norm.value, norm.standard_error, **bins, **common
+        )
+    return statistics | {"slope_difference": statistics["dual_slope"] - statistics["primal_slope"]}
 
 
 _WORDS: dict[Holds, str] = {True: "supported", False: "refuted", "inconclusive": "inconclusive"}
