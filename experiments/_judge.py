@@ -133,7 +133,7 @@ def _statistics(name: str, parts: Mapping[str, Any]) -> Row:
 
 _THRESHOLDS = (
     "primal_ratio_supported", "primal_ratio_refuted", "dual_ratio_supported",
-    "dual_ratio_refuted", "dual_slope_supported", "ratio_of_ratios",
+    "dual_ratio_refuted", "dual_slope_supported", "ratio_of_ratios", "ratio_of_ratios_share",
 )  # fmt: skip
 
 
