@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -55,40 +55,64 @@ def measure_run(
     if not tests:
         return {"seed": int(source.seeds[run]), "diverged": True}
     (found,) = tests.values()
-    some = test_steps(source.steps, source.total_steps, what.criteria)
-    some = [some[i] for i in np.unique(np.linspace(0, len(some) - 1, ROWS).round().astype(int))]
-    players = jax.tree.map(
-        lambda *leaves: np.stack(leaves),
-        *(pick_run(source.snapshot(step).players, run) for step in some),
-    )
-    last = source.snapshot(source.steps[-1])
-    end, state = pick_run(last.players, run), pick_run(last.state, run)
+    some = _some_of(what, source, run)
+    ends = source.snapshot(source.steps[-1]).players
+    end = pick_run(ends, run)
     first = pick_run(source.snapshot(0).players, run)
-    off = cross_regions(some, some)["off_diagonal"]
-
-    def judge_at(targets: Any, duals: Any = None) -> SignFractions:
-        """Shares of significant signs at each x*, ``[n]``."""
-        duals = players.dual if duals is None else duals
-        slope = what.probe.cross(players.primal, duals, state, targets).slope
-        mean, t, _ = mean_t(slope)
-        signs = significant_signs(mean, t, slope.shape[-1], alpha=what.criteria.alpha)
-        return sign_fractions(signs, off if duals is players.dual else True)
-
     several = {
         "tail mean": _stack([_tail_mean(source, run)]),
-        "other seeds": _without(last.players.primal, run),
+        "other seeds": _without(ends.primal, run),
         "perturbed": _perturbed(end.primal, first.primal),
     }
-    mislabelled = shuffled_duals(recipe, players.primal, state, *shuffled)
+    mislabelled = shuffled_duals(recipe, some.players.primal, some.state, *shuffled)
     return {
         "seed": int(source.seeds[run]),
         "diverged": False,
         "steps": steps,
         **_of_matrix(found, steps, what.criteria.level),
-        "targets": {name: judge_at(targets)._asdict() for name, targets in several.items()},
-        "label_shuffle": judge_at(_stack([end.primal]), mislabelled)._asdict(),
-        **by_layer(what.game, players, state, end, what.criteria.alpha, off),
+        "targets": {name: _judge_at(what, some, x)._asdict() for name, x in several.items()},
+        "label_shuffle": _judge_at(what, some, _stack([end.primal]), mislabelled)._asdict(),
+        **by_layer(what.game, some, end, what.criteria.alpha),
     }
+
+
+def measure_far_targets(what: Opened, source: Source, run: int) -> Row:
+    """Shares at points that nobody would take for an x*: where training began, and the origin."""
+    some = _some_of(what, source, run)
+    starts = source.snapshot(0).players.primal
+    start = pick_run(starts, run)
+    several = {
+        "the run's own start": _stack([start]),
+        "other runs' starts": _without(starts, run),
+        "the origin": _stack([jax.tree.map(np.zeros_like, start)]),
+    }
+    return {name: _judge_at(what, some, x)._asdict() for name, x in several.items()}
+
+
+class Some(NamedTuple):
+    """Some of the checkpoints that are tested: players ``[n, ...]``, and the pairs that count."""
+
+    players: PrimalDual
+    state: Any
+    off: np.ndarray
+
+
+def _some_of(what: Opened, source: Source, run: int) -> Some:
+    steps = test_steps(source.steps, source.total_steps, what.criteria)
+    steps = [steps[i] for i in np.unique(np.linspace(0, len(steps) - 1, ROWS).round().astype(int))]
+    players = _stack([pick_run(source.snapshot(step).players, run) for step in steps])
+    state = pick_run(source.snapshot(source.steps[-1]).state, run)
+    return Some(players, state, cross_regions(steps, steps)["off_diagonal"])
+
+
+def _judge_at(what: Opened, some: Some, targets: Any, duals: Any = None) -> SignFractions:
+    """Shares of significant signs at each x*, ``[n]``; off the diagonal of the run's own duals."""
+    counted = some.off if duals is None else True
+    duals = some.players.dual if duals is None else duals
+    slope = what.probe.cross(some.players.primal, duals, some.state, targets).slope
+    mean, t, _ = mean_t(slope)
+    signs = significant_signs(mean, t, slope.shape[-1], alpha=what.criteria.alpha)
+    return sign_fractions(signs, counted)
 
 
 def _of_matrix(found: MintyTest, steps: Sequence[int], level: float) -> Row:
@@ -190,14 +214,13 @@ def shuffled_duals(recipe: osj.Recipe, primals: Any, state: Any, count: int, ste
     return _stack(jax.device_get(trained))
 
 
-def by_layer(
-    game: osj.Game, players: PrimalDual, state: Any, end: PrimalDual, alpha: float, off: np.ndarray
-) -> Row:
+def by_layer(game: osj.Game, some: Some, end: PrimalDual, alpha: float) -> Row:
     """Signs of the inner products layer by layer and of the dual side, and scale-free norms.
 
     One minibatch gradient of both players gives all of them; they add up to the entries of the
     primal's and of the dual's matrix.
     """
+    players, state, off = some
     names = PrimalDual(*(list(_layers(player)) for player in end))
     keys = jax.random.split(jax.random.key(SEED + 1), BATCHES)
 

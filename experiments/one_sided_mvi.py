@@ -14,14 +14,15 @@ from __future__ import annotations
 import itertools
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from _design import core, varied
 from _jobs import Job, Row
 from _measure import trained
-from _one_run import measure_run
+from _one_run import measure_far_targets, measure_run
 from _show import word
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
@@ -44,15 +45,21 @@ def work(job: Job) -> None:
         recipe = core(data, job.scale)
         for what, source in trained(job, recipe, job.scale.mvi_arms):
             for run, seed in enumerate(recipe.seeds):
-                path = job.out / data / f"{source.label}-seed{seed}.json"
-                if path.exists():
-                    continue
-                job.check()
+                name = f"{source.label}-seed{seed}.json"
                 shuffled = SHUFFLED[job.scale_name]
-                found = measure_run(what, recipe, source, run, shuffled)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                write_bytes_atomically(path, (json.dumps(_plain(found)) + "\n").encode())
-                job.say(f"{data}/{path.stem}")
+                _write_once(job, f"{data}/{name}", measure_run, what, recipe, source, run, shuffled)
+                _write_once(job, f"{data}/far/{name}", measure_far_targets, what, source, run)
+
+
+def _write_once(job: Job, name: str, measure: Callable[..., Row], *arguments: Any) -> None:
+    path = job.out / name
+    if path.exists():
+        return
+    job.check()
+    text = json.dumps(_plain(measure(*arguments))) + "\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes_atomically(path, text.encode())
+    job.say(name)
 
 
 # --- the obvious test
@@ -159,11 +166,19 @@ def _verdict(cell: str, found: Sequence[Row], criteria: Criteria) -> Verdict:
 
 
 def load(job: Job, data: str) -> dict[str, list[Row]]:
+    """What was measured of every run of an arm, in the order of the seeds."""
     return {
-        cell: [json.loads(path.read_text()) for path in sorted(paths)]
+        cell: [_load_run(path) for path in sorted(paths)]
         for cell in job.scale.mvi_arms
         if (paths := list((job.out / data).glob(f"{cell}-seed*.json")))
     }
+
+
+def _load_run(path: Path) -> Row:
+    found, far = json.loads(path.read_text()), path.parent / "far" / path.name
+    if far.exists() and not found["diverged"]:
+        found["targets"] |= json.loads(far.read_text())
+    return found
 
 
 def _fractions(found: Sequence[Row], name: str) -> SignFractions | None:
@@ -203,7 +218,8 @@ def _numbers(found: Sequence[Row]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         [_later(f) for f in found]
     )
     for name in found[0]["targets"]:
-        numbers[f"x* = {name}"] = both([f["targets"][name] for f in found])
+        if all(name in f["targets"] for f in found):
+            numbers[f"x* = {name}"] = both([f["targets"][name] for f in found])
     for name, words in _CONTROLS.items():
         if all(f[name] is not None for f in found):
             numbers[words] = both([f[name] for f in found])
@@ -224,8 +240,10 @@ def _later(found: Row, quarter: float = 0.25) -> Mapping[str, Any]:
 
 def _conditions(found: Sequence[Row], criteria: Any) -> list[Row]:
     """The necessary conditions of the strong form, and intervals within seeds."""
-    necessary = np.array([np.nanmedian(f["necessary"]) for f in found])
+    # Where the gradient of x_t itself is below its noise floor, the file has null.
+    necessary = [np.nanmedian(np.array(f["necessary"], float)) for f in found]
     rows = [
+        ("|cosine| of x_s - x* and the gradient, median", [_median_cosine(f) for f in found]),
         ("|grad f(x*, y_t)| / |grad f(x_t, y_t)|, median over t", necessary),
         ("share of entries with f(x*, y_t) <= f(x_s, y_t)", [f["dominance"] for f in found]),
     ]
@@ -243,6 +261,11 @@ def _conditions(found: Sequence[Row], criteria: Any) -> list[Row]:
             }
         )
     return table
+
+
+def _median_cosine(found: Row) -> float:
+    cosine = np.array(found["cosine"], float)[np.array(found["valid"])]
+    return float(np.nanmedian(np.abs(cosine)))
 
 
 def _plain(value: Any) -> Any:
