@@ -14,7 +14,8 @@ from _show import word
 
 from onesided_jax.analysis.convergence_verdict import one_sided_convergence
 from onesided_jax.analysis.gate import Gate, gate_of_runs, quality_gate
-from onesided_jax.analysis.verdict import Verdict, span
+from onesided_jax.analysis.inference import Interval
+from onesided_jax.analysis.verdict import Verdict, interval_over_seeds, span
 from onesided_jax.runs import Criteria
 
 _NOT_JUDGED = ("amsgrad_eg_drd", *CONTROLS)  # what begins so is shown, and not judged
@@ -48,6 +49,7 @@ def judge(norm_rows: Rows, quality: Rows, criteria: Criteria, total_steps: int) 
         "levels": _levels(norm_rows, criteria, total_steps),
         "verdicts": [_verdict_row(verdict) for verdict in verdicts.values()],
         "passing": [row for row in passing if row],
+        "geometric": [_geometric_row(verdict, criteria) for verdict in verdicts.values()],
         "sensitivity": _sensitivity(arms, criteria, total_steps),
         "gate_sensitivity": _gate_sensitivity(arms, quality, criteria, total_steps),
         "quality": _quality_rows(quality, gates),
@@ -118,6 +120,19 @@ def _passing_row(verdict: Verdict) -> Row | None:
         return None
     row: Row = {"arm": verdict.optimizer, "seeds": part["passing_seeds"]}
     return row | _statistics(verdict.optimizer, part["passing"])
+
+
+def _geometric_row(verdict: Verdict, criteria: Criteria) -> Row:
+    """Ratios once more, as geometric means: of these one seed out of line cannot be all."""
+    seeds = verdict.details["seeds"]
+    used = ~np.array(verdict.details["diverged"], bool)
+    with np.errstate(divide="ignore"):
+        primal, dual = (np.log(np.array(seeds[f"{p}_ratio"])[used]) for p in ("primal", "dual"))
+    row: Row = {"arm": verdict.optimizer, "seeds": int(used.sum())}
+    for name, logs in (("primal", primal), ("dual", dual), ("dual_over_primal", dual - primal)):
+        interval = interval_over_seeds(logs, criteria)
+        row[f"{name}_ratio"] = span(Interval(*np.exp(interval).tolist()))
+    return row
 
 
 def _statistics(name: str, parts: Mapping[str, Any]) -> Row:
