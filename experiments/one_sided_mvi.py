@@ -109,6 +109,8 @@ def naive() -> list[Row]:
 def conclude(job: Job) -> None:
     """Verdicts, every number behind them as mean and interval over seeds, and the figures."""
     verdicts, details, sensitivity = [], [], []
+    shares: dict[tuple[str, str], Row] = {}  # at a glance: a column per arm
+    conditions: dict[tuple[str, str], Row] = {}
     for data in job.scale.data:
         criteria, tests = core(data, job.scale).criteria, load(job, data)
         if tests:
@@ -131,18 +133,22 @@ def conclude(job: Job) -> None:
                 }
             )  # fmt: skip
             for name, (negative, positive) in _numbers(there).items():
-                details.append(
-                    {
-                        "data": data, "arm": cell, "what": name,
-                        "negative": span(t_interval(negative, level=criteria.level)),
-                        "positive": span(t_interval(positive, level=criteria.level)),
-                    }
-                )  # fmt: skip
-            details += [{"data": data, "arm": cell, **row} for row in _conditions(there, criteria)]
+                # A seed without such entries is left out.
+                both = [t_interval(v, level=criteria.level) for v in (negative, positive)]
+                row = {"data": data, "arm": cell, "what": name}
+                details.append(row | dict(zip(("negative", "positive"), map(span, both))))
+                glance = " / ".join(f"{100 * interval.mean:.0f}" for interval in both)
+                shares.setdefault((data, name), {})[cell] = glance
+            for name, values in _conditions(there).items():
+                text = span(t_interval(values, level=criteria.level))
+                conditions.setdefault((data, name), {})[cell] = text
+            details += [{"data": data, "arm": cell, **row} for row in _within_seeds(there)]
     if verdicts:
         job.table("verdicts", verdicts)
         job.table("details", details)
         job.table("sensitivity", sensitivity)
+        for table, found in (("shares", shares), ("conditions", conditions)):
+            job.table(table, ({"data": d, "what": what, **row} for (d, what), row in found.items()))
 
 
 _THRESHOLDS = (
@@ -238,29 +244,27 @@ def _later(found: Row, quarter: float = 0.25) -> Mapping[str, Any]:
     return sign_fractions(found["sign"], counted)._asdict()
 
 
-def _conditions(found: Sequence[Row], criteria: Any) -> list[Row]:
-    """The necessary conditions of the strong form, and intervals within seeds."""
-    # Where the gradient of x_t itself is below its noise floor, the file has null.
-    necessary = [np.nanmedian(np.array(f["necessary"], float)) for f in found]
-    rows = [
-        ("|cosine| of x_s - x* and the gradient, median", [_median_cosine(f) for f in found]),
-        ("|grad f(x*, y_t)| / |grad f(x_t, y_t)|, median over t", necessary),
-        ("share of entries with f(x*, y_t) <= f(x_s, y_t)", [f["dominance"] for f in found]),
-    ]
-    table: list[Row] = [
-        {"what": name, "negative": "", "positive": span(t_interval(v, level=criteria.level))}
-        for name, v in rows
-    ]
+def _conditions(found: Sequence[Row]) -> dict[str, list[float]]:
+    """How large the cosines are, and the necessary conditions of the strong form, per seed."""
+    return {
+        "|cosine| of x_s - x* and the gradient, median": [_median_cosine(f) for f in found],
+        # Where the gradient of x_t itself is below its noise floor, the file has null.
+        "|grad f(x*, y_t)| / |grad f(x_t, y_t)|, median over t": [
+            float(np.nanmedian(np.array(f["necessary"], float))) for f in found
+        ],
+        "share of entries with f(x*, y_t) <= f(x_s, y_t)": [f["dominance"] for f in found],
+    }
+
+
+def _within_seeds(found: Sequence[Row]) -> list[Row]:
+    rows: list[Row] = []
     for f in found:
-        low, high = (f["two_way_bootstrap"][sign] for sign in ("negative", "positive"))
-        table.append(
-            {
-                "what": f"two-way bootstrap within seed {f['seed']}",
-                "negative": f"[{low[0]:.3g}, {low[1]:.3g}]",
-                "positive": f"[{high[0]:.3g}, {high[1]:.3g}]",
-            }
-        )
-    return table
+        row: Row = {"what": f"two-way bootstrap within seed {f['seed']}"}
+        for sign in ("negative", "positive"):
+            low, high = f["two_way_bootstrap"][sign]
+            row[sign] = f"[{low:.3g}, {high:.3g}]"
+        rows.append(row)
+    return rows
 
 
 def _median_cosine(found: Row) -> float:

@@ -97,6 +97,7 @@ def test_the_core_is_trained_once_and_judged(scripts, monkeypatch, tmp_path):
     assert {"x* = other seeds", "control: x* at random", "generator, head"} <= measured
     assert "control: discriminators trained on shuffled labels" in measured
     assert "dual side, discriminator, whole" in measured
+    assert {row["what"] for row in read(mvi / "shares.csv")} <= measured
     assert {"x* = the origin", "x* = the run's own start", "x* = other runs' starts"} <= measured
     (noise, concave, _) = read(mvi / "naive.csv")
     assert float(noise["naive_positive"]) > 0.8
