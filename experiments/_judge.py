@@ -109,7 +109,7 @@ def _verdict_row(verdict: Verdict) -> Row:
     row["P4"] = word(parts["P4"]["holds"]) if "P4" in parts else "no gate"
     row["passing"] = parts["P4"]["passing_seeds"] if "P4" in parts else ""
     row["verdict"] = word(verdict.holds)
-    row["reason"] = verdict.reason
+    row["reason"] = "a control" if name in CONTROLS else verdict.reason
     return row if _judged(name) else row | {"P4": "", "verdict": "not judged"}
 
 
