@@ -45,18 +45,18 @@ RUNS = 2  # of each arm
 
 def work(job: Job) -> None:
     """All tables of one kind before the next: the eigenvalues, which take longest, come last."""
-    for data in job.scale.data:
-        wanted = core(data, job.scale)
-        arms = {cell.label: cell for cell in cells(wanted)}
-        found = list(trained(job, wanted, job.scale.mvi_arms))
-        batch = _large_batch(found[0][0].game)
-        for name, (what, source) in itertools.product(_TABLES, found):
-            arm, path = arms[source.label], job.out / data / f"{name}-{source.label}.csv"
-            if path.exists() or (name == "midpoints" and arm.spec.name not in LOOK_AHEAD):
-                continue
-            job.check()
-            write_table(path, _TABLES[name](job, what, source, arm, batch))
-            job.say(f"{data}/{source.label}: {name}")
+    data = job.scale.data[0]
+    wanted = core(data, job.scale)
+    arms = {cell.label: cell for cell in cells(wanted)}
+    found = list(trained(job, wanted, job.scale.mvi_arms))
+    batch = _large_batch(found[0][0].game)
+    for name, (what, source) in itertools.product(_TABLES, found):
+        arm, path = arms[source.label], job.out / data / f"{name}-{source.label}.csv"
+        if path.exists() or (name == "midpoints" and arm.spec.name not in LOOK_AHEAD):
+            continue
+        job.check()
+        write_table(path, _TABLES[name](job, what, source, arm, batch))
+        job.say(f"{data}/{source.label}: {name}")
 
 
 def _large_batch(game: osj.Game) -> Any:
