@@ -144,8 +144,15 @@ def late_norm(norms: Norms, criteria: Criteria, total_steps: int) -> BySeed:
 def paired_ratio(one: BySeed, other: BySeed, criteria: Criteria) -> Ratio:
     """Geometric mean of the ratios within seeds; without a number if one seed gives none."""
     seeds = sorted(one.keys() & other.keys())
-    logs = np.log([one[seed] / other[seed] for seed in seeds])
-    return Ratio(len(seeds), Interval(*np.exp(interval_over_seeds(logs, criteria)).tolist()))
+    ratios = np.array([one[seed] / other[seed] for seed in seeds])
+    return Ratio(len(seeds), geometric_mean(ratios, criteria))
+
+
+def geometric_mean(ratios: np.ndarray, criteria: Criteria) -> Interval:
+    """Of one ratio per seed; without a number if one seed gives none, or 0."""
+    with np.errstate(divide="ignore"):
+        logs = np.log(ratios)
+    return Interval(*np.exp(interval_over_seeds(logs, criteria)).tolist())
 
 
 def _rates(arms: Mapping[str, Norms], criteria: Criteria, total_steps: int) -> list[Row]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+from _compare import geometric_mean
 from _design import CONTROLS, varied
 from _jobs import Row, Rows, grouped
 from _measure import Norms, norms_of
@@ -14,8 +15,7 @@ from _show import word
 
 from onesided_jax.analysis.convergence_verdict import one_sided_convergence
 from onesided_jax.analysis.gate import Gate, gate_of_runs, quality_gate
-from onesided_jax.analysis.inference import Interval
-from onesided_jax.analysis.verdict import Verdict, interval_over_seeds, span
+from onesided_jax.analysis.verdict import Verdict, span
 from onesided_jax.runs import Criteria
 
 _NOT_JUDGED = ("amsgrad_eg_drd", *CONTROLS)  # what begins so is shown, and not judged
@@ -126,12 +126,12 @@ def _geometric_row(verdict: Verdict, criteria: Criteria) -> Row:
     """Ratios once more, as geometric means: of these one seed out of line cannot be all."""
     seeds = verdict.details["seeds"]
     used = ~np.array(verdict.details["diverged"], bool)
-    with np.errstate(divide="ignore"):
-        primal, dual = (np.log(np.array(seeds[f"{p}_ratio"])[used]) for p in ("primal", "dual"))
+    primal, dual = (np.array(seeds[f"{player}_ratio"])[used] for player in ("primal", "dual"))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        both = dual / primal
     row: Row = {"arm": verdict.optimizer, "seeds": int(used.sum())}
-    for name, logs in (("primal", primal), ("dual", dual), ("dual_over_primal", dual - primal)):
-        interval = interval_over_seeds(logs, criteria)
-        row[f"{name}_ratio"] = span(Interval(*np.exp(interval).tolist()))
+    for name, ratios in (("primal", primal), ("dual", dual), ("dual_over_primal", both)):
+        row[f"{name}_ratio"] = span(geometric_mean(ratios, criteria))
     return row
 
 
