@@ -227,6 +227,25 @@ def summarise(job: Job) -> None:
         job.table("landscape", rows)
 
 
+def along_the_runs(job: Job) -> None:
+    """Of every arm, over its runs and checkpoints: what Theorem 1 takes to be bounded, or monotone.
+
+    Lipschitz ratios are of the field between checkpoints, and no more than the constant's.
+    """
+    rows: list[Row] = []
+    for (data, arm), found in grouped(load(job, "premises"), "data", "arm").items():
+        gradient, lipschitz, fallen = (
+            np.array([float(row[column]) for row in found])
+            for column in ("gradient", "lipschitz", "moments_fallen")
+        )
+        row: Row = {"data": data, "arm": arm, "points": len(found)}
+        row |= {"gradient": np.median(gradient), "gradient_largest": gradient.max()}
+        row |= {"lipschitz": np.median(lipschitz), "lipschitz_largest": lipschitz.max()}
+        rows.append(row | {"moments_fallen": fallen.mean()})
+    if rows:
+        job.table("premises", rows)
+
+
 def at_midpoints(job: Job) -> None:
     """Of every arm that looks ahead: medians over runs and checkpoints."""
     rows: list[Row] = []
@@ -253,6 +272,7 @@ def _values(rows: Sequence[Mapping[str, str]], player: str) -> NDArray[np.comple
 
 def conclude(job: Job) -> None:
     summarise(job)
+    along_the_runs(job)
     at_midpoints(job)
     for data in job.scale.data:
         spectrum = [row for row in load(job, "spectrum") if row["data"] == data]

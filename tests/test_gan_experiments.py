@@ -120,6 +120,9 @@ def test_the_core_is_trained_once_and_judged(scripts, monkeypatch, tmp_path):
     assert len(premises) == 2 * 21
     assert all(float(row["lipschitz"]) > 0 for row in premises)
     assert any(float(row["moments_fallen"]) > 0 for row in premises)  # Adam's are not monotone
+    (summary,) = read(out / "premises.csv")
+    assert (summary["arm"], summary["points"]) == ("adam", str(2 * 21))
+    assert float(summary["lipschitz"]) <= float(summary["lipschitz_largest"])
     assert (out / "landscape-mnist5k.svg").stat().st_size > 5000
     assert not (out / "midpoints.csv").exists()  # adam does not look ahead
 
