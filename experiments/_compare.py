@@ -23,12 +23,14 @@ DECAY = "amsgrad_eg_drd power="
 HALF = f"{DECAY}0.5"
 PAIRS = (
     *(("decay", f"{DECAY}{power:g}", "amsgrad_eg") for power in (0.25, 0.5, 1.0)),
+    ("decay, extragradient", HALF, "amsgrad"),
     ("x-only", "amsgrad_xeg", HALF),
     ("x-only", "amsgrad_xeg", "amsgrad"),
     ("x-only, same rates", "amsgrad_xeg", FAST),
     ("extragradient", "amsgrad_eg", "amsgrad"),
     ("AMSGrad", "amsgrad", "adam_b1_0"),
     ("momentum", "adam_b1_0", "adam"),
+    ("x-only, AMSGrad, rates", "amsgrad_xeg", "adam"),
     ("TTUR", "adam_ttur", "adam"),
     ("freezing", FROZEN, "adam"),
     ("averaging", AVERAGED, "adam"),

@@ -14,8 +14,9 @@ from _measure import Norms, norms_of
 from _show import word
 
 from onesided_jax.analysis.convergence_verdict import one_sided_convergence
+from onesided_jax.analysis.estimators import window_ratio
 from onesided_jax.analysis.gate import Gate, gate_of_runs, quality_gate
-from onesided_jax.analysis.verdict import Verdict, span
+from onesided_jax.analysis.verdict import Verdict, interval_over_seeds, span
 from onesided_jax.runs import Criteria
 
 _NOT_JUDGED = ("amsgrad_eg_drd", *CONTROLS)  # what begins so is shown, and not judged
@@ -50,7 +51,8 @@ def judge(norm_rows: Rows, quality: Rows, criteria: Criteria, total_steps: int) 
         "verdicts": [_verdict_row(verdict) for verdict in verdicts.values()],
         "passing": [row for row in passing if row],
         "geometric": [_geometric_row(verdict, criteria) for verdict in verdicts.values()],
-        "sensitivity": _sensitivity(arms, criteria, total_steps),
+        "windows": _windows(arms, criteria, total_steps),
+        "sensitivity": _sensitivity(arms, gates, verdicts, criteria, total_steps),
         "gate_sensitivity": _gate_sensitivity(arms, quality, criteria, total_steps),
         "quality": _quality_rows(quality, gates),
         "gate": _gate_rows(quality, gates),
@@ -135,6 +137,31 @@ def _geometric_row(verdict: Verdict, criteria: Criteria) -> Row:
     return row
 
 
+_EARLY = ((0.0, 0.0), (0.025, 0.1), (0.1, 0.3))  # shares of training, beside the planned one
+
+
+def _windows(arms: Mapping[str, Norms], criteria: Criteria, total_steps: int) -> list[Row]:
+    """Late norms over those of other early windows, the first checkpoint among them."""
+    rows: list[Row] = []
+    for name, norms in arms.items():
+        used, row = ~norms.diverged, {"arm": name, "seeds": int((~norms.diverged).sum())}
+        for early in sorted((criteria.early_window, *_EARLY)):
+            low, high = (round(share * total_steps) for share in early)
+            window = f"{low}_to_{high}" if high else "0"
+            ratios = {
+                player: window_ratio(
+                    norms.steps, getattr(norms, player).value[used],
+                    early=early, late=criteria.late_window, total_steps=total_steps,
+                )
+                for player in ("primal", "dual")
+            }  # fmt: skip
+            for player, ratio in ratios.items():
+                row[f"{player}_ratio_{window}"] = span(interval_over_seeds(ratio, criteria))
+            row[f"above_{window}"] = int((ratios["dual"] > ratios["primal"]).sum())
+        rows.append(row)
+    return rows
+
+
 def _statistics(name: str, parts: Mapping[str, Any]) -> Row:
     row: Row = {}
     for part, statistic in (
@@ -152,18 +179,29 @@ _THRESHOLDS = (
 )  # fmt: skip
 
 
-def _sensitivity(arms: Mapping[str, Norms], criteria: Criteria, total_steps: int) -> list[Row]:
-    """P1 to P3 of the arms that are judged, every threshold halved and raised by half."""
+def _sensitivity(
+    arms: Mapping[str, Norms],
+    gates: Mapping[str, Gate],
+    verdicts: Mapping[str, Verdict],
+    criteria: Criteria,
+    total_steps: int,
+) -> list[Row]:
+    """The arms that are judged, every threshold halved and raised by half, and what changes."""
+
+    def words(verdict: Verdict) -> Row:
+        parts = {p: word(verdict.details[p]["holds"]) for p in ("P1", "P2", "P3", "P4")
+                 if p in verdict.details}  # fmt: skip
+        return parts | {"verdict": word(verdict.holds)}
+
     rows: list[Row] = []
-    judged = filter(_judged, arms)
     for name, (threshold, value, changed) in itertools.product(
-        judged, varied(criteria, _THRESHOLDS)
+        filter(_judged, arms), varied(criteria, _THRESHOLDS)
     ):
-        parts = _verdict(name, arms[name], None, changed, total_steps).details
-        rows.append(
-            {"arm": name, "threshold": threshold, "value": value}
-            | {part: word(parts[part]["holds"]) for part in ("P1", "P2", "P3")}
-        )
+        said = words(_verdict(name, arms[name], gates.get(name), changed, total_steps))
+        planned = words(verdicts[name])
+        changes = [f"{part} {said[part]}" for part in said if said[part] != planned[part]]
+        row: Row = {"arm": name, "threshold": threshold, "value": value, **said}
+        rows.append(row | {"changes": ", ".join(changes)})
     return rows
 
 

@@ -12,7 +12,7 @@ with everything saved (exit code 3); the same command goes on.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -154,25 +154,34 @@ def load(job: Job, data: str) -> tuple[Rows, Rows]:
 
 def draw(job: Job, data: str, judged: Judged) -> None:
     """Both figures of a data set."""
-    (job.out / f"norms-{data}.svg").write_bytes(svg_bytes(draw_norms(judged.arms)))
+    criteria = core(data, job.scale).criteria
+    windows = [
+        (low * job.scale.steps, high * job.scale.steps)
+        for low, high in (criteria.early_window, criteria.late_window)
+    ]
+    (job.out / f"norms-{data}.svg").write_bytes(svg_bytes(draw_norms(judged.arms, windows)))
     (job.out / f"ratios-{data}.svg").write_bytes(svg_bytes(draw_ratios(judged.verdicts)))
 
 
-def draw_norms(arms: Mapping[str, Norms]) -> Figure:
-    """Both players' gradient norms along training, a panel per arm: median and range of seeds."""
+def draw_norms(arms: Mapping[str, Norms], windows: Sequence[tuple[float, float]]) -> Figure:
+    """Both players' gradient norms along training, a panel per arm: median and range of seeds.
+
+    Grey are the windows, of steps, whose norms are compared.
+    """
     columns = min(4, len(arms))
     rows = -(-len(arms) // columns)
     figure = Figure(figsize=(2.6 * columns, 1.9 * rows + 0.4), layout="constrained")
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for axes, (name, norms) in zip(grid.flat, arms.items()):
+        for window in windows:
+            axes.axvspan(*window, color="0.93", linewidth=0, zorder=0)
         for player, colour in (("primal", PRIMAL), ("dual", DUAL)):
-            value = np.sqrt(np.maximum(getattr(norms, player).value, 0))[:, 1:]
+            value = np.sqrt(np.maximum(getattr(norms, player).value, 0))
             value = np.where(value > 0, value, np.nan)
-            steps = norms.steps[1:]
             low, middle, high = np.nanquantile(value, [0, 0.5, 1], axis=0)
-            axes.fill_between(steps, low, high, color=colour, alpha=0.2, linewidth=0)
+            axes.fill_between(norms.steps, low, high, color=colour, alpha=0.2, linewidth=0)
             label = {"primal": "generator", "dual": "discriminator"}[player]
-            axes.plot(steps, middle, color=colour, linewidth=1.2, label=label)
+            axes.plot(norms.steps, middle, color=colour, linewidth=1.2, label=label)
         axes.set_title(name.replace("_", " "), fontsize=8)
         axes.set_yscale("log")
         axes.tick_params(labelsize=7)

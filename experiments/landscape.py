@@ -14,6 +14,7 @@ curvature; where it is not, does extragradient rest where the game does not? End
 from __future__ import annotations
 
 import itertools
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -213,6 +214,7 @@ def summarise(job: Job) -> None:
         row["largest"] = float(np.abs(of["both"]).max(initial=0))
         angles = np.abs(of["both"].imag) / np.maximum(np.abs(of["both"]), 1e-30)
         row["largest_rotation"] = float(angles.max(initial=0))
+        row["negative"] = float(np.mean(of["both"].real < 0)) if len(of["both"]) else math.nan
         for player in ("primal", "dual"):
             row[f"{player}_curvature"] = float(np.abs(of[player]).max(initial=0))
             row[f"{player}_lowest"] = float(of[player].real.min(initial=0))
@@ -225,6 +227,24 @@ def summarise(job: Job) -> None:
         rows.append(row)
     if rows:
         job.table("landscape", rows)
+        job.table("curvature", _of_arms(read_table(job.out / "landscape.csv")))
+
+
+def _of_arms(points: Sequence[Mapping[str, str]]) -> list[Row]:
+    """Medians over runs and places, the first place of a run apart: it is early in training."""
+    first = min(int(point["step"]) for point in points)
+    marked = [{**p, "late": "" if int(p["step"]) == first else "yes"} for p in points]
+    rows: list[Row] = []
+    for (data, arm, _), found in grouped(marked, "data", "arm", "late").items():
+        steps = sorted({int(point["step"]) for point in found})
+        row: Row = {"data": data, "arm": arm, "first_step": steps[0], "last_step": steps[-1]}
+        for column in ("primal_curvature", "dual_curvature", "largest_rotation", "negative"):
+            row[column] = float(np.median([float(point[column]) for point in found]))
+        row["rate"] = found[0]["rate"]
+        allowed = [float(point["rate_allowed"]) for point in found if point["rate_allowed"]]
+        row["rate_allowed"] = float(np.median(allowed)) if allowed else ""
+        rows.append(row)
+    return rows
 
 
 def along_the_runs(job: Job) -> None:
@@ -287,8 +307,8 @@ def draw_landscape(
 ) -> Figure:
     """A column per arm: eigenvalues early (hollow) and late, and the path-angle of each run."""
     arms = list(dict.fromkeys(row["arm"] for row in spectrum))
-    figure = Figure(figsize=(3.1 * len(arms), 5.0), layout="constrained")
-    grid = figure.subplots(2, len(arms), squeeze=False)
+    figure = Figure(figsize=(3.1 * len(arms), 5.2), layout="constrained")
+    grid = figure.subplots(2, len(arms), squeeze=False, sharex="row", sharey="row")
     for (above, below), arm in zip(grid.T, arms):
         mine = [row for row in spectrum if row["arm"] == arm and row["player"] == "both"]
         steps = sorted({int(row["step"]) for row in mine})
@@ -297,15 +317,12 @@ def draw_landscape(
                       if int(r["step"]) == step]  # fmt: skip
             above.scatter(
                 *zip(*points), s=16, facecolors=fill, edgecolors=DUAL, linewidths=0.8,
-                label=f"step {step:,}",
+                label=f"eigenvalues at step {step:,}",
             )  # fmt: skip
         above.axhline(0, color="0.8", linewidth=0.6, zorder=0)
         above.axvline(0, color="0.8", linewidth=0.6, zorder=0)
-        above.set_xscale("symlog", linthresh=0.1)
-        above.set_yscale("symlog", linthresh=0.1)
         above.set_title(arm.replace("_", " "), fontsize=9)
         above.set_xlabel("real part", fontsize=8)
-        above.legend(fontsize=7, frameon=False)
         for rows in grouped([r for r in path if r["arm"] == arm], "seed").values():
             below.plot(
                 [float(r["alpha"]) for r in rows], [float(r["cosine"]) for r in rows],
@@ -314,9 +331,20 @@ def draw_landscape(
         below.axvline(1, color="0.8", linewidth=0.6, zorder=0)
         below.axhline(0, color="0.8", linewidth=0.6, zorder=0)
         below.set_xlabel("from start (0) to end (1) of training", fontsize=8)
-        below.sharey(grid[1, 0])
-    grid[0, 0].set_ylabel("imaginary part", fontsize=8)
+    first = grid[0, 0]
+    first.margins(0.08)
+    for scale, ticks in (
+        (first.set_xscale, (-100, -1, 1, 100)),
+        (first.set_yscale, (-10, -1, 0, 1, 10)),
+    ):
+        scale("symlog", linthresh=1, linscale=0.4)
+        getattr(first, scale.__name__.replace("scale", "ticks"))(ticks, map(str, ticks))
+    first.set_ylabel("imaginary part", fontsize=8)
     grid[1, 0].set_ylabel("cosine of field and path", fontsize=8)
+    figure.legend(
+        *first.get_legend_handles_labels(), loc="outside upper center", ncols=2,
+        frameon=False, fontsize=8,
+    )  # fmt: skip
     for axes in grid.flat:
         axes.tick_params(labelsize=7)
         axes.spines[["top", "right"]].set_visible(False)

@@ -68,6 +68,14 @@ def test_the_core_is_trained_once_and_judged(scripts, monkeypatch, tmp_path):
     quality = {row["arm"]: row for row in read(out / "quality.csv")}
     assert quality["adam"]["passing"] in ("0", "1", "2")
     assert quality["adam_ema"]["passing"] == ""
+    windows = {row["arm"]: row for row in read(out / "windows.csv")}
+    for player in ("primal", "dual"):
+        planned, first = (f"{player}_ratio_{window}" for window in ("2_to_10", "0"))
+        assert windows["adam"][planned] == verdicts["adam"][f"{player}_ratio"]
+        assert windows["adam"][first] != windows["adam"][planned]
+    for row in read(out / "sensitivity.csv"):
+        changed = [p for p in ("P1", "P2", "P3") if row[p] != verdicts[row["arm"]][p]]
+        assert [change.split()[0] for change in row["changes"].split(", ") if change] == changed
     levels = {row["arm"]: row for row in read(out / "levels.csv")}
     assert levels.keys() == verdicts.keys()
     assert float(levels["adam"]["dual_late"]) > 0
@@ -120,6 +128,9 @@ def test_the_core_is_trained_once_and_judged(scripts, monkeypatch, tmp_path):
     assert len(premises) == 2 * 21
     assert all(float(row["lipschitz"]) > 0 for row in premises)
     assert any(float(row["moments_fallen"]) > 0 for row in premises)  # Adam's are not monotone
+    (early, later) = read(out / "curvature.csv")
+    assert [early["first_step"], later["last_step"]] == ["2", "42"]
+    assert 0 <= float(later["negative"]) <= 1
     (summary,) = read(out / "premises.csv")
     assert (summary["arm"], summary["points"]) == ("adam", str(2 * 21))
     assert float(summary["lipschitz"]) <= float(summary["lipschitz_largest"])
