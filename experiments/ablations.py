@@ -22,10 +22,12 @@ from _jobs import Job, Row, read_table
 from _measure import Norms, measure, measured, norms_of, opened, real_data
 from _show import legend_of_players, ratio_axis
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 import onesided_jax as osj
 from onesided_jax.analysis.convergence_verdict import statistics_of_runs
-from onesided_jax.analysis.verdict import interval_over_seeds
+from onesided_jax.analysis.estimators import window_ratio
+from onesided_jax.analysis.verdict import interval_over_seeds, span
 from onesided_jax.report._style import DUAL, PRIMAL, svg_bytes
 from onesided_jax.runs import Criteria
 
@@ -82,30 +84,36 @@ def work(job: Job) -> None:
 
 
 def conclude(job: Job) -> None:
-    """One row per setting and arm, and the figure; from the tables alone."""
+    """A row per setting and arm, one per run, and the figures; from the tables alone."""
     of_the_core = job.folder_of("gradient_norms") / "mnist5k"
     settings = [("core", "core", core("mnist5k", job.scale), of_the_core)]
     settings += [(*found, job.out / found[-1].name) for found in recipes(job)]
-    rows: list[Row] = []
+    rows, runs = list[Row](), list[Row]()
     for factor, level, wanted, folder in settings:
         for name, norms, quality in load(folder):
             if factor == "core" and name not in ARM_LABELS:
                 continue
-            row: Row = {"factor": factor, "level": level, "arm": name, "steps": wanted.steps}
-            row |= statistics(norms, wanted.criteria, wanted.steps)
+            setting: Row = {"factor": factor, "level": level, "arm": name}
+            found = ratios_and_slopes(norms, wanted.criteria, wanted.steps)
+            row = setting | {"steps": wanted.steps} | summary(found, wanted.criteria)
+            row["diverged"] = int(norms.diverged.sum())
             for score in ("frechet", "class_entropy"):
                 row[score] = float(np.mean([float(q[score]) for q in quality]))
             rows.append(row)
+            seeds = np.array(norms.seeds)[~norms.diverged]
+            for seed, *values in zip(seeds, *found.values(), strict=True):
+                runs.append(setting | {"seed": int(seed)} | dict(zip(found, values, strict=True)))
     if not rows:
         return
     job.table("ablations", rows)
-    table = read_table(job.out / "ablations.csv")
+    job.table("runs", runs)
+    drawn = read_table(job.out / "runs.csv")
     others = [
-        {**row, "factor": row["arm"], "level": row["arm"], "arm": "other optimizers"}
-        for row in table
-        if row["factor"] == "optimizer"
+        {**run, "factor": run["arm"], "level": run["arm"], "arm": "other optimizers"}
+        for run in drawn
+        if run["factor"] == "optimizer"
     ]
-    factors = [row for row in table if row["factor"] != "optimizer"]
+    factors = [run for run in drawn if run["factor"] != "optimizer"]
     for name, found in (("ablations", factors), ("optimizers", others)):
         if found:
             (job.out / f"{name}.svg").write_bytes(svg_bytes(draw_ratios(found)))
@@ -119,45 +127,57 @@ def load(folder: Path) -> list[tuple[str, Norms, Sequence[Mapping[str, str]]]]:
     ]
 
 
-def statistics(norms: Norms, criteria: Criteria, total_steps: int) -> Row:
-    """Ratio and slope of both players, mean and interval over the seeds that did not diverge."""
+def ratios_and_slopes(
+    norms: Norms, criteria: Criteria, total_steps: int
+) -> dict[str, NDArray[np.float64]]:
+    """Ratio and slope of both players, of each run that did not diverge; and over the start.
+
+    ``*_from_start`` is the late norm over that of the first checkpoint.
+    """
     used = ~norms.diverged
-    row: Row = {"seeds": int(used.sum()), "diverged": int(norms.diverged.sum())}
     found = statistics_of_runs(
         norms.steps, total_steps, norms.primal, norms.dual, criteria=criteria, exact=False
     )
-    for name in ("primal_ratio", "primal_slope", "dual_ratio", "dual_slope"):
-        interval = interval_over_seeds(found[name][used], criteria)
-        row |= {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
-    return row
+    values = {name: found[name][used] for name in RATIOS_AND_SLOPES}
+    for player in ("primal", "dual"):
+        values[f"{player}_from_start"] = window_ratio(
+            norms.steps, getattr(norms, player).value[used],
+            early=(0.0, 0.0), late=criteria.late_window, total_steps=total_steps,
+        )  # fmt: skip
+    return values
 
 
-def draw_ratios(rows: Sequence[Mapping[str, str]]) -> Figure:
+RATIOS_AND_SLOPES = ("primal_ratio", "dual_ratio", "primal_slope", "dual_slope")
+
+
+def summary(found: Mapping[str, NDArray[np.float64]], criteria: Criteria) -> Row:
+    """Means and intervals over seeds, and in how many the dual's norm falls less."""
+    row: Row = {"seeds": len(found["primal_ratio"])}
+    row |= {name: span(interval_over_seeds(values, criteria)) for name, values in found.items()}
+    return row | {"above": int((found["dual_ratio"] > found["primal_ratio"]).sum())}
+
+
+def draw_ratios(runs: Sequence[Mapping[str, str]]) -> Figure:
     """Late over early gradient norm of both players, a line per setting, a panel per arm."""
-    settings = list(dict.fromkeys((row["factor"], row["level"]) for row in rows))
-    arms = list(dict.fromkeys(row["arm"] for row in rows))
+    settings = list(dict.fromkeys((run["factor"], run["level"]) for run in runs))
+    arms = list(dict.fromkeys(run["arm"] for run in runs))
     height = 0.27 * len(settings) + 1.0
     figure = Figure(figsize=(3.4 * len(arms) + 1.6, height), layout="constrained")
     grid = figure.subplots(1, len(arms), sharey=True, sharex=True, squeeze=False)[0]
     for axes, arm in zip(grid, arms, strict=True):
-        for row in rows:
-            if row["arm"] != arm:
-                continue
-            place = -settings.index((row["factor"], row["level"]))
-            for player, colour, shift in (("primal", PRIMAL, 0.13), ("dual", DUAL, -0.13)):
-                middle, low, high = (
-                    float(row[f"{player}_ratio{end}"]) for end in ("", "_low", "_high")
-                )
-                axes.plot(middle, place + shift, "o", color=colour, markersize=4)
-                axes.hlines(place + shift, max(low, 1e-2), high, color=colour, linewidth=1.2)
+        mine = [run for run in runs if run["arm"] == arm]
+        places = np.array([-settings.index((run["factor"], run["level"])) for run in mine])
+        for player, colour, shift in (("primal", PRIMAL, 0.13), ("dual", DUAL, -0.13)):
+            ratios = [float(run[f"{player}_ratio"]) for run in mine]
+            axes.scatter(ratios, places + shift, s=16, facecolors="none", edgecolors=colour)
         ratio_axis(axes)
         axes.set_title(arm.replace("_", " "), fontsize=9)
         axes.tick_params(labelsize=7.5)
         axes.spines[["top", "right"]].set_visible(False)
     names = [level if factor == level else f"{factor}: {level}" for factor, level in settings]
     grid[0].set_yticks([-i for i in range(len(settings))], names)
-    figure.supxlabel("late / early gradient norm, mean and 95 % interval over seeds", fontsize=8)
-    legend_of_players(figure, linewidth=1.2)
+    figure.supxlabel("late / early gradient norm, a mark per seed", fontsize=8)
+    legend_of_players(figure, linestyle="", fillstyle="none")
     return figure
 
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
 from onesided_jax.analysis.minty import test_steps as steps_of_test
@@ -188,7 +189,14 @@ def test_an_ablation_is_a_row_per_arm(scripts, monkeypatch, tmp_path):
     ]
     assert rows[0]["frechet"] == rows[2]["frechet"]
     assert (out / "optimizers.svg").stat().st_size > 5000
-    assert all(row["seeds"] == "2" and row["primal_ratio"] != "nan" for row in rows)
+    assert all(row["seeds"] == "2" and row["primal_ratio"] != "unknown" for row in rows)
+    runs = read(out / "runs.csv")
+    assert len(runs) == 2 * len(rows)
+    hinge = [r for r in runs if (r["level"], r["arm"]) == ("hinge", "adam")]
+    above = [float(r["dual_ratio"]) > float(r["primal_ratio"]) for r in hinge]
+    assert rows[2]["above"] == str(sum(above))
+    mean = np.mean([float(r["primal_from_start"]) for r in hinge])
+    assert float(rows[2]["primal_from_start"].split(" [")[0]) == pytest.approx(mean, rel=1e-2)
     assert (out / "ablations.svg").stat().st_size > 5000
 
 
