@@ -127,6 +127,64 @@ def test_slot_and_neighbours_and_padding_change_no_bit():
     assert_same_bits(jax.tree.map(lambda a: a[some], whole.players), few.players)
 
 
+def test_an_integer_that_a_run_begins_with_is_its_own():
+    """Counts are shared by all runs; what looks like one and was drawn from the seed is not."""
+
+    def field(players, state, batch):
+        return PrimalDual(players.primal - state, players.dual), GameInfo(
+            PrimalDual(0.0, 0.0), state
+        )
+
+    game = Game(
+        init=lambda key: (
+            PrimalDual(jnp.zeros(()), jnp.zeros(())),
+            jax.random.randint(key, (), 0, 99),
+        ),
+        sample=lambda key: (),
+        field=field,
+    )
+    result = osj.sweep(
+        game, make_sgd, seeds=[0, 1, 2], hyperparameters={"rate": [1.0] * 3}, steps=2
+    )
+    drawn = [int(game.init(jax.random.split(jax.random.key(seed))[0])[1]) for seed in range(3)]
+    assert len(set(drawn)) == 3
+    assert result.state.tolist() == drawn
+    assert result.players.primal.tolist() == drawn
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"width": 0}, "width=0: expected an integer >= 1"),
+        ({"steps": None}, "steps=None: expected an integer >= 1"),
+        ({"record_every": 1.5}, "record_every=1.5: expected an integer >= 1"),
+        ({"devices": []}, "expected at least one"),
+    ],
+    ids=str,
+)
+def test_arguments_out_of_range_are_named(wrong, message, tmp_path):
+    arguments = {"seeds": [0], "hyperparameters": {"rate": [0.1]}, "steps": 2, **wrong}
+    with pytest.raises(ValueError, match=message):
+        osj.sweep(exploding_game(), make_sgd, out=tmp_path / "run", **arguments)
+    assert not (tmp_path / "run").exists()
+
+
+def test_numpy_integers_are_integers(tmp_path):
+    seeds, rates = osj.grid(seeds=np.int64(2), rate=0.1)
+    osj.sweep(
+        exploding_game(), make_sgd, seeds=seeds, hyperparameters=rates, out=tmp_path / "run",
+        steps=np.int64(2), checkpoint_every=np.int32(2), record_every=np.int64(1),
+        width=np.int64(2), independent_samples=np.bool_(True),
+    )  # fmt: skip
+    assert osj.open_run(tmp_path / "run").finished()
+
+
+@pytest.mark.parametrize("seeds", [(0.5, 1.5), 2.5, ["a"]], ids=str)
+def test_seeds_that_are_no_integers_are_refused(seeds):
+    with pytest.raises(ValueError, match="expected integers, or how many"):
+        osj.grid(seeds=seeds, rate=0.1)
+
+
 def exploding_game() -> Game:
     """f = x^4 / 4 - y^2 / 2: gradient descent overshoots to infinity at a large rate."""
     return Game(

@@ -45,7 +45,7 @@ def grid(
       ``(seeds[i], {k: v[i]})``.
 
     Raises:
-      ValueError: for an empty axis.
+      ValueError: for an empty axis, or seeds that are no integers.
 
     Example:
       >>> from onesided_jax import grid
@@ -53,9 +53,12 @@ def grid(
       >>> seeds.tolist(), hyperparameters["learning_rate"].tolist()
       ([0, 1, 0, 1], [0.1, 0.1, 0.2, 0.2])
     """
-    seed_values = range(seeds) if isinstance(seeds, int) else seeds
+    given: Any = seeds
+    seed_values = np.arange(given) if np.ndim(given) == 0 else np.asarray(given)
+    if seed_values.size and not np.issubdtype(seed_values.dtype, np.integer):
+        raise ValueError(f"seeds={seeds!r}: expected integers, or how many")
     columns = {name: np.atleast_1d(np.asarray(values, float)) for name, values in axes.items()}
-    for name, values in [("seeds", np.asarray(seed_values)), *columns.items()]:
+    for name, values in [("seeds", seed_values), *columns.items()]:
         if np.size(values) == 0:
             raise ValueError(f"{name}: expected at least one value, got none")
     rows = list(itertools.product(*columns.values(), seed_values))

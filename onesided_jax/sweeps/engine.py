@@ -144,7 +144,7 @@ def program(
 
     def advance(steps, carry: Carry, hyperparameters):
         one = jax.tree.map(lambda leaf: leaf[0], (carry.train, hyperparameters))
-        clocks = _clocks(train_step, *one)
+        clocks = _clocks(train_init, train_step, *one)
         train_axes = jax.tree.map(lambda clock: None if clock else 0, clocks)
         axes = Carry(train_axes, 0, 0)  # pyright: ignore[reportArgumentType]
         step = jax.vmap(
@@ -190,15 +190,40 @@ def program(
     return Program(jax.jit(jax.vmap(init_run)), compile_advance, advance)
 
 
-def _clocks(train_step: Callable[..., Any], train: TrainState, hyperparameters: Any) -> TrainState:
+def _clocks(
+    train_init: Callable[..., TrainState],
+    train_step: Callable[..., Any],
+    train: TrainState,
+    hyperparameters: Any,
+) -> TrainState:
     """Which leaves of a run's state are the same for all runs: the step, an optimizer's counts.
 
-    They depend on nothing but themselves and each other. Computed once instead of once a run, what
-    follows from them (``b2**count``) costs nothing; for a game of three numbers that was a third of
-    the step. Found by following the step's own equations.
+    They begin as constants and depend on nothing but themselves and each other. Computed once
+    instead of once a run, what follows from them (``b2**count``) costs nothing; for a game of three
+    numbers that was a third of the step. Found by following the equations of both functions.
     """
-    jaxpr = jax.make_jaxpr(lambda train: train_step(train, hyperparameters)[0])(train).jaxpr
+    begins = _sources(train_init, jax.random.key(0), hyperparameters)
+    depends = _sources(lambda train: train_step(train, hyperparameters)[0], train)
     leaves, treedef = jax.tree.flatten(train)
+    clocks = {
+        i
+        for i, leaf in enumerate(leaves)
+        if jnp.issubdtype(leaf.dtype, jnp.integer) and leaf.ndim == 0 and not begins[i]
+    }
+    while True:
+        remaining = {i for i in clocks if depends[i] <= clocks}
+        if remaining == clocks:
+            break
+        clocks = remaining
+    return jax.tree.unflatten(treedef, [i in clocks for i in range(len(leaves))])
+
+
+def _sources(function: Callable[..., Any], *arguments: Any) -> list[frozenset[int]]:
+    """Of each leaf of the result, the leaves of the arguments that it is made of; -1: any other.
+
+    What the function closes over counts as other: it may be a tracer, of a value of each run.
+    """
+    jaxpr = jax.make_jaxpr(function)(*arguments).jaxpr
     sources: dict[Any, frozenset[int]] = {v: frozenset([i]) for i, v in enumerate(jaxpr.invars)}
     sources |= {v: frozenset([-1]) for v in jaxpr.constvars}
 
@@ -208,18 +233,7 @@ def _clocks(train_step: Callable[..., Any], train: TrainState, hyperparameters: 
     for equation in jaxpr.eqns:
         found = sources_of(equation.invars)
         sources |= dict.fromkeys(equation.outvars, found)
-    depends = [sources_of([out]) for out in jaxpr.outvars]
-    clocks = {
-        i
-        for i, leaf in enumerate(leaves)
-        if jnp.issubdtype(leaf.dtype, jnp.integer) and leaf.ndim == 0
-    }
-    while True:
-        remaining = {i for i in clocks if depends[i] <= clocks}
-        if remaining == clocks:
-            break
-        clocks = remaining
-    return jax.tree.unflatten(treedef, [i in clocks for i in range(len(leaves))])
+    return [sources_of([out]) for out in jaxpr.outvars]
 
 
 def _compile(lowered: Any, platform: str) -> Any:

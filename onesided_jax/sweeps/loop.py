@@ -69,8 +69,8 @@ def sweep(
       A :class:`SweepResult` of host arrays.
 
     Raises:
-      ValueError: for mismatched lengths, bad cadences, non-finite hyperparameters, or a folder
-        that holds something else or that another process is writing.
+      ValueError: for mismatched lengths, bad cadences or widths, non-finite hyperparameters, or a
+        folder that holds something else or that another process is writing.
       WriteError: if a checkpoint could not be written at the second attempt.
       MemoryError: if there is too little memory. After either, the same call continues from the
         checkpoints that are there.
@@ -97,7 +97,11 @@ def sweep(
     """
     seeds, hyperparameters = _check_runs(seeds, hyperparameters)
     checkpoint_every = steps if checkpoint_every is None else checkpoint_every
-    _check_cadence(steps, checkpoint_every, record_every)
+    steps, checkpoint_every, record_every = _check_cadence(steps, checkpoint_every, record_every)
+    width = None if width is None else _count("width", width)
+    independent_samples = bool(independent_samples)
+    if devices is not None and not len(devices):
+        raise ValueError("devices=[]: expected at least one, or None for all of this process")
     arguments: dict[str, Any] = {
         "seeds": seeds,
         "hyperparameters": hyperparameters,
@@ -193,13 +197,19 @@ def _check_runs(
     return seeds.astype(np.uint32), columns
 
 
-def _check_cadence(steps: int, checkpoint_every: int, record_every: int) -> None:
-    for name, value in (
-        ("steps", steps),
-        ("checkpoint_every", checkpoint_every),
-        ("record_every", record_every),
-    ):
-        if isinstance(value, bool) or int(value) != value or value < 1:
-            raise ValueError(f"{name}={value!r}: expected an integer >= 1")
+def _check_cadence(steps: int, checkpoint_every: int, record_every: int) -> tuple[int, int, int]:
+    """The same as Python's integers."""
+    steps = _count("steps", steps)
+    checkpoint_every = _count("checkpoint_every", checkpoint_every)
+    record_every = _count("record_every", record_every)
     check_divides("steps", steps, "checkpoint_every", checkpoint_every)
     check_divides("checkpoint_every", checkpoint_every, "record_every", record_every)
+    return steps, checkpoint_every, record_every
+
+
+def _count(name: str, value: Any) -> int:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"{name}={value!r}: expected an integer >= 1")
+    return int(value)
