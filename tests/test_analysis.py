@@ -289,6 +289,27 @@ def test_diverged_runs_are_left_out_of_the_matrix_and_counted():
     assert all(v.holds == "inconclusive" for v in wild)
 
 
+@pytest.mark.parametrize(
+    ("options", "said"), [({"power": 0.5}, {}), ({}, {"constant_rates": False})], ids=str
+)
+def test_rates_that_change_are_not_judged_in_sweeps_without_a_recipe(options, said):
+    seeds, hyperparameters = osj.grid(seeds=5, primal_learning_rate=0.1, **options)
+    game = games.moving_target()
+    result = osj.sweep(
+        game,
+        lambda h: osj.amsgrad_eg_drd(dual_learning_rate=0.2, **h),
+        seeds=seeds,
+        hyperparameters=hyperparameters,
+        steps=40,
+        checkpoint_every=1,
+    )
+    found = osj.analyze(result, game, **said)
+    (verdict,) = (v for v in found.verdicts if v.claim == "one_sided_convergence")
+    assert "a rate of this arm decays" in verdict.reason
+    assert verdict.holds == "inconclusive"
+    assert verdict.details["constant_rates"] is False
+
+
 def test_tested_steps_leave_the_continuation_alone():
     criteria = Criteria(mvi_rows=4)
     steps = tested_steps(list(range(0, 101, 5)), 100, criteria)

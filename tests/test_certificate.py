@@ -443,6 +443,48 @@ def test_bad_sweeps():
         sweep(make, wrong)
 
 
+def _sgda(h, scale=1.0):
+    return osj.sgda(scale * h["primal_learning_rate"], scale * h["dual_learning_rate"])
+
+
+OTHERS = {
+    "chain": ("sgda", lambda h: optax.chain(_sgda(h), optax.scale(20.0))),
+    "lookahead": ("sgda", lambda h: osj.lookahead_minmax(_sgda(h), 5)),
+    "momentum": (
+        "sgda",
+        lambda h: osj.descent_ascent(*(optax.sgd(rate, momentum=0.9) for rate in h.values())),
+    ),
+    "adam": ("sgda", lambda h: osj.adam(**h)),
+    "no extrapolation": ("extra_sgd", lambda h: _sgda(h)),
+    "half-steps": ("extra_sgd", lambda h: osj.extra_sgd(**h, opaque_mode=False)),
+    "amsgrad": ("adam", lambda h: osj.amsgrad(**h)),
+}
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_another_optimizer_than_the_named_is_refused(case):
+    method, make = OTHERS[case]
+    game = games.bilinear()
+    seeds, rates = osj.grid(seeds=1, primal_learning_rate=0.1, dual_learning_rate=0.1)
+    observers = {"certificate": osj.certificate(game, method)}
+    arguments = {"seeds": seeds, "hyperparameters": rates, "steps": 2, "observers": observers}
+    with pytest.raises(ValueError, match=f"certificate of {method} follows {method} itself"):
+        osj.sweep(game, make, **arguments)
+
+
+@pytest.mark.parametrize(("scale", "covered"), [(1.0, True), (20.0, False)])
+def test_sgda_at_other_rates_than_announced_is_not_covered(scale, covered):
+    game = games.wind_log()
+    seeds, rates = osj.grid(seeds=1, primal_learning_rate=0.01, dual_learning_rate=0.01)
+    observers = {"certificate": osj.certificate(game, "sgda")}
+    result = osj.sweep(
+        game, lambda h: _sgda(h, scale), seeds=seeds, hyperparameters=rates, steps=20,
+        observers=observers,
+    )  # fmt: skip
+    (reason,) = osj.certify(result)["T5"].reason
+    assert ("do not follow the field itself" in reason) is not covered
+
+
 def test_float64_is_required():
     with jax.enable_x64(False), pytest.raises(ValueError, match="needs float64"):
         osj.certificate(games.carousel(), "amsgrad_eg")

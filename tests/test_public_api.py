@@ -90,8 +90,8 @@ SIGNATURES = {
     "resume": "(out, *, on_chunk=None, on_damage=..., devices=None, stop=...)",
     "open_run": "(path)",
     "analyze": (
-        "(run_or_result, game=None, *, criteria=None, data=None, quality=True, inception=None, "
-        "on_progress=None)"
+        "(run_or_result, game=None, *, criteria=None, constant_rates=True, data=None, "
+        "quality=True, inception=None, on_progress=None)"
     ),
 }
 FIELDS = {

@@ -17,7 +17,7 @@ from onesided_jax.optimizers.schedules import dual_rate_decay
 from onesided_jax.players import PrimalDual
 from onesided_jax.runs._words import nearest
 
-__all__ = ["METHODS", "Method", "find_method", "read_settings"]
+__all__ = ["METHODS", "Method", "check_itself", "find_method", "read_settings"]
 
 
 class Method(NamedTuple):
@@ -141,7 +141,7 @@ def _amsgrad_scale(count: Any, nu: Any, nu_max: PrimalDual, settings: Mapping) -
 
 
 def _amsgrad_eg(memory, view, settings):
-    state = _expect(view.opt_state, AmsgradEgState, "amsgrad_eg")
+    state: AmsgradEgState = view.opt_state
     count = view.step - 1
     scaled = shorten = settings.get("update_scale", 1)
     dual_rate = dual_look_rate = settings["dual_learning_rate"]
@@ -185,7 +185,7 @@ def _remember_past(players):
 
 def _past_amsgrad_eg(memory, view, settings):
     """A call ends the iteration that the call before began."""
-    state = _expect(view.opt_state, PastAmsgradEgState, "past_amsgrad_eg")
+    state: PastAmsgradEgState = view.opt_state
     displacement, scale = memory
     rates = _rates(settings, jnp.maximum(view.step - 2, 0))
     looked = _float64(state.displacement)
@@ -202,11 +202,8 @@ def _past_amsgrad_eg(memory, view, settings):
 
 
 def _plain_scale(view, settings, name):
-    try:
-        inner = {k: s.inner_state[0] for k, s in view.opt_state.inner_states.items()}
-        states = [inner[player] for player in PrimalDual._fields]
-    except (AttributeError, KeyError, TypeError, IndexError):
-        raise _not_itself(view.opt_state, name) from None
+    inner = {k: s.inner_state[0] for k, s in view.opt_state.inner_states.items()}
+    states = [inner[player] for player in PrimalDual._fields]
     if name == "adam":
         correction = 1 - _float64(settings["b2"]) ** states[0].count
         return PrimalDual(
@@ -237,24 +234,31 @@ def _sgd(looks):
     def move(memory, view, settings):
         rates = _rates(settings, view.step - 1)
         ones = jax.tree.map(lambda a: jnp.ones(a.shape, jnp.float64), view.before)
-        look = _look(_float64(view.field), ones, rates) if looks else None
-        return memory, _move(view, ones, rates, look=look)
+        along = _look(_float64(view.field), ones, rates)
+        if looks:
+            return memory, _move(view, ones, rates, look=along)
+        move = _move(view, ones, rates)
+        return memory, move._replace(exact=_alike(move.step, along))
 
     return move
 
 
-def _expect(state: Any, kind: Any, name: str) -> Any:
-    if not isinstance(state, kind):
-        raise _not_itself(state, name)
-    return state
+def _alike(step: PrimalDual, other: PrimalDual, tolerance: float = 1e-5) -> Any:
+    """Whether two displacements are the same, up to the rounding of single precision."""
+    pairs = list(zip(jax.tree.leaves(step), jax.tree.leaves(other), strict=True))
+    error, size = sum(jnp.sum((a - b) ** 2) for a, b in pairs), sum(jnp.sum(b**2) for _, b in pairs)
+    return error <= tolerance**2 * size
 
 
-def _not_itself(state: Any, name: str) -> ValueError:
-    return ValueError(
-        f"the certificate of {name} follows {name} itself, but the optimizer's state is a "
-        f"{type(state).__name__}: take it out of chain and other wrappers, or record a "
-        "Trajectory and pass that to certify"
-    )
+def check_itself(name: str, settings: Mapping[str, Any], view: Any) -> None:
+    """An error where the optimizer's state is not that of the method, made with these settings."""
+    made = jax.eval_shape(lambda players: OPTIMIZERS[name](**settings).init(players), view.before)
+    if jax.tree.structure(made) != jax.tree.structure(view.opt_state):
+        raise ValueError(
+            f"the certificate of {name} follows {name} itself, made with its options, but the "
+            f"optimizer's state is a {type(view.opt_state).__name__} of another: take it out of "
+            "chain and other wrappers, or record a Trajectory and pass that to certify"
+        )
 
 
 def _nothing(players):

@@ -21,7 +21,7 @@ from onesided_jax.analysis._bounds import (
     advance,
     start,
 )
-from onesided_jax.analysis._moves import find_method, read_settings
+from onesided_jax.analysis._moves import check_itself, find_method, read_settings
 from onesided_jax.games import Game
 from onesided_jax.players import PrimalDual
 
@@ -152,7 +152,7 @@ def certificate(
     Raises:
       ValueError: for an unknown method, a game without ``facts`` or ``x*``, or where JAX's float64
         is off; when the sweep starts, for missing options, a ``solution`` of other shapes than the
-        players and an optimizer that is wrapped in another.
+        players and an optimizer that is another, or wrapped in another.
 
     Example:
       >>> import jax
@@ -192,6 +192,7 @@ def certificate(
 
     def update(carried, view):
         settings = read_settings(method, options, view.hyperparameters)
+        check_itself(method, settings, view)
         memory, move = following.move(carried["memory"], view, settings)
         here = known._replace(delta=following.delta(settings))
         return {"sums": advance(carried["sums"], move, here), "memory": memory}

@@ -123,9 +123,8 @@ def from_run(run: Run, cell: str, game: Game) -> Source:
 
 
 def from_result(result: Any, *, label: str = "sweep") -> Source:
-    """A ``SweepResult`` in memory. Whether its rates are constant is the caller's word."""
+    """A ``SweepResult`` in memory."""
     steps = list(result.checkpoints)
-    runs = len(result.seeds)
 
     def snapshot(step: int) -> Snapshot:
         checkpoint = result.checkpoints[step]
@@ -142,7 +141,7 @@ def from_result(result: Any, *, label: str = "sweep") -> Source:
         metrics=dict(result.metrics),
         record_every=steps[-1] // records,
         diverged_at=np.asarray(result.diverged_at),
-        constant_rates=np.ones(runs, bool),
+        constant_rates=_no_power(result.hyperparameters, len(result.seeds)),
         damaged=[],
     )
 
@@ -180,11 +179,16 @@ def _snapshot_like(game: Game, runs: int) -> Mapping[str, Any]:
 
 def _constant_rates(run: Run, cell: str) -> np.ndarray:
     """False where dual rate decay slows the dual's own steps down (its power is above 0)."""
-    constant = np.ones(len(run.seeds(cell)), bool)
-    recipe = run.recipe
+    hyperparameters, runs, recipe = run.hyperparameters(cell), len(run.seeds(cell)), run.recipe
     if recipe is None:
-        return constant
+        return _no_power(hyperparameters, runs)
     spec = next(s for s in recipe.optimizers if (s.label or s.name) == cell)
     if spec.name != "amsgrad_eg_drd" or spec.options.get("decay", "both") != "both":
-        return constant
-    return run.hyperparameters(cell).get("power", np.full(len(constant), 0.5)) == 0
+        return np.ones(runs, bool)
+    return _no_power(hyperparameters, runs, default=0.5)
+
+
+def _no_power(
+    hyperparameters: Mapping[str, np.ndarray], runs: int, default: float = 0.0
+) -> np.ndarray:
+    return np.asarray(hyperparameters.get("power", np.full(runs, default))) == 0

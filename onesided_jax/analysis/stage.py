@@ -63,6 +63,7 @@ def analyze(
     game: Game | None = None,
     *,
     criteria: Criteria | None = None,
+    constant_rates: bool = True,
     data: Dataset | Mixture | None = None,
     quality: bool = True,
     inception: str | os.PathLike[str] | None = None,
@@ -86,6 +87,10 @@ def analyze(
         ``gradient_norms.csv`` are written.
       game: the game; needed where there is no recipe.
       criteria: thresholds and sample sizes; ``None`` takes those fixed in the recipe.
+      constant_rates: ``False`` says that a learning rate changes along the runs of a sweep without
+        a recipe (a schedule, dual rate decay); one-sided convergence is then not judged, for a
+        generator whose discriminator slows down comes to rest in any game. Of a recipe's optimizers
+        it is known, and of any runs with a hyperparameter ``power`` above 0.
       data: the real data that generators imitate; ``None`` takes the recipe's.
       quality: ``False`` leaves sample quality and its gate out.
       inception: TorchScript file of the Inception network, for the standard FID of every run; see
@@ -120,7 +125,7 @@ def analyze(
     if not isinstance(run_or_result, Run):
         if game is None:
             raise ValueError("analyze(result, game): a SweepResult needs its game")
-        sources = [from_result(run_or_result)]
+        sources = _sources([from_result(run_or_result)], constant_rates)
         real = find_data(game, None, data, inception, quality)
         return _analyze(sources, game, criteria or Criteria(), {}, real, inception, on_progress)
     run = run_or_result
@@ -134,7 +139,7 @@ def analyze(
             assert recipe is not None
             game = build_game(recipe.game)
         real = find_data(game, recipe, data, inception, quality)
-        sources = [from_run(run, cell, game) for cell in run.cells]
+        sources = _sources([from_run(run, cell, game) for cell in run.cells], constant_rates)
         attributes = (
             {}
             if recipe is None
@@ -149,6 +154,12 @@ def analyze(
         )
         _write(folder, analysis)
     return analysis
+
+
+def _sources(found: list[Source], constant_rates: bool) -> list[Source]:
+    return [
+        source._replace(constant_rates=source.constant_rates & constant_rates) for source in found
+    ]
 
 
 def load_analysis(run: Run) -> tuple[xr.Dataset, list[dict[str, Any]]]:
