@@ -562,6 +562,63 @@ def test_update_momentum_turns_bilinear_games_unstable_at_one_third(b1, converge
     assert (size < 0.5) if converges else (size > 2.0)
 
 
+@pytest.mark.parametrize("wrap", [lambda tx: tx, lambda tx: optax.chain(optax.clip(1.0), tx)])
+def test_lookahead_pulls_back_after_whole_steps_only(wrap):
+    """A pull between two half-steps would be undone by the second of them."""
+    base = wrap(osj.extra_sgd(0.1, 0.1, opaque_mode=False))
+    with pytest.raises(ValueError, match="sync_period=5: expected an even number"):
+        osj.lookahead_minmax(base, 5).init(tree_of("float32"))
+    opaque = osj.lookahead_minmax(osj.extra_sgd(0.1, 0.1), 5)
+    halves = osj.lookahead_minmax(osj.extra_sgd(0.1, 0.1, opaque_mode=False), 10)
+    assert_close(after(opaque, 10), after(halves, 20), RTOL)
+
+
+@pytest.mark.parametrize("make_base", [osj.extra_sgd, osj.extra_adam])
+def test_half_steps_take_gradients_of_lower_precision(make_base):
+    tx = make_base(0.1, 0.1, opaque_mode=False)
+    players = PrimalDual(jnp.ones(2), jnp.ones(2))
+    state = tx.init(players)
+    for _ in range(4):
+        F = PrimalDual(players.dual.astype(jnp.bfloat16), -players.primal.astype(jnp.bfloat16))
+        updates, state = tx.update(F, state, players)
+        players = optax.apply_updates(players, updates)
+    assert players.primal.dtype == jnp.float32
+    assert np.isfinite(players.primal).all()
+
+
+COMPLEX = (
+    "amsgrad_eg",
+    "amsgrad_xeg",
+    "amsgrad_eg_drd",
+    "past_amsgrad_eg",
+    "oadagrad",
+    "extra_adam",
+)
+
+
+@pytest.mark.parametrize("name", COMPLEX)
+def test_complex_players_turn_with_their_phase(name):
+    """f(x, y) = Re(x conj(y)) knows no phase, and a second moment of moduli keeps it so."""
+
+    def play(phase):
+        start = PrimalDual(jnp.array([1 + 0.5j, 2j]) * phase, jnp.array([-0.3 + 1j, 0.2]) * phase)
+        return after(osj.OPTIMIZERS[name](0.1, 0.1), 20, field=turn, start=start)
+
+    def turn(players):
+        return PrimalDual(players.dual, -players.primal)
+
+    phase = np.complex64(np.exp(2j))
+    plain, turned = play(np.complex64(1)), play(phase)
+    for a, b in zip(plain, turned, strict=True):
+        np.testing.assert_allclose(a * phase, b, rtol=1e-4, atol=1e-5)
+        assert np.abs(a).max() < 3
+
+
+def test_acgd_refuses_complex_players():
+    with pytest.raises(ValueError, match="acgd: expected real players"):
+        osj.acgd(0.1, 0.1).init(PrimalDual(jnp.ones(2, complex), jnp.ones(2)))
+
+
 @pytest.fixture
 def x64():
     with jax.enable_x64(True):

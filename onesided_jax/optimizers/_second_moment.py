@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from onesided_jax.optimizers._trees import abs_squared
+
 __all__ = ["CONVENTIONS", "Convention", "SecondMoment", "advance", "init", "preconditioner"]
 
 Convention = Literal["optax", "classic", "torch"]
@@ -51,7 +53,7 @@ def advance(moment: SecondMoment, gradients: Any, b2: Any, convention: Conventio
 
     def average(g, v):
         # 1 - b2 before the cast: bfloat16 rounds 0.999 to 1.
-        return jnp.asarray(1 - b2, v.dtype) * (g * g) + jnp.asarray(b2, v.dtype) * v
+        return jnp.asarray(1 - b2, v.dtype) * abs_squared(g) + jnp.asarray(b2, v.dtype) * v
 
     def maximum(v_max, v):
         return jnp.maximum(v_max, v / jnp.asarray(correction, v.dtype))

@@ -8,7 +8,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-__all__ = ["add", "cast_like", "copy", "per_half_step", "rate_at", "select"]
+__all__ = ["abs_squared", "add", "cast_like", "copy", "per_half_step", "rate_at", "select"]
+
+
+def abs_squared(a: Any) -> Any:
+    """Squared modulus, entry by entry; real."""
+    return (a * jnp.conj(a)).real if jnp.iscomplexobj(a) else a * a
 
 
 def add(params: Any, updates: Any) -> Any:

@@ -65,8 +65,8 @@ def acgd(
       the state.
 
     Raises:
-      ValueError: for a concrete number out of range; from ``update`` if ``params`` or ``grad_fn``
-        is missing or the players are not a pair.
+      ValueError: for a concrete number out of range; from ``init`` for complex players; from
+        ``update`` if ``params`` or ``grad_fn`` is missing or the players are not a pair.
 
     Example:
       >>> import optax
@@ -97,6 +97,10 @@ def acgd(
     rates = PrimalDual(primal_learning_rate, dual_learning_rate)
 
     def init(params):
+        if any(map(jnp.iscomplexobj, jax.tree.leaves(params))):
+            raise ValueError(
+                "acgd: expected real players; its linear system is symmetric over them"
+            )
         return AcgdState(jnp.zeros((), jnp.int32), jax.tree.map(jnp.zeros_like, params))
 
     def update(updates, state, params=None, *, grad_fn=None, **extra_args):

@@ -16,8 +16,10 @@ def descent_ascent(
     r"""Gives each player its own optax transformation; both step at once.
 
     For different learning rates (two time-scale update rule, TTUR), betas, clipping or whole
-    algorithms per player. It is :func:`optax.partition` over :class:`PrimalDual`; masks,
-    weight decay and schedules go inside.
+    algorithms per player; weight decay, clipping and schedules go inside. It is
+    :func:`optax.partition` over :class:`PrimalDual`: the primal's transformation sees
+    ``PrimalDual(player, optax.MaskedNode())``, the dual's the other way round, and so do its masks
+    and the labels of a partition inside it. A function of the leaves is one for both.
 
     .. math::
       x_{t+1} = x_t + \mathrm{primal}(F_x(x_t, y_t)), \qquad
@@ -38,7 +40,7 @@ def descent_ascent(
       ValueError: from ``init`` or ``update``, if the tree is neither.
 
     Example:
-      >>> import optax
+      >>> import jax, optax
       >>> from onesided_jax import PrimalDual, descent_ascent
       >>> tx = descent_ascent(optax.sgd(0.1), optax.adam(0.4))
       >>> players = PrimalDual(primal=1.0, dual=2.0)
@@ -46,6 +48,12 @@ def descent_ascent(
       >>> updates, _ = tx.update(F, tx.init(players), players)
       >>> [round(float(u), 3) for u in updates]
       [-0.2, 0.4]
+
+      Weight decay for matrices, not for biases:
+
+      >>> matrices = lambda part: jax.tree.map(lambda leaf: leaf.ndim > 1, part)
+      >>> decayed = optax.adamw(1e-3, mask=matrices)
+      >>> tx = descent_ascent(decayed, decayed)
 
     References:
       Heusel et al., `GANs Trained by a Two Time-Scale Update Rule

@@ -78,7 +78,7 @@ def extragradient(
       A transformation with ``update(F, state, params, *, grad_fn, **extra)``, where
       ``grad_fn(params, i) -> F`` is called once with the midpoint and ``i = 0`` (optax's SAM
       convention: your closure decides whether it draws a fresh minibatch). Updates have the
-      structure and dtypes of ``params``.
+      structure of ``params``, and the dtypes that ``base`` gives them.
 
     Raises:
       ValueError: for an unknown ``extrapolation_state``; from ``update`` if ``params`` or
@@ -127,6 +127,10 @@ def extragradient(
         def first():
             looked, new = extrapolate(updates, state, params, extra_args)
             anchor = jax.tree.map(lambda p, a: jnp.asarray(p, a.dtype), params, state.anchor)
+            # What the other branch gives, where gradients have another dtype than params.
+            looked = jax.tree.map(
+                lambda a, u: jnp.asarray(u, jnp.result_type(a, u)), anchor, looked
+            )
             return looked, new._replace(anchor=anchor, phase=jnp.ones_like(state.phase))
 
         def second():

@@ -11,6 +11,7 @@ import optax
 from onesided_jax.optimizers._checks import check_count, check_number, check_params
 from onesided_jax.optimizers._trees import copy
 from onesided_jax.optimizers.adam import adam
+from onesided_jax.optimizers.extragradient import ExtragradientState
 
 __all__ = ["LookaheadMinmaxState", "lookahead_adam", "lookahead_minmax"]
 
@@ -42,7 +43,8 @@ def lookahead_minmax(
 
     Args:
       base: any transformation, also :func:`extragradient`, also of a single player.
-      sync_period: :math:`k`, base steps between two pulls, ``>= 1``.
+      sync_period: :math:`k`, base steps between two pulls, ``>= 1``; of an extragradient method
+        with ``opaque_mode=False`` half-steps, an even number of them.
       slow_step_size: :math:`\alpha` in ``[0, 1]``; float, scalar array or tracer.
 
     Returns:
@@ -50,7 +52,8 @@ def lookahead_minmax(
       One copy of the params in the state.
 
     Raises:
-      ValueError: for a number out of range; from ``update`` if ``params`` is missing.
+      ValueError: for a number out of range; from ``init`` for an odd number of half-steps, whose
+        pull the next half-step would undo; from ``update`` if ``params`` is missing.
 
     Example:
       >>> import optax
@@ -75,7 +78,13 @@ def lookahead_minmax(
 
     def init(params):
         check_params("lookahead_minmax", params)
-        return LookaheadMinmaxState(base.init(params), copy(params), jnp.zeros((), jnp.int32))
+        state = base.init(params)
+        if sync_period % 2 and _counts_half_steps(state):
+            raise ValueError(
+                f"sync_period={sync_period}: expected an even number around an extragradient "
+                "method with opaque_mode=False, two half-steps a step"
+            )
+        return LookaheadMinmaxState(state, copy(params), jnp.zeros((), jnp.int32))
 
     def update(updates, state, params=None, **extra_args):
         check_params("lookahead_minmax", params)
@@ -98,6 +107,15 @@ def lookahead_minmax(
         return step, LookaheadMinmaxState(base_state, slow, jnp.where(sync, 0, since_sync))
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _counts_half_steps(state: Any) -> bool:
+    """Whether an extragradient method in transparent mode has its state somewhere in this one."""
+
+    def transparent(part):
+        return isinstance(part, ExtragradientState) and not isinstance(part.phase, tuple)
+
+    return any(map(transparent, jax.tree.leaves(state, is_leaf=transparent)))
 
 
 def lookahead_adam(

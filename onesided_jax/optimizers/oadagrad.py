@@ -10,7 +10,7 @@ import optax
 
 from onesided_jax.optimizers._checks import check_numbers
 from onesided_jax.optimizers._players import over_players
-from onesided_jax.optimizers._trees import rate_at
+from onesided_jax.optimizers._trees import abs_squared, rate_at
 from onesided_jax.players import PrimalDual
 
 __all__ = ["OadagradState", "oadagrad"]
@@ -110,7 +110,7 @@ def oadagrad(
         del params, extra_args
         next_count = optax.safe_increment(state.count)
         step = half_step(updates, state.sum_of_squares, state.count)
-        total = jax.tree.map(lambda s, g: s + g * g, state.sum_of_squares, updates)
+        total = jax.tree.map(lambda s, g: s + abs_squared(g), state.sum_of_squares, updates)
         looked = half_step(updates, total, next_count)
         visible = jax.tree.map(lambda u, d, e: (u - d) + e, step, state.displacement, looked)
         return visible, OadagradState(next_count, total, looked)
