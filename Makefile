@@ -13,7 +13,8 @@ demo: .venv/.demo
 	$(BIN)/onesided demo --out demo
 	@echo "Open demo/report.html in a browser."
 
-test: lint types docs .venv/.dev
+test: .venv/.dev
+	$(MAKE) --no-print-directory -j3 lint types docs
 	XLA_FLAGS="$(QUICK)" $(BIN)/python -m pytest --numprocesses auto $(BY_FILE) -m "not as_shipped"
 	$(BIN)/python -m pytest --numprocesses auto -m as_shipped
 
