@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -179,6 +180,25 @@ def gan(
 
 def _shared_gradients(discriminator, loss, weight, params, state, batch, fake):
     """One discriminator pass and one backward pass for both players.
+
+    Its derivative is that of the separate passes: the quotient of the shared one has none where a
+    logit is saturated, or at the minimum of a loss.
+    """
+
+    @jax.custom_jvp
+    def gradients(*arguments):
+        return _one_pass(discriminator, loss, weight, *arguments)
+
+    @gradients.defjvp
+    def derivative(arguments, tangents):  # pyright: ignore[reportUnusedFunction]
+        separate = functools.partial(_separate_gradients, discriminator, loss, weight)
+        return gradients(*arguments), jax.jvp(separate, arguments, tangents)[1]
+
+    return gradients(params, state, batch, fake)
+
+
+def _one_pass(discriminator, loss, weight, params, state, batch, fake):
+    """The gradients of both players.
 
     Exact because rows do not interact: row ``i`` of the input gradient is linear in the cotangent
     of logit ``i``, so the generator's is the discriminator's times the quotient of cotangents.
