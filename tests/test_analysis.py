@@ -15,7 +15,7 @@ import xarray as xr
 
 import onesided_jax as osj
 from onesided_jax import Criteria, GameSpec, OptimizerSpec, PrimalDual, Recipe, datasets, games
-from onesided_jax.analysis import Mixture
+from onesided_jax.analysis import Mixture, quality_reference
 from onesided_jax.analysis._sample_quality import find_data
 from onesided_jax.analysis.measure import make_probe
 from onesided_jax.analysis.minty import test_steps as tested_steps
@@ -485,6 +485,25 @@ def test_unlabelled_images_leave_the_gate_out(images):
     # labels that came some other way will do
     data = datasets.from_array(pixels, labels=(pixels.mean((1, 2)) > 128).astype(int))
     assert "quality_gate" in osj.analyze(run, data=data).dataset
+
+
+@pytest.mark.parametrize(
+    ("size", "labels", "said"),
+    [(40, np.zeros(40, int), "at least 2 classes"), (6, np.arange(6) % 2, "at least 10 images")],
+    ids=["one class", "few"],
+)
+def test_data_that_train_no_classifier_leave_the_gate_out(size, labels, said, tmp_path):
+    path = tmp_path / "images.npz"
+    np.savez(path, x_train=np.zeros((size, 8, 8, 1), np.uint8), y_train=labels)
+    recipe = analytic("carousel", arm("amsgrad", 0.1, 0.1))
+    recipe = dataclasses.replace(recipe, game=GameSpec("gan", {"dataset": f"npz:{path}"}))
+    game = games.carousel()._replace(generate=lambda players, state, key, n: None)
+    data, why = find_data(game, recipe, None, None, True)
+    assert data is None
+    assert said in why
+    given, _ = find_data(game, recipe, datasets.load(f"npz:{path}"), None, True)
+    with pytest.raises(ValueError, match=said):  # of data that were asked for
+        quality_reference(given)
 
 
 def test_labels_too_uneven_for_the_gate_leave_it_out(images):

@@ -505,6 +505,17 @@ def test_from_linen_without_a_train_argument():
     assert state == ()
 
 
+def test_from_linen_refuses_a_state_that_grows():
+    class Sowing(linen.Module):
+        @linen.compact
+        def __call__(self, inputs):
+            self.sow("losses", "size", jnp.sum(inputs))
+            return linen.Dense(2)(inputs)
+
+    with pytest.raises(ValueError, match=r"Sowing has collections .*\['losses'\] \(sow\?\)"):
+        from_linen(Sowing(), jnp.ones((1, 3)))
+
+
 def test_from_linen_refuses_dropout():
     class Dropping(linen.Module):
         @linen.compact

@@ -14,6 +14,7 @@ import xarray as xr
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from onesided_jax.report import Section, figures, render, save_figures, write_report
+from onesided_jax.report._section import Group, _choose
 
 PLAYERS = ["primal", "dual"]
 REGIONS = ["diagonal", "near", "newer_dual", "older_dual", "off_diagonal"]
@@ -460,6 +461,35 @@ def test_setting_of_the_verdict_is_the_one_shown(drawn, sections):
     without = sections[1]._replace(verdicts=[], dataset=sections[1].dataset[norms])
     best = [t.get_text() for t in figures(without)["gradient_norms"].axes[3].texts]
     assert any(text.startswith("x rate 0.08") for text in best)
+
+
+@pytest.mark.parametrize(("judged", "shown"), [((1,), 1), ((0, 1, 2), 2), ((), 2)])
+def test_of_several_judged_settings_the_best_is_shown(judged, shown):
+    """An analysis of a grid has a verdict per setting, and the first may have diverged."""
+    groups = [Group({"primal_learning_rate": rate}, [i]) for i, rate in enumerate((9.0, 1.0, 0.1))]
+    verdicts = [
+        {"optimizer": name, "hyperparameters": {"primal_learning_rate": rate}}
+        for name, rate in (("other", 9.0), *(("adam", (9.0, 1.0, 0.1)[i]) for i in judged))
+    ]
+    late, diverged = np.array([np.nan, 2.0, 1.0]), np.array([True, False, False])
+    group, why = _choose("adam", groups, verdicts, late, diverged)
+    assert group is groups[shown]
+    assert ("the verdict" in why) is (len(judged) == 1)
+
+
+def test_runs_without_samples_have_no_picture(sections):
+    """A run that diverged has none, and `xr.concat` leaves NaN in its place."""
+    section = sections[0]
+    samples = section.dataset["samples"].astype(float)
+    first = {"optimizer": "adam", "sample_run": int(samples.sample_run[0])}
+    gone = samples.copy()
+    gone.loc[first] = np.nan
+
+    def drawn(array):
+        return figures(section._replace(dataset=section.dataset.assign(samples=array)))
+
+    assert len(drawn(gone)["samples"].axes) == len(drawn(samples)["samples"].axes) - 1
+    assert "samples" not in drawn(samples * np.nan)
 
 
 def test_noise_floor_is_not_drawn_as_a_measurement(sections):

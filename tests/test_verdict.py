@@ -178,6 +178,17 @@ def test_refutation_does_not_need_the_statistics_it_does_not_use():
     assert verdict.holds is False
 
 
+def test_a_window_without_a_checkpoint_is_said_and_leaves_the_rest():
+    primal, dual = (
+        SquaredNorm(*(field[:, -5:] for field in norm))
+        for norm in map(power_law, (around(-1.3), around(0.0)))
+    )
+    verdict = convergence(primal, dual, steps=STEPS[-5:])
+    assert verdict.holds == "inconclusive"
+    assert "no checkpoint lies in the early window (0.05 to 0.25 of the run)" in verdict.reason
+    assert np.isnan(verdict.value)
+
+
 @pytest.mark.parametrize("primal", [-1.03, -1.0, 0.0])
 def test_arms_with_decaying_rates_are_never_judged(primal):
     """N1 and N2 under dual rate decay: slopes -1.03 and -1.00 without any MVI."""

@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from onesided_jax import datasets
+from onesided_jax.analysis._classifier import check_labels
 from onesided_jax.analysis._modes import Mixture
 from onesided_jax.analysis.estimators import Array
 from onesided_jax.analysis.gate import Gate, gate_of_runs, no_gate, quality_gate
@@ -68,6 +69,7 @@ def find_data(
         return None, "it was switched off"
     if game.generate is None:
         return None, "the game generates no samples"
+    of_the_recipe = data is None
     if data is None:
         name = _dataset_name(recipe)
         if name is None:
@@ -83,6 +85,11 @@ def find_data(
         return None, f"{data.name} has no labels"
     if data.data is None or data.data.dtype != np.uint8:
         return None, f"{data.name} has no images"
+    if of_the_recipe:
+        try:
+            check_labels(data.data, data.labels)
+        except ValueError as error:  # what trains a GAN need not train a classifier
+            return None, f"{data.name}: {error}"
     return data, ""
 
 

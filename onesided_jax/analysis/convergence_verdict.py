@@ -5,6 +5,7 @@ P1 to P4 of docs/theory, "Criteria": the first empirical claim of Dou & Li 2021 
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -15,6 +16,7 @@ from numpy.typing import ArrayLike
 from onesided_jax.analysis.estimators import (
     TINY,
     Array,
+    EmptyWindowError,
     Mask,
     SquaredNorm,
     loglog_slope,
@@ -133,6 +135,9 @@ def one_sided_convergence(
         unknown = np.isnan([v[used] for v in statistics.values()]).any(0).sum()
         if unknown:
             why += f" ({unknown} without a number: below the noise floor, or at rounding)"
+    empty = _empty_windows(steps, total_steps, criteria)
+    if empty:
+        why += f"; no checkpoint lies in {' and '.join(empty)}, so there is no number"
     reason = (
         f"Over {used.sum()} of {used.size} seeds ({diverged.sum()} diverged) the late over the"
         f" early gradient norm is {span(ratio)} for the primal and"
@@ -171,18 +176,32 @@ def statistics_of_runs(
 ) -> dict[str, Array]:
     """Ratio and slope of both players, and the difference of the slopes: ``[R]`` each, NaN: none.
 
-    Arguments as of `one_sided_convergence`.
+    Arguments as of `one_sided_convergence`. A window without a checkpoint leaves no number.
     """
     common = {"total_steps": total_steps, "exact": exact, "floor": floor}
     windows = {"early": criteria.early_window, "late": criteria.late_window}
     bins = {"window": criteria.slope_window, "bins": criteria.slope_bins}
     statistics: dict[str, Array] = {}
+    none = np.full(np.shape(primal.value)[:-1], np.nan)
     for name, norm in (("primal", primal), ("dual", dual)):
-        statistics[f"{name}_ratio"] = window_ratio(steps, norm.value, **windows, **common)
-        statistics[f"{name}_slope"] = loglog_slope(
-            steps, norm.value, norm.standard_error, **bins, **common
-        )
+        statistics |= {f"{name}_ratio": none, f"{name}_slope": none}
+        with contextlib.suppress(EmptyWindowError):
+            statistics[f"{name}_ratio"] = window_ratio(steps, norm.value, **windows, **common)
+        with contextlib.suppress(EmptyWindowError):
+            statistics[f"{name}_slope"] = loglog_slope(
+                steps, norm.value, norm.standard_error, **bins, **common
+            )
     return statistics | {"slope_difference": statistics["dual_slope"] - statistics["primal_slope"]}
+
+
+def _empty_windows(steps: ArrayLike, total_steps: float, criteria: Criteria) -> list[str]:
+    share = np.asarray(steps) / total_steps
+    windows = {name: getattr(criteria, name) for name in ("early_window", "late_window")}
+    return [
+        f"the {name.replace('_', ' ')} ({low:g} to {high:g} of the run)"
+        for name, (low, high) in windows.items()
+        if not ((share >= low) & (share <= high)).any()
+    ]
 
 
 _WORDS: dict[Holds, str] = {True: "supported", False: "refuted", "inconclusive": "inconclusive"}

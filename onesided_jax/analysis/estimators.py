@@ -297,10 +297,14 @@ def _along_steps(steps: ArrayLike, value: ArrayLike) -> tuple[Array, Array]:
     return steps, value
 
 
+class EmptyWindowError(ValueError):
+    """No checkpoint lies in a window."""
+
+
 def _inside(steps: Array, window: tuple[float, float], total_steps: float) -> Mask:
     inside = (steps >= window[0] * total_steps) & (steps <= window[1] * total_steps)
     if not inside.any():
-        raise ValueError(
+        raise EmptyWindowError(
             f"window {window} of {total_steps} steps: expected at least one checkpoint in it,"
             f" the {steps.size} given lie between {steps.min():g} and {steps.max():g}"
         )

@@ -136,7 +136,8 @@ def from_linen(module: linen.Module, example_input: ArrayTree) -> Network:
 
     Raises:
       ValueError: the module draws random numbers when applied (dropout), which linen keeps
-        outside its variables; write such a network in nnx.
+        outside its variables (write such a network in nnx), or a collection of its variables
+        changes shape when applied (``sow``), which no loop can carry.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -166,13 +167,26 @@ def from_linen(module: linen.Module, example_input: ArrayTree) -> Network:
         return outputs, (dict(changed) or ()) if train else state
 
     try:
-        jax.eval_shape(lambda key, x: apply(*init(key), x), jax.random.key(0), example)
+        _, before = jax.eval_shape(init, jax.random.key(0))
+        _, after = jax.eval_shape(lambda key, x: apply(*init(key), x), jax.random.key(0), example)
     except errors.InvalidRngError as error:
         raise ValueError(
             f"{type(module).__name__} draws random numbers when applied (dropout?); a linen module "
             "has nowhere to keep their state, so write it as an nnx module and use from_nnx"
         ) from error
+    before, after = ({k: _shapes(v) for k, v in dict(state).items()} for state in (before, after))
+    growing = sorted(k for k in before | after if before.get(k) != after.get(k))
+    if growing:
+        raise ValueError(
+            f"{type(module).__name__} has collections that change shape when it is applied, "
+            f"{growing} (sow?): a state must stay as it is to be carried through a loop"
+        )
     return Network(init, apply)
+
+
+def _shapes(tree: Any) -> Any:
+    leaves, treedef = jax.tree.flatten(tree)
+    return treedef, [(leaf.shape, leaf.dtype) for leaf in leaves]
 
 
 def _plain(tree: Any) -> Any:

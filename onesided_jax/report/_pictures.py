@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import xarray as xr
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from matplotlib.lines import Line2D
 
-from onesided_jax.report._section import Cell, Section, panel_columns, run_panels
+from onesided_jax.report._section import Cell, Panel, Section, panel_columns, run_panels
 from onesided_jax.report._style import (
     PRIMAL,
     draw_legend,
@@ -80,7 +81,9 @@ def samples(section: Section, cells: list[Cell]) -> Figure | None:
     array = section.dataset["samples"].transpose(
         "optimizer", "sample_run", "sample", "height", "width", "channel"
     )
-    shown = run_panels(section, cells, "sample_run")
+    shown = _finite_panels(section, cells, array)
+    if not shown:
+        return None
     columns = panel_columns(cells, shown)
     figure, axes = panels(len(shown), square=0.2, below=0, columns=columns)
     for ax, panel in zip(axes, shown, strict=True):
@@ -92,12 +95,23 @@ def samples(section: Section, cells: list[Cell]) -> Figure | None:
     return finish(figure)
 
 
+def _finite_panels(section: Section, cells: list[Cell], array: xr.DataArray) -> list[Panel]:
+    """Of the runs that have samples: those that diverged have none."""
+    return [
+        panel
+        for panel in run_panels(section, cells, "sample_run")
+        if np.isfinite(array.sel(optimizer=panel.optimizer).isel(sample_run=panel.position)).any()
+    ]
+
+
 def points(section: Section, cells: list[Cell]) -> Figure | None:
     """Points that the generators drew, for data in the plane."""
     if "points" not in section.dataset or not cells:
         return None
     array = section.dataset["points"].transpose("optimizer", "sample_run", "sample", "coordinate")
-    shown = run_panels(section, cells, "sample_run")
+    shown = _finite_panels(section, cells, array)
+    if not shown:
+        return None
     columns = panel_columns(cells, shown)
     figure, axes = panels(len(shown), square=0.8, below=0.3, columns=columns)
     for ax, panel in zip(axes, shown, strict=True):

@@ -139,12 +139,10 @@ def _choose(
 ) -> tuple[Group, str]:
     if len(groups) == 1:
         return groups[0], ""
-    for verdict in verdicts:
-        wanted = verdict.get("hyperparameters") or {}
-        if verdict["optimizer"] == name and wanted:
-            matching = [g for g in groups if _matches(g, wanted)]
-            if len(matching) == 1:
-                return matching[0], "the setting of the verdict"
+    wanted = [v.get("hyperparameters") for v in verdicts if v["optimizer"] == name]
+    judged = [i for i, g in enumerate(groups) if any(_matches(g, w) for w in wanted if w)]
+    if len(judged) == 1:
+        return groups[judged[0]], "the setting of the verdict"
 
     def badness(group: Group) -> tuple[float, float]:
         value = float(median(late[group.runs]))
