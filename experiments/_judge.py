@@ -10,11 +10,10 @@ import numpy as np
 from _compare import geometric_mean
 from _design import CONTROLS, varied
 from _jobs import Row, Rows, grouped
-from _measure import Norms, norms_of
+from _measure import Norms, late_over, norms_of
 from _show import word
 
 from onesided_jax.analysis.convergence_verdict import one_sided_convergence
-from onesided_jax.analysis.estimators import window_ratio
 from onesided_jax.analysis.gate import Gate, gate_of_runs, quality_gate
 from onesided_jax.analysis.verdict import Verdict, interval_over_seeds, span
 from onesided_jax.runs import Criteria
@@ -144,17 +143,11 @@ def _windows(arms: Mapping[str, Norms], criteria: Criteria, total_steps: int) ->
     """Late norms over those of other early windows, the first checkpoint among them."""
     rows: list[Row] = []
     for name, norms in arms.items():
-        used, row = ~norms.diverged, {"arm": name, "seeds": int((~norms.diverged).sum())}
+        row: Row = {"arm": name, "seeds": int((~norms.diverged).sum())}
         for early in sorted((criteria.early_window, *_EARLY)):
             low, high = (round(share * total_steps) for share in early)
             window = f"{low}_to_{high}" if high else "0"
-            ratios = {
-                player: window_ratio(
-                    norms.steps, getattr(norms, player).value[used],
-                    early=early, late=criteria.late_window, total_steps=total_steps,
-                )
-                for player in ("primal", "dual")
-            }  # fmt: skip
+            ratios = late_over(norms, early, criteria, total_steps)
             for player, ratio in ratios.items():
                 row[f"{player}_ratio_{window}"] = span(interval_over_seeds(ratio, criteria))
             row[f"above_{window}"] = int((ratios["dual"] > ratios["primal"]).sum())

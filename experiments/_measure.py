@@ -16,7 +16,7 @@ from _jobs import Job, Row, grouped, read_table, write_table
 import onesided_jax as osj
 from onesided_jax.analysis._cell import gradient_norms
 from onesided_jax.analysis._sample_quality import find_data, measure_quality
-from onesided_jax.analysis.estimators import SquaredNorm
+from onesided_jax.analysis.estimators import SquaredNorm, window_ratio
 from onesided_jax.analysis.measure import Probe, make_probe
 from onesided_jax.analysis.source import Source, from_run
 from onesided_jax.runs import Criteria, Run, build_game
@@ -170,6 +170,19 @@ class Norms(NamedTuple):
     primal: SquaredNorm
     dual: SquaredNorm
     diverged: np.ndarray
+
+
+def late_over(
+    norms: Norms, early: tuple[float, float], criteria: Criteria, total_steps: int
+) -> dict[str, np.ndarray]:
+    """Of both players, late norm over that of any early window, of runs that did not diverge."""
+    return {
+        player: window_ratio(
+            norms.steps, getattr(norms, player).value[~norms.diverged],
+            early=early, late=criteria.late_window, total_steps=total_steps,
+        )
+        for player in ("primal", "dual")
+    }  # fmt: skip
 
 
 def norms_of(rows: Sequence[Mapping[str, str]]) -> Norms:

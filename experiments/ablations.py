@@ -19,14 +19,13 @@ from typing import Any
 import numpy as np
 from _design import ARMS, OTHERS, core, recipe
 from _jobs import Job, Row, read_table
-from _measure import Norms, measure, measured, norms_of, opened, real_data
+from _measure import Norms, late_over, measure, measured, norms_of, opened, real_data
 from _show import legend_of_players, ratio_axis
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 import onesided_jax as osj
 from onesided_jax.analysis.convergence_verdict import statistics_of_runs
-from onesided_jax.analysis.estimators import window_ratio
 from onesided_jax.analysis.verdict import interval_over_seeds, span
 from onesided_jax.report._style import DUAL, PRIMAL, svg_bytes
 from onesided_jax.runs import Criteria
@@ -139,12 +138,8 @@ def ratios_and_slopes(
         norms.steps, total_steps, norms.primal, norms.dual, criteria=criteria, exact=False
     )
     values = {name: found[name][used] for name in RATIOS_AND_SLOPES}
-    for player in ("primal", "dual"):
-        values[f"{player}_from_start"] = window_ratio(
-            norms.steps, getattr(norms, player).value[used],
-            early=(0.0, 0.0), late=criteria.late_window, total_steps=total_steps,
-        )  # fmt: skip
-    return values
+    from_start = late_over(norms, (0.0, 0.0), criteria, total_steps)
+    return values | {f"{player}_from_start": ratio for player, ratio in from_start.items()}
 
 
 RATIOS_AND_SLOPES = ("primal_ratio", "dual_ratio", "primal_slope", "dual_slope")

@@ -250,7 +250,7 @@ def _of_arms(points: Sequence[Mapping[str, str]]) -> list[Row]:
 def along_the_runs(job: Job) -> None:
     """Of every arm, over its runs and checkpoints: what Theorem 1 takes to be bounded, or monotone.
 
-    Lipschitz ratios are of the field between checkpoints, and no more than the constant's.
+    The Lipschitz ratio of the field between two checkpoints is a lower bound of its constant.
     """
     rows: list[Row] = []
     for (data, arm), found in grouped(load(job, "premises"), "data", "arm").items():
@@ -333,12 +333,10 @@ def draw_landscape(
         below.set_xlabel("from start (0) to end (1) of training", fontsize=8)
     first = grid[0, 0]
     first.margins(0.08)
-    for scale, ticks in (
-        (first.set_xscale, (-100, -1, 1, 100)),
-        (first.set_yscale, (-10, -1, 0, 1, 10)),
-    ):
-        scale("symlog", linthresh=1, linscale=0.4)
-        getattr(first, scale.__name__.replace("scale", "ticks"))(ticks, map(str, ticks))
+    first.set_xscale("symlog", linthresh=1, linscale=0.4)
+    first.set_xticks(x := (-100, -1, 1, 100), map(str, x))
+    first.set_yscale("symlog", linthresh=1, linscale=0.4)
+    first.set_yticks(y := (-10, -1, 0, 1, 10), map(str, y))
     first.set_ylabel("imaginary part", fontsize=8)
     grid[1, 0].set_ylabel("cosine of field and path", fontsize=8)
     figure.legend(

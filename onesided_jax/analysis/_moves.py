@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from onesided_jax.analysis._bounds import Move
 from onesided_jax.optimizers import OPTIMIZERS, AmsgradEgState, PastAmsgradEgState
@@ -245,9 +246,7 @@ def _sgd(looks):
 
 def _alike(step: PrimalDual, other: PrimalDual, tolerance: float = 1e-5) -> Any:
     """Whether two displacements are the same, up to the rounding of single precision."""
-    pairs = list(zip(jax.tree.leaves(step), jax.tree.leaves(other), strict=True))
-    error, size = sum(jnp.sum((a - b) ** 2) for a, b in pairs), sum(jnp.sum(b**2) for _, b in pairs)
-    return error <= tolerance**2 * size
+    return optax.tree.norm(optax.tree.sub(step, other)) <= tolerance * optax.tree.norm(other)
 
 
 def check_itself(name: str, settings: Mapping[str, Any], view: Any) -> None:

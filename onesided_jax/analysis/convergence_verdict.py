@@ -19,6 +19,7 @@ from onesided_jax.analysis.estimators import (
     EmptyWindowError,
     Mask,
     SquaredNorm,
+    in_window,
     loglog_slope,
     window_ratio,
 )
@@ -195,12 +196,11 @@ def statistics_of_runs(
 
 
 def _empty_windows(steps: ArrayLike, total_steps: float, criteria: Criteria) -> list[str]:
-    share = np.asarray(steps) / total_steps
     windows = {name: getattr(criteria, name) for name in ("early_window", "late_window")}
     return [
-        f"the {name.replace('_', ' ')} ({low:g} to {high:g} of the run)"
-        for name, (low, high) in windows.items()
-        if not ((share >= low) & (share <= high)).any()
+        f"the {name.replace('_', ' ')} ({window[0]:g} to {window[1]:g} of the run)"
+        for name, window in windows.items()
+        if not in_window(np.asarray(steps), window, total_steps).any()
     ]
 
 

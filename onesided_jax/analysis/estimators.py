@@ -301,8 +301,13 @@ class EmptyWindowError(ValueError):
     """No checkpoint lies in a window."""
 
 
+def in_window(steps: Array, window: tuple[float, float], total_steps: float) -> Mask:
+    """Which steps lie in a window; both ends belong to it."""
+    return (steps >= window[0] * total_steps) & (steps <= window[1] * total_steps)
+
+
 def _inside(steps: Array, window: tuple[float, float], total_steps: float) -> Mask:
-    inside = (steps >= window[0] * total_steps) & (steps <= window[1] * total_steps)
+    inside = in_window(steps, window, total_steps)
     if not inside.any():
         raise EmptyWindowError(
             f"window {window} of {total_steps} steps: expected at least one checkpoint in it,"

@@ -166,9 +166,12 @@ def from_linen(module: linen.Module, example_input: ArrayTree) -> Network:
         outputs, changed = module.apply(variables, inputs, mutable=mutable, **mode(train))
         return outputs, (dict(changed) or ()) if train else state
 
+    def states(key: PRNGKey, inputs: Any) -> tuple[ArrayTree, ArrayTree]:
+        params, state = init(key)
+        return state, apply(params, state, inputs)[1]
+
     try:
-        _, before = jax.eval_shape(init, jax.random.key(0))
-        _, after = jax.eval_shape(lambda key, x: apply(*init(key), x), jax.random.key(0), example)
+        before, after = jax.eval_shape(states, jax.random.key(0), example)
     except errors.InvalidRngError as error:
         raise ValueError(
             f"{type(module).__name__} draws random numbers when applied (dropout?); a linen module "

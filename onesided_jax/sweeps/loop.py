@@ -12,7 +12,7 @@ import numpy as np
 from onesided_jax.games import Game
 from onesided_jax.players import Device
 from onesided_jax.runs import Run, record_session, record_width, writing
-from onesided_jax.runs._values import check_divides
+from onesided_jax.runs._values import check_count, check_divides
 from onesided_jax.sweeps.cell import run_cell
 from onesided_jax.sweeps.engine import Observer
 from onesided_jax.sweeps.result import Progress, SweepResult
@@ -208,8 +208,7 @@ def _check_cadence(steps: int, checkpoint_every: int, record_every: int) -> tupl
 
 
 def _count(name: str, value: Any) -> int:
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, np.integer) or (isinstance(value, float) and value.is_integer()):
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ValueError(f"{name}={value!r}: expected an integer >= 1")
+    check_count(name, value)
     return int(value)
