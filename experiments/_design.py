@@ -157,6 +157,12 @@ def recipe(
     )
 
 
+def alone(recipe: osj.Recipe, label: str) -> osj.Recipe:
+    """One arm of a recipe, a recipe of its own: nothing else has to be trained for it."""
+    (found,) = (spec for spec in recipe.optimizers if spec.label == label)
+    return dataclasses.replace(recipe, name=f"{recipe.name}-{label}", optimizers=(found,))
+
+
 def _with_reference(criteria: Criteria, data: str) -> Criteria:
     """The gate's reference distance on a data set, where a pilot has fixed one."""
     known = json.loads(REFERENCE.read_text()) if REFERENCE.exists() else {}

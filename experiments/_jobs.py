@@ -76,8 +76,8 @@ class Job:
     def say(self, text: str) -> None:
         print(f"[{(time.monotonic() - self._began) / 60:5.1f} min] {text}", flush=True)
 
-    def train(self, wanted: osj.Recipe, cell: str = "") -> Run:
-        """Trains a recipe, or what is left of it; only as far as one of its cells, if it is given.
+    def train(self, wanted: osj.Recipe) -> Run:
+        """Trains a recipe, or what is left of it.
 
         Raises:
           UnfinishedError: if the job's time ends before.
@@ -85,21 +85,15 @@ class Job:
         path, said = self.runs / wanted.name, dict[str, float]()
 
         def done() -> bool:
-            if not path.exists():
-                return False
-            run = open_run(path)
-            return wanted.steps in run.store(cell).steps() if cell else run.finished()
+            return path.exists() and open_run(path).finished()
 
         def on_chunk(label: str, progress: Any) -> None:
             if progress.step == progress.steps or time.monotonic() - said.get(label, 0) > 60:
                 said[label] = time.monotonic()
                 self.say(f"{wanted.name}/{label}: step {progress.step} of {progress.steps}")
 
-        def stop() -> bool:
-            return self.time_is_over() or (bool(cell) and done())
-
         if not done():
-            osj.run(wanted, path, on_chunk=on_chunk, stop=stop)
+            osj.run(wanted, path, on_chunk=on_chunk, stop=self.time_is_over)
         if not done():
             raise UnfinishedError(TIME_IS_OVER)
         return open_run(path)

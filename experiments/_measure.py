@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from _design import alone
 from _jobs import Job, Row, grouped, read_table, write_table
 
 import onesided_jax as osj
@@ -34,8 +35,16 @@ class Opened(NamedTuple):
         return from_run(self.run, cell, self.game)
 
 
-def opened(run: Run, recipe: osj.Recipe) -> Opened:
-    """A run of the game of a recipe, to be measured by its criteria."""
+def opened(run: Run, recipe: osj.Recipe, like: Opened | None = None) -> Opened:
+    """A run of the game of a recipe, to be measured by its criteria.
+
+    Args:
+      run: any run directory of that game.
+      recipe: whose game and criteria.
+      like: another run of the same recipe, opened: what is compiled for it serves both.
+    """
+    if like is not None:
+        return like._replace(run=run)
     game, criteria = build_game(recipe.game), recipe.criteria
     sizes = {"microbatches": criteria.microbatches, "samples": criteria.mvi_samples}
     return Opened(run, game, make_probe(game, **sizes), criteria)
@@ -45,8 +54,7 @@ def trained(job: Job, wanted: osj.Recipe, cells: Iterable[str]) -> Iterator[tupl
     """Cells of a recipe, each when it is trained; their measurements are compiled once."""
     what = None
     for cell in cells:
-        run = job.train(wanted, cell)
-        what = opened(run, wanted) if what is None else what._replace(run=run)
+        what = opened(job.train(alone(wanted, cell)), wanted, like=what)
         yield what, what.source(cell)
 
 
@@ -57,6 +65,13 @@ def labels(source: Source) -> list[str]:
         " ".join([source.label, *(f"{name}={column[i]:g}" for name, column in several.items())])
         for i in range(len(source.seeds))
     ]
+
+
+def unmeasured(
+    folder: Path, cells: Iterable[str], kinds: Sequence[str] = ("norms", "quality")
+) -> list[str]:
+    """Cells of which :func:`measure` has not written everything; the others need no training."""
+    return [c for c in cells if not all((folder / k / f"{c}.csv").exists() for k in kinds)]
 
 
 def measure(job: Job, what: Opened, real: Any, source: Source, folder: Path) -> None:

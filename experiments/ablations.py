@@ -19,7 +19,16 @@ from typing import Any
 import numpy as np
 from _design import ARMS, OTHERS, core, recipe
 from _jobs import Job, Row, read_table
-from _measure import Norms, late_over, measure, measured, norms_of, opened, real_data
+from _measure import (
+    Norms,
+    late_over,
+    measure,
+    measured,
+    norms_of,
+    real_data,
+    trained,
+    unmeasured,
+)
 from _show import legend_of_players, ratio_axis
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -76,10 +85,10 @@ def recipes(job: Job) -> list[tuple[str, str, osj.Recipe]]:
 
 def work(job: Job) -> None:
     for _, _, wanted in recipes(job):
-        what = opened(job.train(wanted), wanted)
-        real = real_data(what, wanted)
-        for cell in what.run.cells:
-            measure(job, what, real, what.source(cell), job.out / wanted.name)
+        folder = job.out / wanted.name
+        left = unmeasured(folder, [spec.label for spec in wanted.optimizers])
+        for what, source in trained(job, wanted, left):
+            measure(job, what, real_data(what, wanted), source, folder)
 
 
 def conclude(job: Job) -> None:

@@ -22,7 +22,17 @@ from _compare import compare_arms
 from _design import AVERAGED, BASELINE, CONTROLS, FAST, FROZEN, at_other_rates, core
 from _jobs import TIME_IS_OVER, Job, Row, Rows, UnfinishedError
 from _judge import Judged, judge
-from _measure import Norms, Opened, measure, measure_samples, measured, real_data, trained
+from _measure import (
+    Norms,
+    Opened,
+    measure,
+    measure_samples,
+    measured,
+    opened,
+    real_data,
+    trained,
+    unmeasured,
+)
 from _show import legend_of_players, ratio_axis
 from matplotlib.figure import Figure
 
@@ -30,7 +40,7 @@ import onesided_jax as osj
 from onesided_jax.analysis.source import Snapshot, Source
 from onesided_jax.analysis.verdict import Verdict
 from onesided_jax.report._style import DUAL, PRIMAL, svg_bytes
-from onesided_jax.runs import open_run, unpack
+from onesided_jax.runs import build_game, open_run, unpack
 from onesided_jax.sweeps import Observer
 
 EMA = 0.999
@@ -39,17 +49,22 @@ EMA = 0.999
 def work(job: Job) -> None:
     for data in job.scale.data:
         recipe, folder = core(data, job.scale), job.out / data
-        real = what = None
-        for what, source in trained(job, recipe, [spec.label for spec in recipe.optimizers]):
-            real = real or real_data(what, recipe)
-            measure(job, what, real, source, folder)
-        assert what is not None
-        what, source = _control(job, FROZEN, recipe, what, *_frozen(recipe))
-        measure(job, what, real, source, folder)
-        what, source = _control(job, AVERAGED, recipe, what, *_averaged(recipe))
-        measure_samples(job, what, real, source, folder / "quality" / f"{AVERAGED}.csv")
-        for what, source in trained(job, at_other_rates(data, job.scale), [FAST]):
-            measure(job, what, real, source, folder)
+        what = None
+        for what, source in trained(
+            job, recipe, unmeasured(folder, [spec.label for spec in recipe.optimizers])
+        ):
+            measure(job, what, real_data(what, recipe), source, folder)
+        if unmeasured(folder, [FROZEN]):
+            what, source = _control(job, FROZEN, recipe, what, *_frozen(recipe))
+            measure(job, what, real_data(what, recipe), source, folder)
+        if unmeasured(folder, [AVERAGED], ["quality"]):
+            what, source = _control(job, AVERAGED, recipe, what, *_averaged(recipe))
+            path = folder / "quality" / f"{AVERAGED}.csv"
+            measure_samples(job, what, real_data(what, recipe), source, path)
+        for what, source in trained(
+            job, at_other_rates(data, job.scale), unmeasured(folder, [FAST])
+        ):
+            measure(job, what, real_data(what, recipe), source, folder)
 
 
 def _frozen(recipe: osj.Recipe) -> tuple[Callable[..., Any], dict[str, Observer]]:
@@ -78,7 +93,7 @@ def _control(
     job: Job,
     name: str,
     recipe: osj.Recipe,
-    what: Opened,
+    like: Opened | None,
     make: Callable[..., Any],
     observers: Mapping[str, Any],
 ) -> tuple[Opened, Source]:
@@ -95,13 +110,14 @@ def _control(
     if not (path.exists() and open_run(path).finished()):
         job.check()
         seeds, columns = osj.grid(seeds=recipe.seeds, **{k: v[0] for k, v in BASELINE.axes.items()})
+        game = build_game(recipe.game) if like is None else like.game
         osj.sweep(
-            what.game, make, seeds=seeds, hyperparameters=columns, observers=observers, out=path,
+            game, make, seeds=seeds, hyperparameters=columns, observers=observers, out=path,
             steps=recipe.steps, checkpoint_every=recipe.checkpoint_every,
             record_every=recipe.record_every, on_chunk=on_chunk,
         )  # fmt: skip
         job.say(f"{path.name}: trained")
-    what = what._replace(run=open_run(path))
+    what = opened(open_run(path), recipe, like=like)
     source = what.source("sweep")._replace(label=name)
     if not observers:
         return what, source

@@ -48,16 +48,22 @@ def work(job: Job) -> None:
     """All tables of one kind before the next: the eigenvalues, which take longest, come last."""
     data = job.scale.data[0]
     wanted = core(data, job.scale)
-    arms = {cell.label: cell for cell in cells(wanted)}
-    found = list(trained(job, wanted, job.scale.mvi_arms))
-    batch = _large_batch(found[0][0].game)
-    for name, (what, source) in itertools.product(_TABLES, found):
-        arm, path = arms[source.label], job.out / data / f"{name}-{source.label}.csv"
-        if path.exists() or (name == "midpoints" and arm.spec.name not in LOOK_AHEAD):
-            continue
+    arms = {cell.label: cell for cell in cells(wanted) if cell.label in job.scale.mvi_arms}
+    left = [
+        (name, label, path)
+        for name, (label, arm) in itertools.product(_TABLES, arms.items())
+        if not (path := job.out / data / f"{name}-{label}.csv").exists()
+        and (name != "midpoints" or arm.spec.name in LOOK_AHEAD)
+    ]
+    needed = dict.fromkeys(label for _, label, _ in left)
+    found = {source.label: (what, source) for what, source in trained(job, wanted, needed)}
+    batch = None
+    for name, label, path in left:
+        what, source = found[label]
+        batch = _large_batch(what.game) if batch is None else batch
         job.check()
-        write_table(path, _TABLES[name](job, what, source, arm, batch))
-        job.say(f"{data}/{source.label}: {name}")
+        write_table(path, _TABLES[name](job, what, source, arms[label], batch))
+        job.say(f"{data}/{label}: {name}")
 
 
 def _large_batch(game: osj.Game) -> Any:

@@ -43,12 +43,18 @@ def work(job: Job) -> None:
     job.table("naive", naive())
     for data in job.scale.data:
         recipe = core(data, job.scale)
-        for what, source in trained(job, recipe, job.scale.mvi_arms):
+        left = [arm for arm in job.scale.mvi_arms if not _all_there(job.out / data, arm, recipe)]
+        for what, source in trained(job, recipe, left):
             for run, seed in enumerate(recipe.seeds):
                 name = f"{source.label}-seed{seed}.json"
                 shuffled = SHUFFLED[job.scale_name]
                 _write_once(job, f"{data}/{name}", measure_run, what, recipe, source, run, shuffled)
                 _write_once(job, f"{data}/far/{name}", measure_far_targets, what, source, run)
+
+
+def _all_there(folder: Path, arm: str, recipe: osj.Recipe) -> bool:
+    names = [f"{arm}-seed{seed}.json" for seed in recipe.seeds]
+    return all((part / name).exists() for part in (folder, folder / "far") for name in names)
 
 
 def _write_once(job: Job, name: str, measure: Callable[..., Row], *arguments: Any) -> None:

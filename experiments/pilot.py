@@ -16,7 +16,7 @@ import sys
 
 from _design import BASELINE, PILOT_SEED, REFERENCE, arm, recipe
 from _jobs import Job, Row
-from _measure import measure, measure_samples, measured, real_data, trained
+from _measure import measure, measure_samples, measured, real_data, trained, unmeasured
 
 import onesided_jax as osj
 
@@ -46,10 +46,12 @@ def recipes(job: Job) -> list[osj.Recipe]:
 def work(job: Job) -> None:
     for wanted in recipes(job):
         folder = job.out / str(wanted.game.options["dataset"])
-        real = None
-        for what, source in trained(job, wanted, [spec.label for spec in wanted.optimizers]):
-            real = real or real_data(what, wanted)
-            if source.label == BASELINE.label:  # its norms say how many steps the core takes
+        first = (BASELINE.label,)  # its norms say how many steps the core takes
+        others = [spec.label for spec in wanted.optimizers if spec.label not in first]
+        left = unmeasured(folder, first) + unmeasured(folder, others, ["quality"])
+        for what, source in trained(job, wanted, left):
+            real = real_data(what, wanted)
+            if source.label in first:
                 measure(job, what, real, source, folder)
             else:
                 path = folder / "quality" / f"{source.label}.csv"

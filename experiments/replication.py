@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from _design import BASELINE, Scale, core, recipe
 from _jobs import Job, Row, Rows, UnfinishedError
 from _judge import judge
-from _measure import measure, measured, real_data, trained
+from _measure import measure, measured, real_data, trained, unmeasured
 from gradient_norms import draw
 
 import onesided_jax as osj
@@ -40,7 +40,7 @@ def work(job: Job) -> None:
                 f"{data}: the gate compares with {BEST} of the core;"
                 " run experiments/gradient_norms.py first"
             )
-        for what, source in trained(job, wanted, [BASELINE.label]):
+        for what, source in trained(job, wanted, unmeasured(job.out / data, [BASELINE.label])):
             measure(job, what, real_data(what, wanted), source, job.out / data)
 
 
