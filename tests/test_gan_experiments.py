@@ -96,6 +96,15 @@ def test_the_core_is_trained_once_and_judged(scripts, monkeypatch, tmp_path):
     outcomes = [row["outcome"] for row in read(out / "ledger.csv")]
     assert outcomes == ["to be continued", "complete"]
 
+    # What has been measured, say in a clone of these results, is not trained again.
+    (out / "mnist5k" / "quality" / "adam.csv").unlink()
+    runs = {path.name for path in tmp_path.iterdir()} - {"results"}
+    for name in runs:
+        shutil.rmtree(tmp_path / name)
+    assert go(module, "gradient_norms", tmp_path)[0] == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"results", "core-mnist5k-adam"}
+    assert {row["arm"]: row for row in read(out / "quality.csv")} == quality
+
     module = scripts["one_sided_mvi"]
     code, mvi = go(module, "one_sided_mvi", tmp_path)
     assert code == 0
@@ -143,7 +152,7 @@ def test_the_core_is_trained_once_and_judged(scripts, monkeypatch, tmp_path):
     ((what, source),) = scripts["_measure"].trained(job, wanted, ["amsgrad_eg_drd"])
     (arm,) = (cell for cell in cells(wanted) if cell.label == source.label)
     batch = what.game.sample(jax.random.key(0))
-    rows = scripts["landscape"].midpoints(job, what, source, arm, batch)
+    rows = scripts["_landscape"].midpoints(job, what, source, arm, batch)
     assert len(rows) == 2 * 5
     assert all(row["dual_midpoint"] != row["dual"] for row in rows)
 

@@ -112,6 +112,13 @@ def test_precision_recall_is_its_definition(block, k, monkeypatch):
     assert precision_recall(real, samples, neighbours=k, real_distances=known) == found
 
 
+def test_precision_and_recall_do_not_depend_on_where_the_origin_is():
+    real, samples = RNG.normal(size=(200, 3)), 0.7 * RNG.normal(size=(200, 3)) + 0.5
+    real, samples = (np.round(points * 2**20) / 2**20 for points in (real, samples))
+    offset = 2.0**30  # adding it is exact, its square swallows the distances
+    assert precision_recall(real + offset, samples + offset) == precision_recall(real, samples)
+
+
 def test_precision_and_recall_tell_missing_from_bad():
     real = np.concatenate([RNG.normal(size=(300, 2)), RNG.normal(size=(300, 2)) + 20])
     same = precision_recall(real, real)

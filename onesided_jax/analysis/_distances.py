@@ -181,6 +181,8 @@ def neighbour_distances(points: ArrayLike, *, neighbours: int = NEIGHBOURS) -> A
 
 def _squared_distances(a: Array, b: Array) -> Iterator[tuple[slice, Array]]:
     """Blocks of rows of ``|a_i - b_j|^2``, through one matrix product each."""
+    centre = b.mean(0)  # far from the origin the product would lose the digits of the differences
+    a, b = a - centre, b - centre
     square_b = (b**2).sum(1)
     for start in range(0, len(a), _BLOCK):
         rows = slice(start, min(start + _BLOCK, len(a)))
