@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from onesided_jax.analysis.estimators import below_noise_floor
@@ -25,6 +26,7 @@ __all__ = ["MintyTest", "minty_test", "test_steps"]
 
 _CONTROL_ROWS = 5  # checkpoints of the cross matrices in the controls
 _CONTROL_SEED = 2109_14214
+_ROUNDING = 1e3  # of a cosine without noise, in units of the precision it was computed in
 
 
 class MintyTest(NamedTuple):
@@ -118,20 +120,26 @@ def minty_test(
 
     norms = probe.primal_norms(primals, duals, state)
     length = np.sqrt(np.maximum(norms.value, 0))
-    scale = distance[:, None] * length
+    # A gradient much smaller than others is a difference of numbers as large as theirs.
+    magnitude = np.maximum(length, 0.1 * length[np.isfinite(length)].max(initial=0.0))
+    scale = distance[:, None] * magnitude
+    precision = jnp.finfo(jnp.result_type(*jax.tree.leaves(target))).eps
+    tolerance = max(1e-9, _ROUNDING * float(precision))
 
     def judge(primals, duals, targets, scale):
         """Losses, inner products, t statistics and signs at each target, ``[n, S, T, ...]``."""
         matrix = probe.cross(primals, duals, state, targets)
         inner, t = _mean_and_t(matrix.slope)
         count = max(matrix.slope.shape[-1], 2)
-        sign = significant_signs(inner, t, count, alpha=criteria.alpha, scale=scale)
+        sign = significant_signs(
+            inner, t, count, alpha=criteria.alpha, scale=scale, tolerance=tolerance
+        )
         return matrix.loss, inner, t, sign
 
     (loss,), (inner,), (t,), (sign,) = judge(primals, duals, only_target, scale)
     seen = (norms.value > 0) & ~below_noise_floor(norms)
     with np.errstate(all="ignore"):
-        cosine = np.where(seen, inner / scale, np.nan)
+        cosine = np.where(seen, inner / (distance[:, None] * length), np.nan)
 
     # The necessary conditions of the strong form: grad_x f(x*, y) = 0 and f(x*, y) <= f(x, y).
     target_norms = probe.primal_norms(only_target, duals, state)
@@ -152,7 +160,7 @@ def minty_test(
         some_primals,
         some_duals,
         random_targets,
-        _distances(some_primals, random_targets)[..., None] * length[np.ix_(rows, rows)],
+        _distances(some_primals, random_targets)[..., None] * magnitude[np.ix_(rows, rows)],
     )[-1]
     some_off_diagonal = off_diagonal[np.ix_(rows, rows)]
     null = sign_fractions(signs, some_off_diagonal)
