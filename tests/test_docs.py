@@ -22,7 +22,8 @@ ROOMS = ("optimizers", "games", "networks", "datasets", "runs", "sweeps", "analy
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_the_programs_of_a_page_run(page):
+def test_the_programs_of_a_page_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", (DOCS / page).read_text("utf-8"), re.DOTALL)
     exec(compile("\n".join(blocks), page, "exec"), {"__name__": page})
 

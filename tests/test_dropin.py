@@ -78,6 +78,19 @@ def test_chain_and_named_chain_pass_grad_fn_through(name, plain):
     assert_close(after(named), plain(name), rtol=RTOL)
 
 
+def test_what_changes_gradients_sees_every_one_inside_extragradient_only():
+    def moved(tx):
+        params = osj.PrimalDual(jnp.ones(()), jnp.ones(()))
+        F = osj.PrimalDual(1e3 * params.dual, -1e3 * params.primal)
+        updates, _ = tx.update(F, tx.init(params), params, grad_fn=lambda params, i: F)
+        return float(optax.tree.norm(updates))
+
+    clip = optax.clip_by_global_norm(1.0)
+    inside = osj.extragradient(optax.chain(clip, osj.sgda(0.1, 0.1)))
+    assert moved(inside) == pytest.approx(0.1, rel=1e-5)
+    assert moved(optax.chain(clip, osj.extra_sgd(0.1, 0.1))) > 100  # as docs/optax-loop.md says
+
+
 @ROW
 def test_multi_steps_averages_the_field(name):
     # The same field twice per update: MultiSteps must take exactly the plain steps.
@@ -120,6 +133,14 @@ def test_inject_hyperparams_gives_the_same_steps(name):
     assert_close(after(tx, dtype="float64"), expected, rtol=1e-12)
     injected = tx.init(tree_of()).hyperparams
     assert {"primal_learning_rate", "dual_learning_rate"} <= set(injected)
+
+
+def test_a_count_that_was_injected_is_told_how_not_to_be():
+    tx = optax.inject_hyperparams(osj.lookahead_adam)(0.1, 0.1, sync_period=5)
+    with pytest.raises(
+        ValueError, match=r"inject_hyperparams takes static_args=\('sync_period',\)"
+    ):
+        tx.init(tree_of())
 
 
 SHAPES = ("dual_steps", "sync_period", "max_iterations")  # of the program: no numbers to inject

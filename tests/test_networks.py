@@ -516,6 +516,19 @@ def test_from_linen_refuses_a_state_that_grows():
         from_linen(Sowing(), jnp.ones((1, 3)))
 
 
+def test_from_linen_refuses_batch_norm_that_would_never_train():
+    class Other(linen.Module):
+        @linen.compact
+        def __call__(self, x, training=False):
+            return linen.BatchNorm(use_running_average=not training)(x)
+
+    message = (
+        r"^Other has state \(batch_stats\), and its __call__ takes 'training': expected an arg"
+    )
+    with pytest.raises(ValueError, match=message):
+        from_linen(Other(), jnp.ones((1, 3)))
+
+
 def test_from_linen_refuses_dropout():
     class Dropping(linen.Module):
         @linen.compact

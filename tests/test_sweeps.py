@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -156,6 +157,10 @@ def test_an_integer_that_a_run_begins_with_is_its_own():
     ("wrong", "message"),
     [
         ({"width": 0}, "width=0: expected an integer >= 1"),
+        (
+            {"seeds": 2},
+            "seeds=2: expected int[R], a seed for every run; grid(seeds=2, ...) makes 2",
+        ),
         ({"steps": None}, "steps=None: expected an integer >= 1"),
         ({"record_every": 1.5}, "record_every=1.5: expected an integer >= 1"),
         ({"devices": []}, "expected at least one"),
@@ -164,7 +169,7 @@ def test_an_integer_that_a_run_begins_with_is_its_own():
 )
 def test_arguments_out_of_range_are_named(wrong, message, tmp_path):
     arguments = {"seeds": [0], "hyperparameters": {"rate": [0.1]}, "steps": 2, **wrong}
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=re.escape(message)):
         osj.sweep(exploding_game(), make_sgd, out=tmp_path / "run", **arguments)
     assert not (tmp_path / "run").exists()
 
@@ -496,3 +501,125 @@ def test_stopped_in_the_second_cell_and_resumed_gives_the_same_bits(tmp_path):
         assert whole.store(cell).steps() == finished.store(cell).steps()
         for step in whole.store(cell).steps():
             assert_same_bits(whole.store(cell).read(step), finished.store(cell).read(step))
+
+
+# ---- what a game and an optimizer have to be ----
+
+
+def _with(**changed) -> Game:
+    return exploding_game()._replace(**changed)
+
+
+def _field_with(**changed):
+    """A field of which one part is wrong."""
+
+    def field(players, state, batch):
+        parts = {"F": players, "losses": PrimalDual(jnp.zeros(()), jnp.zeros(())), "state": state}
+        parts |= {name: make(parts[name]) for name, make in changed.items()}
+        return parts["F"], GameInfo(parts["losses"], parts["state"])
+
+    return _with(field=field)
+
+
+NO_GAMES = [
+    (_with(init=lambda key: PrimalDual(jnp.ones(2), jnp.ones(2))), TypeError,
+     "game.init returns a PrimalDual: expected (players, state or ())"),
+    (_with(init=lambda key: ({"x": jnp.ones(2), "y": jnp.ones(2)}, ())), TypeError,
+     "game.init's players are a dict: a Game's are PrimalDual(primal, dual)"),
+    (_with(field=lambda players, state, batch: players), TypeError,
+     "game.field returns a PrimalDual: expected (F, GameInfo(losses, state))"),
+    (_with(field=lambda players, state, batch: (players, players)), TypeError,
+     "game.field's second result is a PrimalDual: expected GameInfo(losses, state)"),
+    (_field_with(F=tuple), TypeError, "game.field's F is a tuple: expected a PrimalDual"),
+    (_field_with(F=lambda F: F._replace(dual=F.dual[:1])), ValueError,
+     "game.field's F differs from the players, .dual from [2] to [1]"),
+    (_field_with(losses=lambda _: PrimalDual(jnp.ones(3), jnp.ones(()))), ValueError,
+     "game.field's losses.primal has shape (3,): expected a scalar"),
+    (_field_with(state=lambda _: {"count": jnp.ones(())}), ValueError,
+     "game.field changes the game's state, ['count'] from nothing to float32[]"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("game", "error", "message"), NO_GAMES)
+def test_what_is_no_game_is_one_error_before_any_work(game, error, message, tmp_path):
+    with pytest.raises(error, match="^" + re.escape(message)):
+        osj.sweep(
+            game, make_sgd, seeds=[0], hyperparameters={"rate": [0.1]}, steps=2,
+            out=tmp_path / "run",
+        )  # fmt: skip
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_is_no_maker_of_optimizers_is_one_error():
+    arguments = {"seeds": [0], "hyperparameters": {"rate": [0.1]}, "steps": 2}
+    with pytest.raises(TypeError, match=r"^make_optimizer is an optimizer: expected a function"):
+        osj.sweep(exploding_game(), osj.sgda(0.1, 0.1), **arguments)
+
+    def growing(h):
+        sgd = make_sgd(h)
+        return optax.GradientTransformationExtraArgs(
+            lambda params: jnp.zeros(1),
+            lambda F, state, params, **extra: (sgd.update(F, sgd.init(F))[0], jnp.zeros(2)),
+        )
+
+    message = "^a step changes .opt_state from float32[1] to float32[2]: what it carries"
+    with pytest.raises(ValueError, match=message.replace("[", r"\[")):
+        osj.sweep(exploding_game(), growing, **arguments)
+
+
+def test_another_game_or_optimizer_does_not_continue_a_sweep(tmp_path):
+    """Also where every shape is the same; the same step from new functions does."""
+
+    def play(scale=1.0, momentum=0.0, steps=8):
+        game = exploding_game()._replace(
+            field=games.zero_sum_field(lambda x, y: scale * jnp.sum(x**2) - jnp.sum(CENTRE * y**2))
+        )
+        player = optax.sgd(0.01, momentum=momentum)
+        seeds, rates = osj.grid(seeds=1, rate=0.1)
+        return osj.sweep(
+            game, lambda h: osj.descent_ascent(player, player), seeds=seeds, out=tmp_path / "run",
+            hyperparameters=rates, steps=steps, checkpoint_every=4,
+        )  # fmt: skip
+
+    CENTRE = jnp.ones(2)
+    first = play()
+    again = play()
+    assert_same_bits(first.players, again.players)
+    before = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
+    for changed in ({"scale": 2.0}, {"momentum": 0.5}):
+        with pytest.raises(ValueError, match=r"holds another run \(of another game or optimizer"):
+            play(**changed)
+    CENTRE = 2 * CENTRE  # an array that the game closes over
+    with pytest.raises(ValueError, match=r"holds another run \(of another game or optimizer"):
+        play()
+    assert before == {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
+
+
+def test_a_checkpoint_goes_on_in_a_loop_of_ones_own(tmp_path):
+    rates = {"primal_learning_rate": (0.1, 0.2), "dual_learning_rate": (0.1,)}
+    arms = (OptimizerSpec("amsgrad_eg", axes=rates), OptimizerSpec("adam", axes=rates))
+    game = GameSpec("finite_sum_bilinear")
+    recipe = Recipe("tiny", game, arms, seeds=(0, 1), steps=8, checkpoint_every=4)
+    run = osj.run(recipe, tmp_path / "run")
+    _, step, state, hyperparameters = osj.sweeps.restore(run, "amsgrad_eg", step=4)
+    for _ in range(4):
+        state, _ = jax.jit(jax.vmap(step))(state, hyperparameters)
+    end = osj.sweeps.restore(tmp_path / "run", "amsgrad_eg")
+    assert end.state.step.tolist() == [8] * 4
+    for a, b in zip(jax.tree.leaves(state.players), jax.tree.leaves(end.state.players)):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
+    for wrong, message in (
+        ({"cell": "amsgrad"}, r"cell='amsgrad': .* has \['amsgrad_eg', 'adam'\]"),
+        ({"cell": "adam", "step": 5}, r"step=5: 'adam' has checkpoints of steps \[0, 4, 8\]"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            osj.sweeps.restore(run, **wrong)
+
+    arguments = {"seeds": [3], "hyperparameters": {"rate": [0.01]}, "steps": 2}
+    osj.sweep(exploding_game(), make_sgd, **arguments, out=tmp_path / "own")
+    with pytest.raises(ValueError, match="pass its game and make_optimizer"):
+        osj.sweeps.restore(tmp_path / "own", "sweep")
+    own = osj.sweeps.restore(
+        tmp_path / "own", "sweep", game=exploding_game(), make_optimizer=make_sgd
+    )
+    assert own.state.players.primal.shape == (1, 2)

@@ -110,12 +110,13 @@ class Game(NamedTuple):
 
 
 def zero_sum_field(
-    objective: Callable[[ArrayTree, ArrayTree], jax.Array],
+    objective: Callable[..., jax.Array], *, takes_batch: bool = False
 ) -> Callable[[PrimalDual, ArrayTree, ArrayTree], tuple[PrimalDual, GameInfo]]:
-    """The field of a deterministic zero-sum game ``f(x, y)``, both gradients in one backward pass.
+    """The field of a zero-sum game ``f(x, y)``, both gradients in one backward pass.
 
     Args:
       objective: ``(x, y) -> scalar``, minimised over ``x`` and maximised over ``y``.
+      takes_batch: ``objective`` is ``(x, y, batch) -> scalar``, of what the game samples.
 
     Returns:
       A ``field`` for :class:`Game`: ``F = (grad_x f, -grad_y f)``, losses ``(f, -f)``.
@@ -131,8 +132,7 @@ def zero_sum_field(
     value_and_grad = jax.value_and_grad(objective, argnums=(0, 1))
 
     def field(players, state, batch):
-        del batch
-        value, (grad_x, grad_y) = value_and_grad(*players)
+        value, (grad_x, grad_y) = value_and_grad(*players, *([batch] if takes_batch else []))
         F = PrimalDual(grad_x, jax.tree.map(lambda g: -g, grad_y))
         return F, GameInfo(PrimalDual(value, -value), state)
 

@@ -124,7 +124,8 @@ def from_linen(module: linen.Module, example_input: ArrayTree) -> Network:
     """Make a `Network` of a flax linen module.
 
     The ``params`` collection is the params, all other collections (``batch_stats``, ...) the
-    state. ``train=`` is passed on if the module's ``__call__`` has an argument of that name.
+    state. Whether the network is in training is told to the module's ``__call__`` by its argument
+    ``train``, if it has one.
 
     Args:
       module: the module, not bound; its ``__call__`` takes ``inputs`` first.
@@ -136,8 +137,9 @@ def from_linen(module: linen.Module, example_input: ArrayTree) -> Network:
 
     Raises:
       ValueError: the module draws random numbers when applied (dropout), which linen keeps
-        outside its variables (write such a network in nnx), or a collection of its variables
-        changes shape when applied (``sow``), which no loop can carry.
+        outside its variables (write such a network in nnx), a collection of its variables
+        changes shape when applied (``sow``), which no loop can carry, or a module with state knows
+        training by another name than ``train``.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -147,7 +149,8 @@ def from_linen(module: linen.Module, example_input: ArrayTree) -> Network:
       >>> jax.tree.map(jnp.shape, params), state
       ({'bias': (2,), 'kernel': (3, 2)}, ())
     """
-    takes_train = "train" in inspect.signature(type(module).__call__).parameters
+    parameters = inspect.signature(type(module).__call__).parameters
+    takes_train = "train" in parameters
     example = jax.tree.map(lambda a: jax.ShapeDtypeStruct(jnp.shape(a), a.dtype), example_input)
 
     def mode(train: bool) -> dict[str, Any]:
@@ -178,6 +181,12 @@ def from_linen(module: linen.Module, example_input: ArrayTree) -> Network:
             "has nowhere to keep their state, so write it as an nnx module and use from_nnx"
         ) from error
     before, after = ({k: _shapes(v) for k, v in dict(state).items()} for state in (before, after))
+    other = next((name for name in _OTHER_NAMES if name in parameters), None)
+    if before and other and not takes_train:
+        raise ValueError(
+            f"{type(module).__name__} has state ({', '.join(before)}), and its __call__ takes "
+            f"{other!r}: expected an argument named 'train', which is true in training"
+        )
     growing = sorted(k for k in before | after if before.get(k) != after.get(k))
     if growing:
         raise ValueError(
@@ -185,6 +194,9 @@ def from_linen(module: linen.Module, example_input: ArrayTree) -> Network:
             f"{growing} (sow?): a state must stay as it is to be carried through a loop"
         )
     return Network(init, apply)
+
+
+_OTHER_NAMES = ("training", "is_training", "deterministic", "use_running_average", "inference")
 
 
 def _shapes(tree: Any) -> Any:

@@ -47,7 +47,12 @@ def check_numbers(**values: Any) -> None:
 def check_count(name: str, value: Any) -> None:
     """Raises ``ValueError`` unless ``value`` is an integer of at least 1."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ValueError(f"{name}={value!r}: expected an integer >= 1")
+        hint = (
+            f"; inject_hyperparams takes static_args=({name!r},)"
+            if isinstance(value, jax.Array)
+            else ""
+        )
+        raise ValueError(f"{name}={value!r}: expected an integer >= 1{hint}")
 
 
 def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:

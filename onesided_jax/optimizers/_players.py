@@ -97,7 +97,8 @@ def _split(name: str, tree: Any, pairs: tuple[tuple[str, str], ...]) -> Split:
     """The players in ``tree``, and the way back to its own structure."""
     if tree is None:
         raise ValueError(
-            f"{name} needs params: pass the players to init, and to update(F, state, params, ...)"
+            f"{name} needs params: pass the players to init, and to update(F, state, params, ...); "
+            "and a grad_fn that returns F"
         )
     if isinstance(tree, PrimalDual) and pairs is _PAIRS:
         check_not_masked(name, tree)

@@ -29,6 +29,7 @@ __all__ = [
     "latest_valid",
     "open_run",
     "read_metrics",
+    "record_program",
     "record_session",
     "record_width",
     "replacing",
@@ -231,6 +232,27 @@ def record_width(run: Run, cell: str, width: int, layout: Mapping[str, Any] | No
     if layout is not None:
         changed["layouts"] = {**run.manifest.get("layouts", {}), cell: dict(layout)}
     manifest = manifests.write(run.path, {**run.manifest, **changed})
+    return dataclasses.replace(run, manifest=manifest)
+
+
+def record_program(run: Run, sha256: str) -> Run:
+    """Notes the program that a sweep without a recipe trains, and refuses another one.
+
+    Other versions may trace the same step to another program: only those of the same are compared.
+
+    Raises:
+      ValueError: if the runs that are here were trained by another program.
+    """
+    here = {"sha256": sha256, "versions": manifests.origin()["versions"]}
+    known = run.manifest.get("program", here)
+    if known["versions"] == here["versions"] and known["sha256"] != sha256:
+        raise ValueError(
+            f"{str(run.path)!r} holds another run (of another game or optimizer: what a step "
+            "computes has changed): choose another output folder"
+        )
+    if run.manifest.get("program") == here or not processes.is_first():
+        return run
+    manifest = manifests.write(run.path, {**run.manifest, "program": here})
     return dataclasses.replace(run, manifest=manifest)
 
 

@@ -11,9 +11,10 @@ import numpy as np
 
 from onesided_jax.games import Game
 from onesided_jax.players import Device
-from onesided_jax.runs import Run, record_session, record_width, writing
+from onesided_jax.runs import Run, record_program, record_session, record_width, writing
 from onesided_jax.runs._values import check_count, check_divides
 from onesided_jax.sweeps.cell import run_cell
+from onesided_jax.sweeps.contract import check_step
 from onesided_jax.sweeps.engine import Observer
 from onesided_jax.sweeps.result import Progress, SweepResult
 from onesided_jax.sweeps.strategy import Strategy
@@ -56,7 +57,7 @@ def sweep(
         keeps the first and the last state only.
       record_every: steps between recorded metrics.
       out: folder for a run directory; ``None`` keeps checkpoints in memory. If it holds an
-        unfinished sweep with the same plan, that one is continued.
+        unfinished sweep of the same game and optimizer with the same plan, that one is continued.
       observers: name to ``(init, update)``, see :class:`Observer`.
       on_chunk: called with a :class:`Progress` after every chunk.
       independent_samples: see :func:`make_train`.
@@ -69,8 +70,11 @@ def sweep(
       A :class:`SweepResult` of host arrays.
 
     Raises:
-      ValueError: for mismatched lengths, bad cadences or widths, non-finite hyperparameters, or a
-        folder that holds something else or that another process is writing.
+      TypeError: for a game whose functions do not return what :class:`Game` says, or an optimizer
+        in the place of a function that makes one.
+      ValueError: for mismatched lengths, bad cadences or widths, non-finite hyperparameters, a step
+        that changes the shape or dtype of what it carries, or a folder that holds something else (a
+        changed loss is something else) or that another process is writing.
       WriteError: if a checkpoint could not be written at the second attempt.
       MemoryError: if there is too little memory. After either, the same call continues from the
         checkpoints that are there.
@@ -102,6 +106,9 @@ def sweep(
     independent_samples = bool(independent_samples)
     if devices is not None and not len(devices):
         raise ValueError("devices=[]: expected at least one, or None for all of this process")
+    fingerprint = check_step(
+        game, make_optimizer, hyperparameters, independent_samples=independent_samples
+    )
     arguments: dict[str, Any] = {
         "seeds": seeds,
         "hyperparameters": hyperparameters,
@@ -124,7 +131,7 @@ def sweep(
         independent_samples=independent_samples,
     )
     with writing(out, plan=plan, recipe=None) as run:
-        run = begin_session(run, warn)
+        run = begin_session(record_program(run, fingerprint()), warn)
         finished = run_cell(
             game,
             make_optimizer,
@@ -178,7 +185,12 @@ def plan_of(cells: Mapping[str, tuple[np.ndarray, Mapping[str, np.ndarray]]], **
 def _check_runs(
     seeds: Any, hyperparameters: Mapping[str, Any]
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    seeds = np.atleast_1d(np.asarray(seeds))
+    seeds = np.asarray(seeds)
+    if seeds.ndim == 0:
+        raise ValueError(
+            f"seeds={seeds}: expected int[R], a seed for every run; grid(seeds={seeds}, ...) makes "
+            f"{seeds} of each combination"
+        )
     if seeds.ndim != 1 or seeds.size == 0 or not np.issubdtype(seeds.dtype, np.integer):
         raise ValueError(
             f"seeds: expected int[R] with R >= 1, got {seeds.dtype}{list(seeds.shape)}"

@@ -109,19 +109,15 @@ def robust_glm(
     targets = np.tanh(U @ solution) + label_noise * rng.normal(size=samples)
     winds = 0.5 * np.linspace(0.5, 1.5, samples)
 
-    def objective(x, y, index):
+    def objective(x, y, batch):
         u, tau, wind = (jnp.asarray(a, x.dtype) for a in (U, targets, winds))
-        if index is not None:
-            u, tau, wind, y = u[index], tau[index], wind[index], y[index]
+        if batch_size is not None:
+            u, tau, wind, y = u[batch], tau[batch], wind[batch], y[batch]
         gap = jnp.tanh(u @ x) - tau
         return jnp.mean((1 + 0.5 * jnp.sin(y)) * 0.5 * gap**2 + wind * y)
 
     def sample(key):
         return () if batch_size is None else jax.random.randint(key, (batch_size,), 0, samples)
-
-    def field(players, state, batch):
-        index = None if batch_size is None else batch
-        return zero_sum_field(lambda x, y: objective(x, y, index))(players, state, ())
 
     norm = float(np.linalg.norm(U, 2))
     reach = 1 + float(np.abs(targets).max())  # of |tanh - tau|
@@ -142,6 +138,7 @@ def robust_glm(
         noise_variance=0.0 if batch_size is None else float(spread / batch_size),
     )
     start = normal_start(dim, samples)
+    field = zero_sum_field(objective, takes_batch=True)
     return Game(lambda key: (start(key), ()), sample, field, facts=facts)
 
 
@@ -189,14 +186,9 @@ def finite_sum_bilinear(
     def sample(key):
         return jax.random.randint(key, (batch_size,), 0, samples)
 
-    def field(players, state, batch):
-        def objective(x, y):
-            D, b, c = (
-                jnp.mean(jnp.asarray(a, x.dtype)[batch], axis=0) for a in (differences, *linear)
-            )
-            return x @ (jnp.asarray(A, x.dtype) + D) @ y + b @ x + c @ y
-
-        return zero_sum_field(objective)(players, state, ())
+    def objective(x, y, batch):
+        D, b, c = (jnp.mean(jnp.asarray(a, x.dtype)[batch], axis=0) for a in (differences, *linear))
+        return x @ (jnp.asarray(A, x.dtype) + D) @ y + b @ x + c @ y
 
     box = 2.0
     longest = box * math.sqrt(dim)
@@ -218,4 +210,5 @@ def finite_sum_bilinear(
         noise_variance=float(np.mean(per_sample) / batch_size),
     )
     start = normal_start(dim, dim)
+    field = zero_sum_field(objective, takes_batch=True)
     return Game(lambda key: (start(key), ()), sample, field, facts=facts)

@@ -1,0 +1,144 @@
+"""What a sweep asks of game and optimizer, tried on abstract values before any work is done."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from onesided_jax.games import Game
+from onesided_jax.players import PrimalDual
+from onesided_jax.sweeps.train import MakeOptimizer, make_train
+
+__all__ = ["check_step"]
+
+_ADDRESS = re.compile(r"\b0x[0-9a-f]+")  # of functions, in the text of a program
+
+
+def check_step(
+    game: Game, make_optimizer: MakeOptimizer, names: Iterable[str], *, independent_samples: bool
+) -> Callable[[], str]:
+    """Traces one step of one run.
+
+    Args:
+      game: what is played.
+      make_optimizer: as :func:`make_train` takes it.
+      names: of the hyperparameters.
+      independent_samples: see :func:`make_train`.
+
+    Returns:
+      A function for the step's fingerprint: a SHA-256 of its program and of the arrays in it.
+
+    Raises:
+      TypeError: for an optimizer in the place of a function that makes one, or players that are no
+        ``PrimalDual``.
+      ValueError: if the game's functions do not fit each other, or a step changes the shape or
+        dtype of what it carries.
+    """
+    if hasattr(make_optimizer, "update"):
+        raise TypeError(
+            "make_optimizer is an optimizer: expected a function that makes one of "
+            "hyperparameters, such as lambda h: adam(**h)"
+        )
+    return _traced(
+        game.init, game.sample, game.field, make_optimizer, tuple(names), independent_samples,
+        jax.config.jax_enable_x64,  # pyright: ignore[reportAttributeAccessIssue]
+    )  # fmt: skip
+
+
+@functools.lru_cache(maxsize=32)
+def _traced(
+    init: Callable[..., Any],
+    sample: Callable[..., Any],
+    field: Callable[..., Any],
+    make_optimizer: MakeOptimizer,
+    names: tuple[str, ...],
+    independent_samples: bool,
+    x64: bool,
+) -> Callable[[], str]:
+    del x64  # what is traced depends on it
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    players, state = _check_init(jax.eval_shape(init, key))
+    _check_field(jax.eval_shape(field, players, state, jax.eval_shape(sample, key)), players, state)
+    train_init, train_step = make_train(
+        Game(init, sample, field), make_optimizer, independent_samples=independent_samples
+    )
+    number = jax.ShapeDtypeStruct((), jnp.result_type(float))
+    hyperparameters = dict.fromkeys(names, number)
+    before = jax.eval_shape(train_init, key, hyperparameters)
+    trace = jax.make_jaxpr(train_step, return_shape=True)
+    program, (after, _) = trace(before, hyperparameters)
+    if changed := _difference(before, after):
+        raise ValueError(f"a step changes {changed}: what it carries must stay as it is")
+
+    @functools.cache
+    def fingerprint() -> str:
+        digest = hashlib.sha256(_ADDRESS.sub("", str(program.jaxpr)).encode())
+        for constant in program.consts:
+            is_key = jnp.issubdtype(constant.dtype, jax.dtypes.prng_key)
+            array = np.asarray(jax.random.key_data(constant) if is_key else constant)
+            digest.update(array.tobytes())
+        return digest.hexdigest()
+
+    return fingerprint
+
+
+def _check_init(found: Any) -> tuple[PrimalDual, Any]:
+    if not isinstance(found, tuple) or len(found) != 2 or isinstance(found, PrimalDual):
+        raise TypeError(f"game.init returns {_name(found)}: expected (players, state or ())")
+    players, state = found
+    if not isinstance(players, PrimalDual):
+        raise TypeError(
+            f"game.init's players are {_name(players)}: a Game's are PrimalDual(primal, dual)"
+        )
+    return players, state
+
+
+def _check_field(found: Any, players: PrimalDual, state: Any) -> None:
+    if not isinstance(found, tuple) or len(found) != 2 or isinstance(found, PrimalDual):
+        raise TypeError(f"game.field returns {_name(found)}: expected (F, GameInfo(losses, state))")
+    F, info = found
+    if not isinstance(F, PrimalDual):
+        raise TypeError(f"game.field's F is {_name(F)}: expected a PrimalDual like the players")
+    losses = getattr(info, "losses", None)
+    if not isinstance(losses, PrimalDual) or not hasattr(info, "state"):
+        raise TypeError(
+            f"game.field's second result is {_name(info)}: expected GameInfo(losses, state)"
+        )
+    if changed := _difference(players, F, dtypes=False):
+        raise ValueError(f"game.field's F differs from the players, {changed}")
+    for name, loss in losses._asdict().items():
+        if getattr(loss, "shape", None) != ():
+            shape = getattr(loss, "shape", _name(loss))
+            raise ValueError(f"game.field's losses.{name} has shape {shape}: expected a scalar")
+    if changed := _difference(state, info.state):
+        raise ValueError(
+            f"game.field changes the game's state, {changed}: expected the same shapes and dtypes"
+        )
+
+
+def _name(value: Any) -> str:
+    return f"a {type(value).__name__}"
+
+
+def _difference(before: Any, after: Any, *, dtypes: bool = True) -> str:
+    """Where two abstract trees differ first, in words, or ``""``."""
+
+    def described(tree: Any) -> dict[str, str]:
+        leaves, _ = jax.tree.flatten_with_path(tree)
+        return {
+            jax.tree_util.keystr(path): f"{leaf.dtype if dtypes else ''}{list(leaf.shape)}"
+            for path, leaf in leaves
+        }
+
+    old, new = described(before), described(after)
+    for name in [*old, *new]:
+        if old.get(name) != new.get(name):
+            return f"{name or 'it'} from {old.get(name, 'nothing')} to {new.get(name, 'nothing')}"
+    return ""

@@ -1,0 +1,111 @@
+"""From a checkpoint back to a training state and its step, for a loop of one's own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from onesided_jax.games import Game
+from onesided_jax.runs import Run, build_game, cells, latest_valid, open_run, precision, unpack
+from onesided_jax.sweeps.train import MakeOptimizer, StepInfo, TrainState, make_train
+
+__all__ = ["Restored", "restore"]
+
+
+class Restored(NamedTuple):
+    """The runs of a cell at a checkpoint.
+
+    Attributes:
+      game: what they play.
+      step: ``(state, hyperparameters) -> (state, StepInfo)`` of one run, pure.
+      state: theirs, leaves ``[R, ...]``; ``state.step`` says after how many steps.
+      hyperparameters: name to ``float[R]``.
+    """
+
+    game: Game
+    step: Callable[[TrainState, Mapping[str, Any]], tuple[TrainState, StepInfo]]
+    state: TrainState
+    hyperparameters: dict[str, jax.Array]
+
+
+def restore(
+    run: Run | str | os.PathLike[str],
+    cell: str,
+    *,
+    step: int | None = None,
+    game: Game | None = None,
+    make_optimizer: MakeOptimizer | None = None,
+) -> Restored:
+    """Reads a checkpoint to go on from in a loop of your own: fine-tuning, another data set, plots.
+
+    :func:`sweep` and :func:`resume` continue a run directory on their own; what is done here is not
+    written into it.
+
+    Args:
+      run: a run directory, opened or its path.
+      cell: which of ``run.cells``; ``"sweep"`` for a sweep of a game built in Python.
+      step: of the checkpoint; ``None`` takes the newest that can be read.
+      game: what to play, if not the recipe's game; needed where there is no recipe.
+      make_optimizer: ``hyperparameters -> optax transformation``, the same.
+
+    Returns:
+      A :class:`Restored`; of a ``float64`` recipe, to be used under ``jax.enable_x64(True)``.
+
+    Raises:
+      ValueError: without a recipe, if game or optimizer is not given; for a cell or step that the
+        run does not have.
+      DamagedCheckpointError: if game or optimizer are not those of the checkpoint, or none can be
+        read.
+
+    Example:
+      >>> import tempfile
+      >>> import jax
+      >>> from onesided_jax import GameSpec, OptimizerSpec, Recipe, run
+      >>> from onesided_jax.sweeps import restore
+      >>> rates = {"primal_learning_rate": (0.02,), "dual_learning_rate": (0.2, 2.0)}
+      >>> adam = OptimizerSpec("adam", axes=rates)
+      >>> recipe = Recipe("try", GameSpec("carousel"), (adam,), (0,), 20, checkpoint_every=10)
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     found = restore(run(recipe, folder), "adam", step=10)
+      >>> state, info = jax.jit(jax.vmap(found.step))(found.state, found.hyperparameters)
+      >>> state.step.tolist(), info.losses.primal.shape
+      ([11, 11], (2,))
+    """
+    opened = run if isinstance(run, Run) else open_run(run)
+    if cell not in opened.cells:
+        raise ValueError(f"cell={cell!r}: {str(opened.path)!r} has {opened.cells}")
+    recipe = opened.recipe
+    if recipe is not None:
+        (its,) = (found for found in cells(recipe) if found.label == cell)
+        game = game or build_game(recipe.game)
+        make_optimizer = make_optimizer or its.make_optimizer
+    if game is None or make_optimizer is None:
+        raise ValueError(
+            f"{str(opened.path)!r} was made by sweep(...) in Python and has no recipe: "
+            "pass its game and make_optimizer"
+        )
+    store = opened.store(cell)
+    if step is not None and step not in store.steps():
+        raise ValueError(f"step={step}: {cell!r} has checkpoints of steps {store.steps()}")
+    with precision(recipe):
+        init, train_step = make_train(
+            game, make_optimizer, independent_samples=opened.manifest["plan"]["independent_samples"]
+        )
+        hyperparameters = {k: jnp.asarray(v) for k, v in opened.hyperparameters(cell).items()}
+        keys = jax.eval_shape(jax.vmap(jax.random.key), jnp.asarray(opened.seeds(cell), jnp.uint32))
+        like = jax.eval_shape(jax.vmap(init), keys, hyperparameters)
+        stored = _newest(opened, cell) if step is None else store.read(step)
+        state = TrainState(**unpack(stored, like._asdict()))
+    return Restored(game, train_step, state, hyperparameters)
+
+
+def _newest(run: Run, cell: str) -> dict[str, Any]:
+    found, damaged = latest_valid(run.store(cell))
+    if found is None:
+        why = "; ".join(damaged) or "it has none yet"
+        raise ValueError(f"cell={cell!r}: {str(run.path)!r} has no checkpoint to be read: {why}")
+    return found[1]
