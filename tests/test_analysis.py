@@ -267,6 +267,56 @@ def test_without_per_sample_slopes_the_field_is_used(ring):
     np.testing.assert_allclose(both[0].mean(-1), both[1].mean(-1), rtol=1e-3, atol=1e-5)
 
 
+def _noisy_game() -> osj.Game:
+    def field(players, state, batch):
+        x, y = players
+        F = PrimalDual(x + y + batch, y - x)
+        return F, osj.GameInfo(PrimalDual(x @ y, -x @ y), state)
+
+    return osj.Game(
+        init=lambda key: (PrimalDual(jnp.ones(2), jnp.ones(2)), ()),
+        sample=lambda key: jax.random.normal(key, (2,)),
+        field=field,
+    )
+
+
+def test_the_second_analysis_of_a_game_compiles_nothing():
+    game, compiled = _noisy_game(), []
+    result = osj.sweep(
+        game, lambda h: osj.sgda(**h), seeds=(0, 1), steps=12, checkpoint_every=1,
+        hyperparameters={"primal_learning_rate": [0.1] * 2, "dual_learning_rate": [0.1] * 2},
+    )  # fmt: skip
+    criteria = Criteria(mvi_rows=4, random_targets=2, fresh_duals=2, mvi_samples=8, microbatches=4)
+    first = osj.analyze(result, game, criteria=criteria)
+
+    def listen(event, *_, **__):
+        compiled.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        again = osj.analyze(result, game, criteria=criteria)
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    assert "mvi_inner" in first.dataset
+    xr.testing.assert_equal(first.dataset, again.dataset)
+    assert not [event for event in compiled if "compile" in event]
+
+
+def test_the_program_of_a_cross_matrix_does_not_grow_with_the_samples(monkeypatch):
+    """Slices of every sample, put together again, took seconds to compile."""
+    traced = []
+
+    def jit(function):
+        return lambda *a: traced.append(len(str(jax.make_jaxpr(function)(*a)))) or function(*a)
+
+    monkeypatch.setattr(jax, "jit", jit)
+    x = np.ones((2, 2), np.float32)
+    for samples in (16, 256):
+        matrix = make_probe(_noisy_game(), samples=samples).cross(x, x, (), 0 * x)
+        assert matrix.slope.shape == (2, 2, 2, samples)
+    assert traced[1] < 1.2 * traced[0]
+
+
 def test_a_damaged_checkpoint_is_skipped_and_reported(ring, tmp_path):
     run, found = ring
     copy = tmp_path / "copy"

@@ -53,7 +53,7 @@ class Probe(NamedTuple):
 def make_probe(
     game: Game, *, microbatches: int = 32, samples: int = 256, cross_microbatches: int = 3
 ) -> Probe:
-    """Prepares the measurements of a game.
+    """Prepares the measurements of a game; asked again for the same, returns the same.
 
     Args:
       game: the game that was played; its field is used in training mode, with its state not
@@ -75,6 +75,12 @@ def make_probe(
       >>> probe.exact, probe.norms(players, state).primal.value.shape
       (True, (3,))
     """
+    functions = Game(game.init, game.sample, game.field, primal_slope=game.primal_slope)
+    return _probe(functions, microbatches, samples, cross_microbatches)
+
+
+@functools.lru_cache(maxsize=4)  # few, for a game may hold a data set
+def _probe(game: Game, microbatches: int, samples: int, cross_microbatches: int) -> Probe:
     batch_like = jax.eval_shape(game.sample, jax.random.key(0))
     exact = not jax.tree.leaves(batch_like)
     key = jax.random.key(_EVALUATION_SEED)
@@ -121,7 +127,7 @@ def make_probe(
                 return jax.vmap(one)(duals)  # the generator's part has no t axis: done once
 
             loss, slope = jax.lax.map(batch, slope_keys)  # [batches, T, m]
-            return (jnp.concatenate(list(loss), axis=-1), jnp.concatenate(list(slope), axis=-1))
+            return _samples_last(loss), _samples_last(slope)
 
         loop = _vmap if exact else jax.lax.map
         return loop(lambda target: loop(lambda x: row(target, x), primals), targets)
@@ -171,6 +177,11 @@ def _slope_sampler(game: Game, exact: bool, batch_like: Any, samples: int):
         return info.losses.primal[None], jnp.asarray(slope)[None]
 
     return per_minibatch, 1 if exact else samples
+
+
+def _samples_last(parts: jax.Array) -> jax.Array:
+    """``[batches, T, m]`` as ``[T, batches * m]``."""
+    return jnp.moveaxis(parts, 0, 1).reshape(parts.shape[1], -1)
 
 
 def _vmap(function: Callable[[Any], Any], xs: Any) -> Any:
