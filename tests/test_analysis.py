@@ -377,6 +377,19 @@ def test_rates_that_change_are_not_judged_in_sweeps_without_a_recipe():
     assert swept.constant_rates.tolist() == [True, True, False, False, False]
 
 
+def test_a_repeated_seed_counts_once():
+    game, rates = games.bilinear(dim=2), (0.1, 0.1, 0.1, 0.1, 0.2)
+    result = osj.sweep(
+        game, lambda h: osj.sgda(**h), seeds=(0, 0, 1, 0, 0), steps=40, checkpoint_every=1,
+        hyperparameters={"primal_learning_rate": rates, "dual_learning_rate": rates},
+    )  # fmt: skip
+    found = osj.analyze(result, game, criteria=Criteria(mvi_rows=4, min_seeds=3))
+    assert [v.runs for v in found.verdicts] == [2, 2, 1, 1]
+    assert all("asks for 3 seeds" in v.reason for v in found.verdicts)
+    (note,) = found.notes
+    assert "2 of 5 runs repeat seed and hyperparameters of another" in note
+
+
 def test_tested_steps_leave_the_continuation_alone():
     criteria = Criteria(mvi_rows=4)
     steps = tested_steps(list(range(0, 101, 5)), 100, criteria)

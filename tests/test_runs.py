@@ -22,6 +22,9 @@ from onesided_jax.runs.directory import create_or_open, latest_valid, read_metri
 RATES = {"primal_learning_rate": (0.1,), "dual_learning_rate": (0.1, 0.2)}
 
 
+MANY = tuple(i / 2**10 for i in range(2**10))
+
+
 def recipe(**changes) -> Recipe:
     fields = {
         "name": "tiny",
@@ -38,7 +41,7 @@ def recipe(**changes) -> Recipe:
     steps=st.integers(1, 50),
     chunks=st.integers(1, 4),
     seeds=st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=5, unique=True),
-    rates=st.lists(st.floats(0, 1e3), min_size=1, max_size=4),
+    rates=st.lists(st.floats(0, 1e3), min_size=1, max_size=4, unique=True),
     label=st.text(st.sampled_from("abc-_.1"), min_size=0, max_size=5).map(lambda s: "x" + s),
     description=st.text(max_size=20),
 )
@@ -146,6 +149,10 @@ BAD = {
     ),
     "zero steps": ({"steps": 0}, r"steps=0: expected an integer >= 1"),
     "seeds twice": ({"seeds": (1, 1)}, r"seeds=\[1, 1\]: expected distinct"),
+    "value twice": (
+        {"optimizers": (OptimizerSpec("adam", axes={**RATES, "b1": (0.02, 0.020, 0)}),)},
+        r"b1=\[0.02, 0.02, 0\]: expected distinct values, such as \[0.02, 0\]",
+    ),
     "label of dots": (
         {"optimizers": (OptimizerSpec("adam", label="..", axes=RATES),)},
         r"optimizer label '\.\.': .*not '\.' first",
@@ -163,11 +170,7 @@ BAD = {
         r"eps=an integer of more than 40 digits: expected a finite number",
     ),
     "too many runs": (
-        {
-            "optimizers": (
-                OptimizerSpec("adam", axes={**RATES, "eps": (0.1,) * 2**10, "b2": (0.5,) * 2**10}),
-            )
-        },
+        {"optimizers": (OptimizerSpec("adam", axes={**RATES, "eps": MANY, "b2": MANY}),)},
         r"4,194,304 runs, expected at most 1,048,576",
     ),
     "option of another type": (

@@ -158,12 +158,14 @@ def settings_of(source: Source) -> list[tuple[float, ...]]:
 
 
 def groups_of(source: Source) -> list[np.ndarray]:
-    """Indices of the runs that differ in the seed only, a group per setting."""
-    settings = settings_of(source)
-    return [
-        np.array([i for i, other in enumerate(settings) if other == setting])
-        for setting in dict.fromkeys(settings)
-    ]
+    """Indices of the runs that differ in the seed only, a group per setting.
+
+    Of a seed that is given twice the first run alone: the other is a copy of it.
+    """
+    groups: dict[tuple[float, ...], dict[int, int]] = {}
+    for run, (setting, seed) in enumerate(zip(settings_of(source), source.seeds, strict=True)):
+        groups.setdefault(setting, {}).setdefault(int(seed), run)
+    return [np.array(list(runs.values())) for runs in groups.values()]
 
 
 def criteria_of(run: Run) -> Criteria:

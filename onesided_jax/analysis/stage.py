@@ -50,7 +50,7 @@ class Analysis(NamedTuple):
     Attributes:
       dataset: everything measured, with named dimensions.
       verdicts: one per claim, optimizer and setting of its hyperparameters.
-      notes: what was skipped and why (damaged checkpoints, too few of them).
+      notes: what was skipped and why (damaged checkpoints, too few of them, repeated seeds).
     """
 
     dataset: xr.Dataset
@@ -205,7 +205,13 @@ def _analyze(
         tests, tested = minty_tests(source, game, probe, criteria, tell)
         if not tests:
             notes.append(f"{source.label}: no one-sided MVI test (too few checkpoints or runs)")
-        for rows in groups_of(source):
+        groups = groups_of(source)
+        if copies := len(source.seeds) - sum(map(len, groups)):
+            notes.append(
+                f"{source.label}: {copies} of {len(source.seeds)} runs repeat seed and "
+                "hyperparameters of another; each seed counts once"
+            )
+        for rows in groups:
             gate = gate_of_runs(measured.gate, rows)
             verdicts += _judge(source, rows, norms, tests, tested, game, probe, criteria, gate)
         dataset = to_dataset(source, norms, tests, tested, game).merge(quality_dataset(measured))

@@ -59,7 +59,7 @@ class OptimizerSpec:
       name: a key of ``OPTIMIZERS``.
       label: name of the cell in folders, tables and figures; ``""`` takes ``name``.
       options: static (bool and str) options, one compiled program each.
-      axes: values of float hyperparameters; every combination is a run.
+      axes: distinct values of float hyperparameters; every combination is a run.
     """
 
     name: str
@@ -288,6 +288,11 @@ def _check_optimizer(spec: OptimizerSpec) -> None:
             raise ValueError(f"{name}={values!r}: expected a non-empty list of numbers")
         for value in values:
             check_number(name, value)
+        distinct = list(dict.fromkeys(values))
+        if len(distinct) < len(values):  # the same runs again would count as seeds of their own
+            raise ValueError(
+                f"{name}={short(list(values))}: expected distinct values, such as {short(distinct)}"
+            )
     defaults = inspect.signature(OPTIMIZERS[spec.name]).parameters
     for name, value in spec.options.items():
         if name not in static:

@@ -50,7 +50,8 @@ def sweep(
     Args:
       game: what is played.
       make_optimizer: ``hyperparameters -> optax transformation``; called with scalar tracers.
-      seeds: ``int[R]``, one per run.
+      seeds: ``int[R]``, one per run. Runs with the same seed and hyperparameters are copies of each
+        other; an analysis counts them once.
       hyperparameters: name to ``float[R]``, zipped with ``seeds`` (see :func:`grid`).
       steps: training steps, a multiple of ``checkpoint_every``.
       checkpoint_every: steps between checkpoints, a multiple of ``record_every``; ``None``
