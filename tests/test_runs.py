@@ -63,6 +63,22 @@ def test_recipe_round_trips_through_json(steps, chunks, seeds, rates, label, des
     }
 
 
+def test_a_number_on_an_axis_is_one_value():
+    def of(axes):
+        return recipe(optimizers=(OptimizerSpec("adam", axes=axes),))
+
+    plain = of({"primal_learning_rate": 1, "dual_learning_rate": [0.1, 0.2], "b1": 0.0})
+    assert plain == of(
+        {"primal_learning_rate": (1,), "dual_learning_rate": (0.1, 0.2), "b1": (0.0,)}
+    )
+    assert Recipe.from_json(plain.to_json()) == plain
+    content = json.loads(plain.to_json())
+    content["optimizers"][0]["axes"] |= {"b1": 0.0, "primal_learning_rate": 1}
+    assert Recipe.from_dict(content) == plain
+    (cell,) = runs.cells(plain)
+    assert cell.hyperparameters["b1"].tolist() == [0.0] * 4
+
+
 @pytest.mark.parametrize("name", sorted(runs.RECIPES))
 def test_built_in_recipes_round_trip(name):
     assert Recipe.from_json(runs.RECIPES[name].to_json()) == runs.RECIPES[name]
@@ -129,6 +145,14 @@ BAD = {
     "static option swept": (
         {"optimizers": (OptimizerSpec("amsgrad", axes={**RATES, "convention": (1.0,)}),)},
         r"'convention' of amsgrad is a static option and cannot be swept",
+    ),
+    "hyperparameter as an option": (
+        {"optimizers": (OptimizerSpec("extra_adam", axes=RATES, options={"b1": 0.5}),)},
+        r"'b1' of extra_adam is a hyperparameter and no static option: give b1=0.5 under axes=",
+    ),
+    "bool as a value": (
+        {"optimizers": (OptimizerSpec("adam", axes={**RATES, "b1": True}),)},
+        r"b1=True: expected a number or a non-empty list of them",
     ),
     "text as a value": (
         {"optimizers": (OptimizerSpec("adam", axes={**RATES, "b1": ("0.5",)}),)},

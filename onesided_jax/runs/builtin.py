@@ -16,9 +16,8 @@ def _arm(
     dual: Sequence[float] | float,
     **axes: float,
 ) -> OptimizerSpec:
-    rates = {"primal_learning_rate": primal, "dual_learning_rate": dual, **axes}
-    values = {k: (v,) if isinstance(v, (int, float)) else tuple(v) for k, v in rates.items()}
-    return OptimizerSpec(name, axes=values)
+    rates = {"primal_learning_rate": primal, "dual_learning_rate": dual}
+    return OptimizerSpec(name, axes={**rates, **axes})
 
 
 # eps is the theory's delta: of the order of a gradient entry on these games.

@@ -59,13 +59,23 @@ class OptimizerSpec:
       name: a key of ``OPTIMIZERS``.
       label: name of the cell in folders, tables and figures; ``""`` takes ``name``.
       options: static (bool and str) options, one compiled program each.
-      axes: distinct values of float hyperparameters; every combination is a run.
+      axes: distinct values of float hyperparameters, every combination is a run; a number is one
+        value. Kept as tuples.
+
+    Example:
+      >>> from onesided_jax import OptimizerSpec
+      >>> OptimizerSpec("adam", axes={"primal_learning_rate": [0.1, 0.2], "b1": 0.5}).axes
+      {'primal_learning_rate': (0.1, 0.2), 'b1': (0.5,)}
     """
 
     name: str
     label: str = ""
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    axes: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)
+    axes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        one = {n: (v,) for n, v in self.axes.items() if type(v) in (int, float)}
+        object.__setattr__(self, "axes", {**_tuples(self.axes), **one})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -285,7 +295,7 @@ def _check_optimizer(spec: OptimizerSpec) -> None:
                 f"{floats}{nearest(name, floats)}"
             )
         if isinstance(values, (str, bytes)) or not isinstance(values, Sequence) or not values:
-            raise ValueError(f"{name}={values!r}: expected a non-empty list of numbers")
+            raise ValueError(f"{name}={values!r}: expected a number or a non-empty list of them")
         for value in values:
             check_number(name, value)
         distinct = list(dict.fromkeys(values))
@@ -295,6 +305,11 @@ def _check_optimizer(spec: OptimizerSpec) -> None:
             )
     defaults = inspect.signature(OPTIMIZERS[spec.name]).parameters
     for name, value in spec.options.items():
+        if name in floats:
+            raise ValueError(
+                f"{name!r} of {spec.name} is a hyperparameter and no static option: "
+                f"give {name}={value!r} under axes="
+            )
         if name not in static:
             raise ValueError(
                 f"{name!r} is no static option of {spec.name}: expected one of "
