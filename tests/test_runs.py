@@ -371,6 +371,26 @@ def test_metrics_of_a_damaged_chunk_are_nan(tmp_path):
     np.testing.assert_array_equal(losses[0, ::5], [10.0, np.nan, 30.0])
 
 
+def test_a_step_without_a_checkpoint_and_an_unknown_cell_are_named(tmp_path):
+    store = store_with(tmp_path)
+    with pytest.raises(runs.MissingCheckpointError, match=r"step 15; there are \[0, 10, 20\]$"):
+        store.read(15)
+    with pytest.raises(runs.MissingCheckpointError, match=r"step 15; there are \[0, 10, 20\]$"):
+        store.info(15)
+    with pytest.raises(runs.MissingCheckpointError, match=r"step 0; there are none"):
+        CheckpointStore(tmp_path / "new").read(0)
+    (store.path / "10" / "SHA256SUMS").unlink()
+    with pytest.raises(DamagedCheckpointError, match="SHA256SUMS is missing"):
+        store.read(10)
+
+    cells = {"adam": {"seeds": [0], "hyperparameters": {}}}
+    run = create_or_open(tmp_path / "run", plan={"cells": cells}, recipe=None)
+    assert run.store("adam").steps() == []
+    for read in (run.store, run.seeds, run.hyperparameters):
+        with pytest.raises(ValueError, match=r"no cell 'adamm', .*\['adam'\] \(did you mean"):
+            read("adamm")
+
+
 def test_a_failed_write_leaves_no_trace(tmp_path, monkeypatch):
     store = store_with(tmp_path, steps=(0,))
     monkeypatch.setattr(runs.checkpoints, "flush", lambda path: 1 / 0)

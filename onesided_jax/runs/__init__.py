@@ -7,6 +7,7 @@ from onesided_jax.runs.cells import Cell, cells, grid
 from onesided_jax.runs.checkpoints import (
     CheckpointStore,
     DamagedCheckpointError,
+    MissingCheckpointError,
     pack,
     unpack,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "DamagedCheckpointError",
     "GameSpec",
     "LockedError",
+    "MissingCheckpointError",
     "OptimizerSpec",
     "Recipe",
     "Run",

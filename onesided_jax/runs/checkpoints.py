@@ -25,9 +25,10 @@ import jax
 import numpy as np
 
 from onesided_jax import processes
+from onesided_jax.runs._values import short
 from onesided_jax.runs._words import errno_of, flush, write_error
 
-__all__ = ["CheckpointStore", "DamagedCheckpointError", "pack", "unpack"]
+__all__ = ["CheckpointStore", "DamagedCheckpointError", "MissingCheckpointError", "pack", "unpack"]
 
 _SUMS = "SHA256SUMS"
 _ARRAYS = "arrays"
@@ -37,6 +38,10 @@ _REPLACED = ".replaced"
 
 class DamagedCheckpointError(ValueError):
     """A checkpoint whose files do not match the checksums written with it."""
+
+
+class MissingCheckpointError(DamagedCheckpointError):
+    """A step that has no checkpoint."""
 
 
 class CheckpointStore(NamedTuple):
@@ -130,10 +135,11 @@ class CheckpointStore(NamedTuple):
         """The nested dict of NumPy arrays of one checkpoint, after checking every file.
 
         Raises:
-          DamagedCheckpointError: naming the first file that is missing or altered; ValueError: if
-            the files are whole and this version of Orbax cannot read them.
+          MissingCheckpointError: naming the steps that there are; DamagedCheckpointError: naming
+            the first file that is missing or altered; ValueError: if the files are whole and this
+            version of Orbax cannot read them.
         """
-        folder = self.path / str(step)
+        folder = self._folder(step)
         verify(folder)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -150,6 +156,15 @@ class CheckpointStore(NamedTuple):
             return arrays
         return jax.tree.map(lambda rows: rows[:runs], arrays)  # below: to make shares equal
 
+    def _folder(self, step: int) -> Path:
+        folder = self.path / str(step)
+        if not folder.is_dir():
+            there = short(self.steps()) if self.steps() else "none"
+            raise MissingCheckpointError(
+                f"{self.path}: no checkpoint of step {short(step)}; there are {there}"
+            )
+        return folder
+
     def holds(self, step: int) -> bool:
         """Whether the checkpoint of a step is there and undamaged."""
         try:
@@ -162,9 +177,9 @@ class CheckpointStore(NamedTuple):
         """What was noted beside the arrays: ``runs``, and ``seconds`` of wall time so far.
 
         Raises:
-          DamagedCheckpointError: if it cannot be read.
+          MissingCheckpointError: as `read`; DamagedCheckpointError: if it cannot be read.
         """
-        path = self.path / str(step) / _INFO
+        path = self._folder(step) / _INFO
         try:
             return json.loads(path.read_text())
         except (OSError, ValueError) as error:

@@ -18,7 +18,7 @@ import numpy as np
 
 from onesided_jax import processes
 from onesided_jax.runs import manifest as manifests
-from onesided_jax.runs._words import DISK_ERRORS, errno_of, write_error
+from onesided_jax.runs._words import DISK_ERRORS, errno_of, nearest, write_error
 from onesided_jax.runs.checkpoints import CheckpointStore, DamagedCheckpointError, check_path
 from onesided_jax.runs.lock import lock
 from onesided_jax.runs.recipe import Recipe
@@ -76,16 +76,30 @@ class Run:
 
     def seeds(self, cell: str) -> np.ndarray:
         """``int64[R]``, the seeds of the cell's runs."""
-        return np.asarray(self.manifest["plan"]["cells"][cell]["seeds"], np.int64)
+        return np.asarray(self._planned(cell)["seeds"], np.int64)
 
     def hyperparameters(self, cell: str) -> dict[str, np.ndarray]:
         """Name to ``float64[R]``, the hyperparameters of the cell's runs."""
-        stored = self.manifest["plan"]["cells"][cell]["hyperparameters"]
+        stored = self._planned(cell)["hyperparameters"]
         return {name: np.asarray(values, float) for name, values in stored.items()}
 
     def store(self, cell: str) -> CheckpointStore:
-        """The cell's checkpoints."""
+        """The cell's checkpoints.
+
+        Raises:
+          ValueError: for a cell that the run does not have, as `seeds` and `hyperparameters` do.
+        """
+        self._planned(cell)
         return CheckpointStore(self.path / "cells" / cell / "checkpoints")
+
+    def _planned(self, cell: str) -> Mapping[str, Any]:
+        known = self.manifest["plan"]["cells"]
+        if cell not in known:
+            raise ValueError(
+                f"{str(self.path)!r}: no cell {cell!r}, expected one of {list(known)}"
+                f"{nearest(cell, known)}"
+            )
+        return known[cell]
 
     def finished(self) -> bool:
         """Whether every cell has its last checkpoint."""
