@@ -8,6 +8,7 @@ import re
 import numpy as np
 import pytest
 
+import onesided_jax as osj
 from onesided_jax.cli import main
 from onesided_jax.runs import RECIPES, Recipe, open_run
 
@@ -111,6 +112,35 @@ def test_several_runs_share_a_page(tmp_path):
     page = (tmp_path / "both.html").read_text()
     assert "moving-target" in page
     assert "carousel" in page
+
+
+def test_an_unfinished_run_is_shown_as_one(tmp_path, capsys):
+    out, chunks = tmp_path / "run", iter([False] * 31)
+    recipe = Recipe.load(analytic_file(tmp_path, "moving_target"))
+    osj.run(recipe, out, stop=lambda: next(chunks, True))
+    assert open_run(out).store("amsgrad_xeg").steps()[-1] == 30
+
+    unfinished = "amsgrad_xeg: trained to 30 of 40 steps; `onesided resume` goes on"
+    assert main(["analyze", str(out)]) == 0  # three quarters: no continuation to take x* from
+    assert unfinished in capsys.readouterr().out
+    assert main(["report", str(out)]) == 0
+    page = (out / "report.html").read_text()
+    assert unfinished in page
+    assert "<dt>Steps</dt><dd>30 of 40</dd>" in page
+    assert page.count('class="num">–') >= 2  # no late norms
+
+    assert main(["resume", str(out)]) == 0
+    capsys.readouterr()
+    assert main(["report", str(out)]) == 0
+    stale = f"the run has gone on to 40; analyze it again: onesided analyze {out}"
+    assert stale in capsys.readouterr().out
+    assert stale in (out / "report.html").read_text()
+
+    assert main(["analyze", str(out)]) == 0
+    assert main(["report", str(out)]) == 0
+    page = (out / "report.html").read_text()
+    assert "<dt>Steps</dt><dd>40</dd>" in page
+    assert 'class="note"' not in page
 
 
 def test_demo_runs_both_parts_and_ends_with_a_page(tmp_path, monkeypatch):

@@ -46,13 +46,15 @@ def minty_tests(
     """A test of every run that did not diverge, by run index, and the tested steps."""
     tested = test_steps(source.steps, source.total_steps, criteria)
     alive = [run for run in range(len(source.seeds)) if source.diverged_at[run] < 0]
+    known = known_target(game)
+    tail_steps = [s for s in source.steps if s >= 0.9 * source.total_steps]
     if len(tested) < 3 or source.steps[-1] <= tested[-1] or source.steps[0] != 0:
+        return {}, tested
+    if known is None and not tail_steps:  # cut short: there is no continuation to take x* from
         return {}, tested
     snapshots = [source.snapshot(step) for step in tested]
     first, last = source.snapshot(0), source.snapshot(source.steps[-1])
-    tail_steps = [s for s in source.steps if s >= 0.9 * source.total_steps]
     tail = [source.snapshot(step).players.primal for step in tail_steps]
-    known = known_target(game)
     tests = {}
     for i, run in enumerate(alive):
         tell("one-sided MVI", i, len(alive))

@@ -50,7 +50,8 @@ class Analysis(NamedTuple):
     Attributes:
       dataset: everything measured, with named dimensions.
       verdicts: one per claim, optimizer and setting of its hyperparameters.
-      notes: what was skipped and why (damaged checkpoints, too few of them, repeated seeds).
+      notes: what was skipped and why (damaged checkpoints, too few of them, repeated seeds), and
+        whether the run is finished.
     """
 
     dataset: xr.Dataset
@@ -192,11 +193,17 @@ def _analyze(
     found, about = [SampleQuality({}, no_gate(why_not))] * len(sources), {}
     if data is not None:
         found, about = measure_quality(sources, game, data, inception, criteria, tell_all)
+    no_quality = []
     if game.generate is not None and found[0].gate.passes is None:
-        notes.append(f"quality gate not evaluated: {found[0].gate.note}")
+        no_quality = [f"quality gate not evaluated: {found[0].gate.note}"]
         about["quality_note"] = found[0].gate.note
     for source, measured in zip(sources, found, strict=True):
         notes += source.damaged
+        if source.steps[-1] < source.total_steps:
+            notes.append(
+                f"{source.label}: trained to {source.steps[-1]} of {source.total_steps} steps; "
+                "`onesided resume` goes on"
+            )
 
         def tell(part: str, done: int, parts: int, label: str = source.label):
             tell_all(f"{label}: {part}", done, parts)
@@ -230,10 +237,11 @@ def _analyze(
         **attributes,
         **about,
         "steps": sources[0].total_steps,
+        **({"notes": "\n".join(notes)} if notes else {}),
         **({} if probe.exact else {"microbatches": criteria.microbatches}),
         "x_star": "known" if known_target(game) is not None else "held-out continuation",
     }
-    return Analysis(combined, verdicts, notes)
+    return Analysis(combined, verdicts, no_quality + notes)
 
 
 def _judge(

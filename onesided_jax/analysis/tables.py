@@ -44,6 +44,7 @@ def to_dataset(
     players = ["primal", "dual"]
     run = np.arange(len(source.seeds))
     variables: dict[str, Any] = {
+        "last_step": source.steps[-1],
         "seed": ("run", source.seeds.astype(float)),
         "diverged_at": ("run", source.diverged_at.astype(float)),
         "constant_rates": ("run", source.constant_rates.astype(float)),

@@ -205,12 +205,28 @@ def draw_report(folders: list[Path], page: Path, titles: list[str] | None = None
             titles[i] if titles else str(run.manifest["recipe"]["name"] if run.recipe else folder)
         )
         manifest = {**run.manifest, "directory": str(folder), "seconds": _seconds(run)}
-        sections.append(Section(title, dataset, verdicts, manifest))
+        sections.append(Section(title, dataset, verdicts, manifest, _gone_on(run, dataset)))
     with console.status("drawing figures"):
         write_report(sections, page, page.parent / "figures")
     figures = escape(str(page.parent / "figures"))
     console.print(f"Report: [bold]{escape(str(page))}[/] (figures as SVG and PDF in {figures})")
     return page
+
+
+def _gone_on(run: Run, dataset: Any) -> tuple[str, ...]:
+    """One sentence, also printed, if there are checkpoints that the analysis has not seen."""
+    for cell in run.cells if "last_step" in dataset else ():
+        seen, store = int(dataset["last_step"].sel(optimizer=cell)), run.store(cell)
+        newest = max((s for s in store.steps() if s > seen and store.holds(s)), default=seen)
+        if newest > seen:
+            again = shlex.join(["onesided", "analyze", str(run.path)])
+            note = (
+                f"{cell}: the analysis ends at step {seen:,} and the run has gone on to "
+                f"{newest:,}; analyze it again: {again}"
+            )
+            console.print(f"[yellow]{escape(note)}[/]", soft_wrap=True)
+            return (note,)
+    return ()
 
 
 def _seconds(run: Run) -> float:

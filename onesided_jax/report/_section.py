@@ -25,7 +25,7 @@ __all__ = [
 
 PLAYERS = ("primal", "dual")
 LATE = 0.8
-"""A late gradient norm is a median over the checkpoints from this share of training on."""
+"""A late gradient norm is a median over the checkpoints from this share of the whole run on."""
 WIDE = 4
 """With more optimizers than this, figures that show single runs show one run each."""
 _MAX_RUNS = 3  # of each optimizer in such figures; the dataset holds the others
@@ -42,12 +42,14 @@ class Section(NamedTuple):
         ``optimizer``, ``holds`` (True, False or "inconclusive"), ``value``, ``ci_low``,
         ``ci_high``, ``runs``, ``hyperparameters``, ``reason``, ``details``.
       manifest: where the runs came from: ``recipe``, ``versions``, ``platform``, ``command``, ...
+      notes: what a reader must know first, beside the notes of the analysis itself.
     """
 
     title: str
     dataset: xr.Dataset
     verdicts: list[dict[str, Any]]
     manifest: dict[str, Any]
+    notes: tuple[str, ...] = ()
 
 
 class Group(NamedTuple):
@@ -182,7 +184,7 @@ def _cell(section: Section, optimizer: str) -> Cell:
     norm_sq = np.where(gone[..., None], np.nan, norm_sq)
 
     by_player = {p: norm_sq[..., players.index(p)] for p in PLAYERS}
-    window = steps >= LATE * steps.max(initial=0)
+    window = steps >= LATE * ds.attrs.get("steps", steps.max(initial=0))
     late = {p: median(values[:, window], axis=1) for p, values in by_player.items()}
     late = {p: np.where(diverged_at >= 0, np.nan, values) for p, values in late.items()}
     names = [str(n) for n in ds.data_vars if str(n).startswith("hp_")]

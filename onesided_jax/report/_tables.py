@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+import xarray as xr
 
 from onesided_jax.report._section import PLAYERS, Cell, Section, median
 from onesided_jax.report._text import (
@@ -178,11 +179,18 @@ def facts(section: Section) -> dict[str, str]:
     shown = {
         "Game": attrs.get("game"),
         "Recipe": attrs.get("recipe_name"),
-        "Steps": integer(attrs["steps"]) if "steps" in attrs else None,
+        "Steps": _steps(section.dataset) if "steps" in attrs else None,
         "Microbatches per estimate": attrs.get("microbatches"),
         "Reference point x*": attrs.get("x_star"),
     }
     return {k: text_of(v) for k, v in shown.items() if v is not None}
+
+
+def _steps(dataset: xr.Dataset) -> str:
+    """How many steps the runs have, and how many of them were analysed if not all."""
+    whole = dataset.attrs["steps"]
+    last = int(dataset["last_step"].min()) if "last_step" in dataset else whole
+    return integer(whole) if last == whole else f"{integer(last)} of {integer(whole)}"
 
 
 def counts(cells: list[Cell]) -> str:
