@@ -231,6 +231,12 @@ def test_a_corrupt_data_file_is_one_error(tmp_path, images, capsys):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_sweep_says_first_which_verdicts_it_cannot_reach(tmp_path, capsys):
+    arguments = ["sweep", str(analytic_file(tmp_path, "carousel")), "--out", str(tmp_path / "run")]
+    assert main([*arguments, "--devices", "0"]) == 2  # before anything is trained
+    assert "they ask for 5 seeds (min_seeds), the recipe has 1" in capsys.readouterr().out
+
+
 def test_help_teaches(capsys):
     assert main(["sweep", "--help"]) == 0
     text = capsys.readouterr().out

@@ -25,7 +25,7 @@ from onesided_jax.cli._work import (
     first_devices,
     train_recipe,
 )
-from onesided_jax.runs import RECIPES, open_run
+from onesided_jax.runs import RECIPES, open_run, out_of_reach
 from onesided_jax.runs._words import write_json_atomically
 
 __all__ = ["COMMANDS"]
@@ -100,6 +100,8 @@ def sweep(
     if width is not None and width < 1:
         raise ValueError(f"width={width}: expected an integer >= 1")
     connect(processes)
+    for sentence in out_of_reach(wanted):
+        console.print(f"[yellow]{escape(sentence)}[/]", soft_wrap=True)
     train_recipe(wanted, out, width, first_devices(devices))
     console.print(f"Next: [bold]{command('analyze', out)}[/]", soft_wrap=True)
 

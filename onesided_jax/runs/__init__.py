@@ -25,6 +25,7 @@ from onesided_jax.runs.directory import (
     writing,
 )
 from onesided_jax.runs.lock import LockedError, lock
+from onesided_jax.runs.reach import out_of_reach
 from onesided_jax.runs.recipe import GameSpec, OptimizerSpec, Recipe, hyperparameters_of
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "latest_valid",
     "lock",
     "open_run",
+    "out_of_reach",
     "pack",
     "precision",
     "read_metrics",
