@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.markup import escape
+from rich.padding import Padding
 from rich.progress import TaskID
 from rich.table import Table
 
@@ -19,6 +20,9 @@ from onesided_jax.cli._console import console, errors, progress_bars, say
 from onesided_jax.runs import DamagedCheckpointError, Recipe, Run, WriteError, open_run
 
 __all__ = ["Processes", "analyze_run", "connect", "draw_report", "first_devices", "train_recipe"]
+
+_MOST_REASONS = 12  # printed; a grid of learning rates has many
+_SAID = {True: "holds", False: "does not hold", "inconclusive": "inconclusive"}
 
 
 class Processes(NamedTuple):
@@ -147,7 +151,7 @@ def _saved(run: Run) -> str:
 
 
 def analyze_run(run: Run, quality: bool = True, inception: Path | None = None) -> None:
-    """Analyses a run and shows how many settings have which verdict."""
+    """Analyses a run and shows how many settings have which verdict, and why."""
     _need_extra("analysis", "xarray", "h5netcdf")
     from onesided_jax.analysis import analyze
 
@@ -185,10 +189,15 @@ def analyze_run(run: Run, quality: bool = True, inception: Path | None = None) -
         table.add_row(
             claim, optimizer, *(str(row.get(k, 0)) for k in ("True", "False", "inconclusive"))
         )
-    table.caption = (
-        "settings of the hyperparameters per verdict; each with its reason in verdict.json"
-    )
+    table.caption = "settings of the hyperparameters per verdict"
     console.print(table)
+    for verdict in found.verdicts[:_MOST_REASONS]:
+        settings = ", ".join(f"{name}={value:g}" for name, value in verdict.hyperparameters.items())
+        where = verdict.optimizer + f" ({settings})" * bool(settings)
+        console.print(escape(f"{verdict.claim}, {where}: {_SAID[verdict.holds]}"))
+        console.print(Padding(escape(verdict.reason), (0, 0, 1, 2)))
+    file = escape(str(run.path / "verdict.json"))
+    console.print(f"All {len(found.verdicts)}, with the numbers behind: {file}", soft_wrap=True)
 
 
 def draw_report(folders: list[Path], page: Path, titles: list[str] | None = None) -> Path:
