@@ -908,6 +908,11 @@ BAD = [
     ({"loss": "zzz"}, ValueError, "loss='zzz': expected a Loss or one of ["),
     ({"loss": None}, ValueError, "loss=None: expected a Loss or one of ["),
     ({"loss": ["minimax"]}, ValueError, "loss=['minimax']: expected a Loss or one of ["),
+    *(
+        ({"loss": THEIRS["pearson"]._replace(**{name: jnp.mean})}, ValueError, f"loss.{name}: "
+         "expected losses of shape (6,), one a sample (the game takes the mean), got ()")
+        for name in ("primal", "real", "fake")
+    ),
     ({"batch_size": 0}, ValueError, "batch_size=0: expected an integer >= 1"),
     ({"batch_size": 2.5}, ValueError, "batch_size=2.5: expected an integer >= 1"),
     ({"batch_size": "8"}, ValueError, "batch_size='8': expected an integer >= 1"),

@@ -79,7 +79,7 @@ def gan(
       network states and whose ``generate`` runs the generator in evaluation mode.
 
     Raises:
-      ValueError: for an unknown loss, or sizes out of range.
+      ValueError: for an unknown loss or one that takes the mean itself, or sizes out of range.
       TypeError: if ``data`` cannot be sampled or a network has no ``init`` and ``apply``.
 
     Example:
@@ -112,6 +112,7 @@ def gan(
     if not 0 <= gradient_penalty < math.inf:
         raise ValueError(f"gradient_penalty={gradient_penalty!r}: expected a number >= 0")
     _check_latents(generator, primal_shapes, primal_state, batch_size, latent_dim)
+    _check_losses(loss, batch_size)
 
     def init(key):
         generator_key, discriminator_key = jax.random.split(key)
@@ -309,6 +310,18 @@ def _check_latents(
             f"latent_dim={latent_dim}: the generator takes no latents of shape "
             f"{list(latent.shape)}; expected the latent_dim that it was made with"
         ) from error
+
+
+def _check_losses(loss: Loss, batch_size: int) -> None:
+    """The mean over samples is the game's to take: a loss that is one already is not per sample."""
+    logits = jax.ShapeDtypeStruct((batch_size,), jnp.float32)
+    for name in ("primal", "real", "fake"):
+        losses = jax.eval_shape(getattr(loss, name), logits)
+        if losses.shape != logits.shape:
+            raise ValueError(
+                f"loss.{name}: expected losses of shape {logits.shape}, one a sample (the game "
+                f"takes the mean), got {losses.shape}"
+            )
 
 
 def _check_logits(logits: jax.Array, size: int) -> None:

@@ -14,6 +14,8 @@ __all__ = ["LOSSES", "Loss"]
 class Loss(NamedTuple):
     """A GAN loss; every function maps logits ``[B]`` to losses ``[B]``, the game takes means.
 
+    One that takes the mean itself is refused by `gan`.
+
     Attributes:
       primal: what the generator minimises, of the logits of generated samples.
       real: the discriminator's loss on real samples.
