@@ -67,7 +67,8 @@ def gan(
         (outputs, state)``; maps ``f[B, latent_dim]`` to ``f[B, *sample_shape]``.
       discriminator: the same; maps ``f[B, *sample_shape]`` to logits ``f[B]``.
       loss: a key of ``LOSSES`` or a :class:`Loss`.
-      data: a :class:`onesided_jax.datasets.Dataset`, or a function ``(key, n) -> f[n, ...]``.
+      data: a :class:`onesided_jax.datasets.Dataset`, or a function
+        ``(key, n) -> f[n, *sample_shape]``.
       batch_size: samples per minibatch, ``>= 1``.
       latent_dim: ``>= 1``.
       gradient_penalty: weight :math:`\lambda \ge 0`, used by ``wasserstein_gp`` only.
@@ -79,7 +80,8 @@ def gan(
       network states and whose ``generate`` runs the generator in evaluation mode.
 
     Raises:
-      ValueError: for an unknown loss or one that takes the mean itself, or sizes out of range.
+      ValueError: for an unknown loss or one that takes the mean itself, sizes out of range, or
+        data, generator and discriminator whose shapes do not fit each other.
       TypeError: if ``data`` cannot be sampled or a network has no ``init`` and ``apply``.
 
     Example:
@@ -105,14 +107,19 @@ def gan(
     loss = find_loss(loss)
     draw = _sampler(data)
     primal_shapes, primal_state = _check_network("generator", generator)
-    dual_shapes, _ = _check_network("discriminator", discriminator)
+    dual_shapes, dual_state = _check_network("discriminator", discriminator)
     for name, size in (("batch_size", batch_size), ("latent_dim", latent_dim)):
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise ValueError(f"{name}={size!r}: expected an integer >= 1")
     if not 0 <= gradient_penalty < math.inf:
         raise ValueError(f"gradient_penalty={gradient_penalty!r}: expected a number >= 0")
     _check_latents(generator, primal_shapes, primal_state, batch_size, latent_dim)
-    _check_losses(loss, batch_size)
+    real = _check_data(draw, batch_size)
+    latent = jax.ShapeDtypeStruct((batch_size, latent_dim), jnp.float32)
+    fake = _outputs(generator, primal_shapes, primal_state, latent)
+    _check_shape("generator", "samples", fake, real.shape, "like the data's")
+    logits = _check_discriminator(discriminator, dual_shapes, dual_state, real)
+    _check_losses(loss, logits)
 
     def init(key):
         generator_key, discriminator_key = jax.random.split(key)
@@ -210,7 +217,6 @@ def _one_pass(discriminator, loss, weight, params, state, batch, fake):
         params,
         jnp.concatenate([batch.real, fake]),
     )
-    _check_logits(logits, 2 * size)
     if logits.dtype == jnp.float16:  # it cannot hold the floor; the quotient would be 0 / 0
         return _separate_gradients(discriminator, loss, weight, params, state, batch, fake)
     real_logits, fake_logits = logits[:size], logits[size:]
@@ -233,7 +239,6 @@ def _separate_gradients(discriminator, loss, weight, params, state, batch, fake)
     def dual_loss(params):
         real_logits, new_state = discriminator.apply(params, state, batch.real, train=True)
         fake_logits, new_state = discriminator.apply(params, new_state, fake, train=True)
-        _check_logits(fake_logits, fake.shape[0])
         value = jnp.mean(loss.real(real_logits)) + jnp.mean(loss.fake(fake_logits))
         if loss.gradient_penalty:
             value += weight * _gradient_penalty(discriminator, params, state, batch, fake)
@@ -312,23 +317,49 @@ def _check_latents(
         ) from error
 
 
-def _check_losses(loss: Loss, batch_size: int) -> None:
+def _check_data(draw: Callable[[PRNGKey, int], Any], batch_size: int) -> Any:
+    """An abstract minibatch of real samples, before any work is done."""
+    real = jax.eval_shape(lambda key: draw(key, batch_size), jax.random.key(0))
+    shape = (batch_size, *getattr(real, "shape", ())[1:])
+    _check_shape("data", "samples", real, shape, "as many as asked for")
+    if not jnp.issubdtype(real.dtype, jnp.floating):
+        raise ValueError(
+            f"data: expected samples of a floating dtype, got {real.dtype}; "
+            "onesided_jax.datasets.scale_pixels makes them of bytes"
+        )
+    return real
+
+
+def _check_discriminator(discriminator: Any, params: Any, state: Any, real: Any) -> Any:
+    """The abstract logits of a minibatch of real samples."""
+    try:
+        logits = _outputs(discriminator, params, state, real)
+    except Exception as error:
+        raise ValueError(
+            f"discriminator: it takes no samples of shape {list(real.shape)}; "
+            "expected one made for the data's"
+        ) from error
+    _check_shape("discriminator", "logits", logits, real.shape[:1], "one a sample")
+    return logits
+
+
+def _check_losses(loss: Loss, logits: Any) -> None:
     """The mean over samples is the game's to take: a loss that is one already is not per sample."""
-    logits = jax.ShapeDtypeStruct((batch_size,), jnp.float32)
     for name in ("primal", "real", "fake"):
         losses = jax.eval_shape(getattr(loss, name), logits)
-        if losses.shape != logits.shape:
-            raise ValueError(
-                f"loss.{name}: expected losses of shape {logits.shape}, one a sample (the game "
-                f"takes the mean), got {losses.shape}"
-            )
+        why = "one a sample (the game takes the mean)"
+        _check_shape(f"loss.{name}", "losses", losses, logits.shape, why)
 
 
-def _check_logits(logits: jax.Array, size: int) -> None:
-    if logits.shape != (size,):
-        raise ValueError(
-            f"discriminator: expected logits of shape ({size},), one a sample, got {logits.shape}"
-        )
+def _check_shape(name: str, what: str, found: Any, shape: tuple[int, ...], why: str) -> None:
+    got = getattr(found, "shape", type(found).__name__)
+    if got != shape:
+        raise ValueError(f"{name}: expected {what} of shape {shape}, {why}, got {got}")
+
+
+def _outputs(network: Any, params: Any, state: Any, inputs: Any) -> Any:
+    """What a network makes of abstract inputs."""
+    return jax.eval_shape(lambda *a: network.apply(*a, train=True)[0], params, state, inputs)
 
 
 def _sampler(data: Any) -> Callable[[PRNGKey, int], ArrayTree]:
