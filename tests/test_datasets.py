@@ -158,7 +158,7 @@ def test_means():
 @pytest.mark.parametrize(
     ("dataset", "means"),
     [
-        (ring(5, radius=3.0, std=0.1), ring_means(5, radius=3.0)),
+        (ring(np.int64(5), radius=np.float32(3), std=0.1), ring_means(5, radius=3.0)),
         (grid(3, spacing=1.5, std=0.1), grid_means(3, spacing=1.5)),
     ],
     ids=["ring", "grid"],
@@ -198,11 +198,14 @@ def test_grid_by_name_is_the_standard_one():
     [
         (ring, {"modes": 0}, "modes must be an integer of at least 1; got 0"),
         (ring, {"modes": 2.5}, "modes must be an integer of at least 1; got 2.5"),
-        (ring, {"std": -0.1}, "std must be finite and at least 0; got -0.1"),
-        (ring, {"radius": float("nan")}, "radius must be finite and at least 0; got nan"),
+        (ring, {"std": -0.1}, "std must be a finite number of at least 0; got -0.1"),
+        (ring, {"radius": float("nan")}, "radius must be a finite number of at least 0; got nan"),
         (grid, {"side": 0}, "side must be an integer of at least 1; got 0"),
-        (grid, {"spacing": float("inf")}, "spacing must be finite and at least 0; got inf"),
-        (grid, {"std": -1.0}, "std must be finite and at least 0; got -1.0"),
+        (grid, {"spacing": float("inf")}, "spacing must be a finite number of at least 0; got inf"),
+        (grid, {"std": -1.0}, "std must be a finite number of at least 0; got -1.0"),
+        (ring, {"std": None}, "std must be a finite number of at least 0; got None"),
+        (ring, {"radius": "2"}, "radius must be a finite number of at least 0; got '2'"),
+        (grid, {"side": "5"}, "side must be an integer of at least 1; got '5'"),
     ],
 )
 def test_mixtures_say_what_is_wrong(mixture, arguments, message):

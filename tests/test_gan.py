@@ -935,9 +935,15 @@ BAD = [
     # A critic of patches, or one that forgot to drop its last axis.
     ({"discriminator": from_nnx(lambda rngs: nnx.Linear(2, 1, rngs=rngs))}, ValueError,
      "discriminator: expected logits of shape (6,), one a sample, got (6, 1)"),
-    ({"gradient_penalty": -1.0}, ValueError, "gradient_penalty=-1.0: expected a number >= 0"),
-    ({"gradient_penalty": float("nan")}, ValueError, "gradient_penalty=nan: expected a number "),
-    ({"gradient_penalty": float("inf")}, ValueError, "gradient_penalty=inf: expected a "),
+    ({"gradient_penalty": -1.0}, ValueError, "gradient_penalty=-1.0: expected a finite "
+     "number >= 0"),
+    ({"gradient_penalty": float("nan")}, ValueError, "gradient_penalty=nan: expected a finite "),
+    ({"gradient_penalty": float("inf")}, ValueError, "gradient_penalty=inf: expected a finite "),
+    *(
+        ({"gradient_penalty": weight}, ValueError,
+         f"gradient_penalty={weight!r}: expected a finite number >= 0")
+        for weight in ("10", None, (10,), True)
+    ),
     ({"data": np.zeros((5, 2))}, TypeError, "data: expected a Dataset or a function (key, n) -> "
      "samples, got ndarray; wrap an array in onesided_jax.datasets.from_array"),
     ({"data": "ring"}, TypeError, "data: expected a Dataset or a function"),
@@ -955,6 +961,16 @@ BAD = [
 def test_a_bad_argument_is_one_error_that_names_it(options, error, message):
     with pytest.raises(error, match="^" + re.escape(message)):
         build("mlp", "minimax", **options)
+
+
+def test_sizes_and_weights_may_be_numpys():
+    sizes = {"batch_size": np.int64(B), "latent_dim": np.uint8(LATENT)}
+    game = build("mlp", "wasserstein_gp", **sizes, gradient_penalty=np.float32(1))
+    batch = jax.eval_shape(game.sample, jax.random.key(0))
+    assert (batch.real.shape, batch.latent.shape, batch.mix.shape) == ((B, 2), (B, LATENT), (B,))
+    players, state = jax.eval_shape(game.init, jax.random.key(0))
+    samples = jax.eval_shape(partial(game.generate, n=100), players, state, jax.random.key(0))
+    assert samples.shape == (100, 2)  # 100 x 4 latents are more than a uint8 counts
 
 
 # ---- 9. by name, from a recipe ----

@@ -205,6 +205,15 @@ def test_integer_padding_reads_as_in_flax():
     np.testing.assert_array_equal(run(x, kernel, 1, 1), run(x, kernel, 1, "SAME"))
 
 
+@pytest.mark.parametrize("function", [conv, conv_transpose])
+def test_integers_may_be_numpys(function):
+    x, kernel = arrays((1, 5, 5, 1), (3, 3, 1, 1))
+    for one in (np.int64(2), np.array([2, 2])):
+        found = function(x, kernel, one, (np.int32(1), (np.int32(1), 1)))
+        np.testing.assert_array_equal(found, function(x, kernel, 2, 1))
+    np.testing.assert_array_equal(function(x, kernel, 2, np.int64(1)), found)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -213,6 +222,8 @@ def test_integer_padding_reads_as_in_flax():
         ({"x": jnp.ones((1, 5, 5, 1), jnp.bfloat16)}, "of one dtype; got bfloat16"),
         ({"strides": 0}, "strides must be one or two positive integers; got 0"),
         ({"strides": (2, 2, 2)}, r"got \(2, 2, 2\)"),
+        ({"strides": None}, "strides must be one or two positive integers; got None"),
+        ({"strides": (2, 1.5)}, r"one or two positive integers; got \(2, 1.5\)"),
         ({"padding": "same"}, "padding must be 'SAME', 'VALID'.*got 'same'"),
         ({"padding": (1, 2, 3)}, r"got \(1, 2, 3\)"),
         ({"padding": ((0.5, 1), 1)}, r"got \(\(0.5, 1\), 1\)"),

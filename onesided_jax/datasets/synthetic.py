@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 
 import jax
 import jax.numpy as jnp
@@ -127,7 +128,7 @@ def _mixture(name: str, means: np.ndarray, std: float) -> Dataset:
 
 def _check(**counts: int) -> None:
     for name, value in counts.items():
-        if not isinstance(value, int) or value < 1:
+        if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
             raise ValueError(
                 f"{name} must be an integer of at least 1; got {value!r}, nearest valid: 1"
             )
@@ -135,5 +136,6 @@ def _check(**counts: int) -> None:
 
 def _check_finite(**values: float) -> None:
     for name, value in values.items():
-        if not 0 <= value < math.inf:
-            raise ValueError(f"{name} must be finite and at least 0; got {value!r}")
+        is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        if not is_number or not 0 <= value < math.inf:
+            raise ValueError(f"{name} must be a finite number of at least 0; got {value!r}")

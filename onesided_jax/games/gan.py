@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from onesided_jax.games.analytic._common import require_count, require_number
 from onesided_jax.games.game import Game, GameInfo
 from onesided_jax.games.losses import Loss, find_loss
 from onesided_jax.players import ArrayTree, PrimalDual, PRNGKey
@@ -108,11 +108,10 @@ def gan(
     draw = _sampler(data)
     primal_shapes, primal_state = _check_network("generator", generator)
     dual_shapes, dual_state = _check_network("discriminator", discriminator)
-    for name, size in (("batch_size", batch_size), ("latent_dim", latent_dim)):
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise ValueError(f"{name}={size!r}: expected an integer >= 1")
-    if not 0 <= gradient_penalty < math.inf:
-        raise ValueError(f"gradient_penalty={gradient_penalty!r}: expected a number >= 0")
+    require_count("batch_size", batch_size)
+    require_count("latent_dim", latent_dim)
+    batch_size, latent_dim = int(batch_size), int(latent_dim)  # NumPy's small ones overflow
+    require_number("gradient_penalty", gradient_penalty, ">= 0", lambda weight: weight >= 0)
     _check_latents(generator, primal_shapes, primal_state, batch_size, latent_dim)
     real = _check_data(draw, batch_size)
     latent = jax.ShapeDtypeStruct((batch_size, latent_dim), jnp.float32)

@@ -18,6 +18,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+import numbers
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, TypeAlias
@@ -228,8 +229,11 @@ def _geometry(
             "expected images [B, H, W, C] and a kernel [kh, kw, C, F] of one dtype; "
             f"got {x.dtype}{list(x.shape)} and {kernel.dtype}{list(kernel.shape)}"
         )
-    stride = (strides, strides) if isinstance(strides, int) else tuple(strides)
-    if len(stride) != 2 or min(stride) < 1:
+    try:
+        stride = _both(strides)
+    except (TypeError, ValueError):
+        stride = (0, 0)
+    if min(stride) < 1:
         raise ValueError(f"strides must be one or two positive integers; got {strides!r}")
     return (x.shape[1], x.shape[2]), (kernel.shape[0], kernel.shape[1]), stride
 
@@ -240,7 +244,8 @@ def _pads(padding: Padding, named: Callable[[str], Sequence[_Pair]]) -> _Pads:
         if isinstance(padding, str):
             rows, columns = named({"SAME": "SAME", "VALID": "VALID"}[padding])
         else:
-            rows, columns = (padding, padding) if isinstance(padding, int) else padding
+            one = isinstance(padding, (int, numbers.Integral))
+            rows, columns = (padding, padding) if one else padding
         return _both(rows), _both(columns)
     except (KeyError, TypeError, ValueError):
         raise ValueError(
@@ -249,8 +254,9 @@ def _pads(padding: Padding, named: Callable[[str], Sequence[_Pair]]) -> _Pads:
         ) from None
 
 
-def _both(pad: int | tuple[int, int]) -> _Pair:
-    low, high = (pad, pad) if isinstance(pad, int) else pad
+def _both(pair: Any) -> _Pair:
+    """A pair of integers, for which one may stand."""
+    low, high = (pair, pair) if isinstance(pair, numbers.Integral) else pair
     return operator.index(low), operator.index(high)
 
 
