@@ -1020,6 +1020,9 @@ def test_a_recipe_names_network_loss_and_normalization(
          "['none', 'batch']"),
         ({"normalization": "btach"}, "normalization='btach': network='dcgan' takes one of ['none', "
          "'batch'] (did you mean 'batch'?)"),
+        ({"loss": "hinge", "gradient_penalty": 1e6}, "gradient_penalty=1000000.0: loss='hinge' has "
+         "no gradient penalty; expected no such option, or one of the losses ['wasserstein_gp']"),
+        ({"gradient_penalty": 10.0}, "gradient_penalty=10.0: loss='non_saturating' has no "),
         ({"network": "sn-resnet"}, "network='sn-resnet': expected one of ['dcgan', 'mlp', "
          "'sn_resnet'] (did you mean 'sn_resnet'?)"),
     ],
@@ -1028,3 +1031,10 @@ def test_a_recipe_that_does_not_fit_its_network_is_refused(options, message):
     """Before the data set is looked for."""
     with pytest.raises(ValueError, match="^" + re.escape(message)):
         build_game(GameSpec("gan", {"dataset": "npz:absent.npz", **options}))
+
+
+def test_a_recipe_may_weigh_the_penalty_of_a_loss_that_has_one(tiny):
+    options = {"dataset": tiny, "network": "mlp", "loss": "wasserstein_gp", "latent_dim": 3}
+    build_game(GameSpec("gan", {**options, "gradient_penalty": 1.0}))
+    with pytest.raises(ValueError, match=r"^gradient_penalty=None: expected a finite number >= 0"):
+        build_game(GameSpec("gan", {**options, "gradient_penalty": None}))

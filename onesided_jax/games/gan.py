@@ -71,7 +71,8 @@ def gan(
         ``(key, n) -> f[n, *sample_shape]``.
       batch_size: samples per minibatch, ``>= 1``.
       latent_dim: ``>= 1``.
-      gradient_penalty: weight :math:`\lambda \ge 0`, used by ``wasserstein_gp`` only.
+      gradient_penalty: weight :math:`\lambda \ge 0` of the penalty of ``wasserstein_gp``. Other
+        losses have none, and ignore it; a recipe that names it beside such a loss is refused.
       head: name of the discriminator's last affine layer in its params; negating it flips the
         critic (``flip_dual``). Where there is no such layer the game has no ``flip_dual``.
 

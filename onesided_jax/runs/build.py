@@ -11,6 +11,7 @@ import jax
 
 from onesided_jax import datasets, games, networks
 from onesided_jax.games import Game
+from onesided_jax.games.losses import LOSSES, find_loss
 from onesided_jax.runs._words import nearest
 from onesided_jax.runs.recipe import GameSpec, Recipe
 
@@ -27,8 +28,8 @@ def build_game(spec: GameSpec) -> Game:
       The game.
 
     Raises:
-      ValueError: for an unknown name, option, data set or loss; FileNotFoundError: for a missing
-        data file.
+      ValueError: for an unknown name, option, data set or loss, or a ``gradient_penalty`` beside a
+        loss that has none; FileNotFoundError: for a missing data file.
 
     Example:
       >>> from onesided_jax import GameSpec
@@ -44,6 +45,7 @@ def build_game(spec: GameSpec) -> Game:
                     f"{option!r} is no option of the GAN game: expected one of "
                     f"{known}{nearest(option, known)}"
                 )
+        _check_penalty(**spec.options)
         return _build_gan(**spec.options)
     if spec.name not in games.GAMES:
         choices = ["gan", *sorted(games.GAMES)]
@@ -53,6 +55,7 @@ def build_game(spec: GameSpec) -> Game:
     return games.make_game(spec.name, **spec.options)
 
 
+_LOSS = "non_saturating"  # unless told otherwise
 # What each network can be normalised by; the first is what it does unless told otherwise.
 _NORMALIZATIONS = {"dcgan": ("none", "batch"), "mlp": ("none",), "sn_resnet": ("spectral",)}
 
@@ -61,7 +64,7 @@ def _build_gan(
     *,
     dataset: str = "mnist5k",
     network: str = "dcgan",
-    loss: str = "non_saturating",
+    loss: str = _LOSS,
     batch_size: int = 64,
     latent_dim: int = 64,
     width: int = 32,
@@ -98,6 +101,16 @@ def _build_gan(
         latent_dim=latent_dim,
         gradient_penalty=gradient_penalty,
     )
+
+
+def _check_penalty(*, loss: str = _LOSS, **options: Any) -> None:
+    """A weight that is given must weigh something."""
+    if "gradient_penalty" in options and not find_loss(loss).gradient_penalty:
+        having = [name for name, known in LOSSES.items() if known.gradient_penalty]
+        raise ValueError(
+            f"gradient_penalty={options['gradient_penalty']!r}: loss={loss!r} has no gradient "
+            f"penalty; expected no such option, or one of the losses {having}"
+        )
 
 
 @contextlib.contextmanager
