@@ -179,6 +179,8 @@ def test_what_a_directory_lacks_is_named(tmp_path, monkeypatch, name, file):
         load(name, data_dir=tmp_path)
     with pytest.raises(FileNotFoundError, match=rf"^{name}: .*/absent is no directory; .*{file}"):
         load(f"{name}:{tmp_path}/absent")
+    with pytest.raises(FileNotFoundError, match=rf"^{name}: ~nobody-of-that-name is no directory"):
+        load(f"{name}:~nobody-of-that-name")
     monkeypatch.setenv("ONESIDED_DATA", str(tmp_path / "absent"))
     with pytest.raises(FileNotFoundError, match=rf"^{name}: .*/absent is no directory"):
         load(name)

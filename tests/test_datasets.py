@@ -113,11 +113,36 @@ def test_from_array_shapes():
         (np.array([[1.0, np.nan]]), "finite float32 vectors; got inf or nan"),
         (np.array([[1.0, 1e300]]), "finite float32 vectors"),
         (np.array(["a"]), "expected images"),
+        (
+            IMAGES.transpose(0, 3, 1, 2),
+            r"channels last, uint8\[N, H, W, C\]; got uint8\[50, 3, 6, 5\], whose channels are "
+            r"first: array.transpose\(0, 2, 3, 1\) puts",
+        ),
+        (IMAGES[:, None, :, :, 0], r"got uint8\[50, 1, 6, 5\], whose channels are first"),
     ],
 )
 def test_from_array_says_what_is_wrong(array, message):
     with pytest.raises(ValueError, match=message):
         from_array(array)
+
+
+@pytest.mark.parametrize(
+    "array", [IMAGES[:4], IMAGES[:4, :, :, 0], np.eye(4, 3, dtype=np.float32), np.eye(4, 3)]
+)
+def test_from_array_keeps_a_copy(array):
+    array, labels = array.copy(), np.arange(4, dtype=np.int32)
+    dataset = from_array(array, labels=labels)
+    before = dataset.data.copy()
+    array[:], labels[:] = 7, 7
+    np.testing.assert_array_equal(dataset.data, before)
+    np.testing.assert_array_equal(dataset.labels, np.arange(4))
+
+
+def test_labels_may_be_booleans():
+    labels = np.arange(50) > 30
+    found = from_array(IMAGES, labels=labels).labels
+    assert found.dtype == np.int32
+    np.testing.assert_array_equal(found, labels)
 
 
 @pytest.mark.parametrize("labels", [np.arange(50), np.arange(50.0)[:, None], list(range(50))])
@@ -137,7 +162,6 @@ def test_labels_are_one_whole_number_a_row(labels):
         (np.full(50, np.nan), r"float64\[50\]"),
         (np.full(50, 2**40), r"int64\[50\]"),
         (["cat"] * 50, r"<U3\[50\]"),
-        (np.zeros(50, bool), r"bool\[50\]"),
     ],
 )
 def test_what_cannot_be_labels_is_refused(labels, found):
@@ -258,9 +282,12 @@ def test_options_that_do_not_fit_are_refused(name, arguments, message):
     [
         {"x_train": IMAGES, "y_train": np.zeros(50, np.int32), "x_test": IMAGES[:5]},
         {"images": IMAGES, "labels": np.zeros(50)},
+        {"x_train": IMAGES, "labels": np.zeros(50)},
+        {"images": IMAGES, "y_train": np.zeros(50)},
+        {"images": IMAGES, "label": np.zeros(50, bool), "y_train": np.zeros(3)},
         {"whatever": IMAGES},
     ],
-    ids=["keras", "images", "only"],
+    ids=["keras", "images", "x_train, labels", "images, y_train", "label before y_train", "only"],
 )
 def test_npz(tmp_path, arrays):
     path = tmp_path / "tiny.npz"
@@ -336,12 +363,17 @@ def bad_files(folder):
         archive("video.npz", images=IMAGES[None]): r"found uint8\[1, 50, 6, 5, 3\]",
         archive("empty.npz", images=IMAGES[:0]): r"found uint8\[0, 6, 5, 3\]",
         archive("two.npz", a=IMAGES, b=IMAGES): "found 2 arrays: a, b",
+        archive("test.npz", x_test=IMAGES): r"found 1 arrays: x_test \(x_test is for split='test'",
+        archive("other.npz", x_test=IMAGES, mask=IMAGES): "found 2 arrays: x_test, mask",
+        archive(
+            "classes.npz", images=IMAGES, labels=np.array(["cat"] * 50, object)
+        ): "labels under the key labels that cannot be read: Object arrays cannot be loaded",
     }
 
 
 def test_bad_files_give_one_clear_error(tmp_path):
     cases = bad_files(tmp_path)
-    assert len(cases) == 17
+    assert len(cases) == 20
     for path, message in cases.items():
         with pytest.raises(ValueError, match=message) as caught:
             load(f"npz:{path}")
@@ -353,8 +385,9 @@ def test_missing_file_names_the_nearest(tmp_path):
     np.savez(tmp_path / "cifar10.npz", IMAGES)
     with pytest.raises(FileNotFoundError, match=r"no such file.*did you mean .*cifar10.npz"):
         npz(tmp_path / "cifar-10.npz")
-    with pytest.raises(FileNotFoundError, match=r"no such file.*only array$"):
-        npz(tmp_path / "absent" / "q.npz")
+    for absent in (tmp_path / "absent" / "q.npz", "~nobody-of-that-name/q.npz"):
+        with pytest.raises(FileNotFoundError, match=r"q.npz: no such file.*only array$"):
+            npz(absent)
 
 
 @pytest.fixture

@@ -609,6 +609,14 @@ def test_inception_without_torch_says_what_is_missing(tmp_path, monkeypatch):
         quality_reference(data, inception=tmp_path / "net.pt")
 
 
+def test_inception_of_a_user_who_is_not_there():
+    data = datasets.from_array(stripes()[0])
+    with pytest.raises(
+        FileNotFoundError, match=r"^inception='~nobody-of-that-name/net\.pt': no such"
+    ):
+        quality_reference(data, inception="~nobody-of-that-name/net.pt")
+
+
 def test_inception_needs_images(tmp_path):
     (tmp_path / "net.pt").write_bytes(b"")
     with pytest.raises(ValueError, match="a mixture has no images"):

@@ -6,10 +6,11 @@ import importlib
 import os
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from onesided_jax.datasets._files import expand_user
 
 __all__ = ["load_inception"]
 
@@ -38,7 +39,7 @@ def load_inception(
       ImportError: torch is not installed.
       ValueError: the file is not what was expected, or the images have other channels.
     """
-    file = Path(path).expanduser()
+    file = expand_user(path)
     if not file.is_file():
         raise FileNotFoundError(f"inception={str(path)!r}: no such file; {_EXPECTED}")
     if shape[-1] not in (1, 3):

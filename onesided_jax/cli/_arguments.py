@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 
 from onesided_jax.datasets import WITH_FILES
+from onesided_jax.datasets._files import expand_user
 from onesided_jax.runs import RECIPES, Recipe, hyperparameters_of
 from onesided_jax.runs._values import check_count
 from onesided_jax.runs._words import nearest
@@ -82,7 +83,7 @@ def with_data(recipe: Recipe, directory: Path) -> Recipe:
             f"--data-dir {directory}: recipe {recipe.name!r} plays on "
             f"{name or recipe.game.name!r}, which has no files; {', '.join(WITH_FILES)} have"
         )
-    place = directory.expanduser().resolve()
+    place = expand_user(directory).resolve()
     options = {**recipe.game.options, "dataset": f"{name}:{place}"}
     return dataclasses.replace(recipe, game=dataclasses.replace(recipe.game, options=options))
 

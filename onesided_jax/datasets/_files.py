@@ -30,12 +30,17 @@ def check_split(dataset: str, split: str) -> None:
         raise ValueError(f"split={split!r}: {dataset} has the splits 'train' and 'test'")
 
 
+def expand_user(path: str | os.PathLike[str]) -> Path:
+    """The path with its ``~`` expanded; that of a user who is not there stays, and is not found."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111, which would raise RuntimeError
+
+
 def cache_directory() -> Path:
     """``$ONESIDED_CACHE``, or else ``onesided_jax`` in the user's cache directory."""
     if own := os.environ.get("ONESIDED_CACHE"):
-        return Path(own).expanduser()
+        return expand_user(own)
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "onesided_jax"
+    return expand_user(base) / "onesided_jax"
 
 
 def find(
@@ -58,14 +63,14 @@ def find(
         try:
             return find_in(dataset, Path(shared), names, folders)
         except FileNotFoundError:
-            if not Path(shared).expanduser().is_dir():
+            if not expand_user(shared).is_dir():
                 raise
     return _download(dataset, file)
 
 
 def find_in(dataset: str, directory: Path, names: Sequence[str], folders: Sequence[str]) -> Path:
     """The first of the files, in a data set's own folder of a directory or directly in it."""
-    root = directory.expanduser()
+    root = expand_user(directory)
     if not root.is_dir():
         raise FileNotFoundError(
             f"{dataset}: {directory} is no directory; expected one with {names[0]}"

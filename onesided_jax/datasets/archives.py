@@ -6,17 +6,21 @@ import difflib
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from onesided_jax.datasets._files import check_split
+from onesided_jax.datasets._files import check_split, expand_user
 from onesided_jax.datasets.images import Dataset, from_array
 
 __all__ = ["npz"]
 
-KEYS = {  # split -> the keys that images may be under, each with the key of their labels
-    "train": {"x_train": "y_train", "images": "labels"},
-    "test": {"x_test": "y_test"},
+KEYS = {  # split -> the keys that images may be under, each with those of their labels
+    "train": {
+        "x_train": ("y_train", "labels", "label"),
+        "images": ("labels", "label", "y_train"),
+    },
+    "test": {"x_test": ("y_test",)},
 }
 EXPECTED = (
     "expected an .npz archive holding uint8 images [N, H, W] or [N, H, W, C] "
@@ -33,7 +37,7 @@ def npz(path: str | os.PathLike[str], split: str = "train") -> Dataset:
     Args:
       path: the file; ``~`` is expanded. It holds ``uint8[N, H, W]`` or ``uint8[N, H, W, C]`` under
         the key ``x_train`` or ``images``, or as its only array, and may hold their classes under
-        ``y_train`` or ``labels``. Pickled arrays are refused.
+        ``y_train``, ``labels`` or ``label``. Pickled arrays are refused.
       split: ``"train"``, or ``"test"`` for the arrays under ``x_test`` and ``y_test``.
 
     Returns:
@@ -54,7 +58,7 @@ def npz(path: str | os.PathLike[str], split: str = "train") -> Dataset:
     """
     check_split("an .npz file", split)
     expected = EXPECTED if split == "train" else EXPECTED_TEST
-    file = Path(path).expanduser()
+    file = expand_user(path)
     if not file.exists():
         siblings = [p.name for p in file.parent.glob("*.npz")]
         close = difflib.get_close_matches(file.name, siblings, n=1)
@@ -76,17 +80,26 @@ def read_npz(path: Path, split: str = "train") -> tuple[np.ndarray, np.ndarray |
         with archive:
             known = KEYS[split]
             keys = [key for key in known if key in archive.files][:1]
-            if not keys and split == "train":
+            for_test = split == "train" and "x_test" in archive.files
+            if not keys and split == "train" and not for_test:
                 keys = archive.files
             if len(keys) != 1:
                 names = f": {', '.join(archive.files)}" if archive.files else ""
-                raise ValueError(f"found {len(archive.files)} arrays{names}")
+                hint = " (x_test is for split='test')" if for_test else ""
+                raise ValueError(f"found {len(archive.files)} arrays{names}{hint}")
             images = archive[keys[0]]
-            of_labels = known.get(keys[0])
-            labels = archive[of_labels] if of_labels in archive.files else None
+            of_labels = [key for key in known.get(keys[0], ()) if key in archive.files][:1]
+            labels = _read_labels(archive, *of_labels)
     if images.dtype != np.uint8 or images.ndim not in (3, 4) or images.size == 0:
         raise ValueError(f"found {images.dtype}{list(images.shape)} under the key {keys[0]}")
     return images, labels
+
+
+def _read_labels(archive: Any, key: str | None = None) -> np.ndarray | None:
+    try:
+        return None if key is None else archive[key]
+    except Exception as error:  # as in `npz`
+        raise ValueError(f"labels under the key {key} that cannot be read: {error}") from error
 
 
 def write_npz(path: Path, images: np.ndarray, labels: np.ndarray) -> None:

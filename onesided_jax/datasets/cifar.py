@@ -79,7 +79,7 @@ def cifar10(split: str = "train", data_dir: str | os.PathLike[str] | None = None
     else:
         batches = [_parse(path.read_bytes(), str(path)) for path in unpacked]
     labels, images = (np.concatenate(parts) for parts in zip(*batches))
-    return from_array(np.ascontiguousarray(images), name="cifar10", labels=labels)
+    return from_array(images, name="cifar10", labels=labels)
 
 
 def _find_unpacked(wanted: list[str], data_dir: str | os.PathLike[str] | None) -> list[Path] | None:
