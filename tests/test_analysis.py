@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import re
 import shutil
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -580,9 +582,31 @@ def test_data_that_train_no_classifier_leave_the_gate_out(size, labels, said, tm
     data, why = find_data(game, recipe, None, None, True)
     assert data is None
     assert said in why
+    data, why = find_data(game, recipe, None, "net.pt", True)  # which needs no labels
+    assert data.labels is None
+    assert said in why
     given, _ = find_data(game, recipe, datasets.load(f"npz:{path}"), None, True)
     with pytest.raises(ValueError, match=said):  # of data that were asked for
         quality_reference(given)
+
+
+def test_inception_needs_no_classifier(images, monkeypatch):
+    """Labels of one class leave the standard FID, and a note where the gate would be."""
+
+    def colours(path, shape):
+        return lambda images: images.mean((1, 2)).astype(float)
+
+    module = sys.modules["onesided_jax.analysis.quality"]  # the package's is the function
+    monkeypatch.setattr(module, "load_inception", colours)
+    run, path = images
+    with np.load(path) as archive:
+        pixels = archive["x_train"]
+    np.savez(path, x_train=pixels, y_train=np.zeros(90, int))
+    found = osj.analyze(run, inception="net.pt")
+    assert re.fullmatch(r"quality gate not .*images.npz: .*at least 2 classes.*", found.notes[0])
+    measured = [str(name) for name in found.dataset if str(name).startswith("quality")]
+    assert measured == ["quality_fid"]
+    assert "at least 2 classes" in found.dataset.attrs["quality_note"]
 
 
 def test_labels_too_uneven_for_the_gate_leave_it_out(images):

@@ -55,7 +55,7 @@ def find_data(
     inception: str | os.PathLike[str] | None,
     wanted: bool,
 ) -> tuple[datasets.Dataset | Mixture | None, str]:
-    """The real data to compare with; without any, why not.
+    """The real data to compare with, and why without them, or without their labels, if so.
 
     Raises:
       ValueError: if data or Inception were given where they cannot serve.
@@ -79,18 +79,26 @@ def find_data(
             data = Mixture(means(), inspect.signature(make).parameters["std"].default)
         else:
             data = datasets.load(name)
-    if isinstance(data, Mixture) or inception is not None:
+    if isinstance(data, Mixture):
         return data, ""
+    fault = _fault_of_labels(data, of_the_recipe)
+    if not fault or inception is None:
+        return (None if fault else data), fault
+    return data._replace(labels=None), fault  # Inception needs none
+
+
+def _fault_of_labels(data: datasets.Dataset, of_the_recipe: bool) -> str:
+    """Why they train no classifier: what trains a GAN need not."""
     if data.labels is None:
-        return None, f"{data.name} has no labels"
+        return f"{data.name} has no labels"
     if data.data is None or data.data.dtype != np.uint8:
-        return None, f"{data.name} has no images"
-    if of_the_recipe:
+        return f"{data.name} has no images"
+    if of_the_recipe:  # of data that were asked for, it is an error
         try:
             check_labels(data.data, data.labels)
-        except ValueError as error:  # what trains a GAN need not train a classifier
-            return None, f"{data.name}: {error}"
-    return data, ""
+        except ValueError as error:
+            return f"{data.name}: {error}"
+    return ""
 
 
 def _dataset_name(recipe: Recipe | None) -> str | None:

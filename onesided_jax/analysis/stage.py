@@ -95,7 +95,8 @@ def analyze(
       data: the real data that generators imitate; ``None`` takes the recipe's.
       quality: ``False`` leaves sample quality and its gate out.
       inception: TorchScript file of the Inception network, for the standard FID of every run; see
-        :func:`quality_reference`.
+        :func:`quality_reference`. Where the recipe's data train no classifier it is the only
+        measure, and there is no gate.
       on_progress: called with a label, and how many of how many parts are done.
 
     Returns:
@@ -193,6 +194,8 @@ def _analyze(
     found, about = [SampleQuality({}, no_gate(why_not))] * len(sources), {}
     if data is not None:
         found, about = measure_quality(sources, game, data, inception, criteria, tell_all)
+        if why_not:  # Inception needs no labels, the gate does
+            found = [one._replace(gate=no_gate(why_not)) for one in found]
     no_quality = []
     if game.generate is not None and found[0].gate.passes is None:
         no_quality = [f"quality gate not evaluated: {found[0].gate.note}"]
