@@ -256,6 +256,8 @@ LAYERS = [
     (Conv, nnx.Conv, {"kernel_size": (4, 4), "strides": 2}),
     (Conv, nnx.Conv, {"kernel_size": (3, 3), "strides": None, "padding": 1, "use_bias": False}),
     (Conv, nnx.Conv, {"kernel_size": (3, 3), "padding": "CIRCULAR"}),
+    (Conv, nnx.Conv, {"kernel_size": (4, 4), "padding": "SAME_LOWER"}),
+    (Conv, nnx.Conv, {"kernel_size": (3, 3), "padding": "same"}),
     (Conv, nnx.Conv, {"kernel_size": (3, 3), "kernel_dilation": 2}),
     (Conv, nnx.Conv, {"kernel_size": (3, 3), "input_dilation": 2, "padding": 1}),
     (Conv, nnx.Conv, {"kernel_size": (3, 3), "feature_group_count": 2}),

@@ -38,9 +38,14 @@ def _conv_general_dilated(
         "out_sharding": None,
     }
     extras = [k for k, v in options.items() if k in plain and v != plain[k]]
-    if lhs.ndim != 4 or extras or "preferred_element_type" in options:
+    if lhs.ndim != 4 or extras or "preferred_element_type" in options or _is_other(padding):
         return lax.conv_general_dilated(lhs, rhs, window_strides, padding, **options)
     return conv(lhs, rhs, window_strides, padding, form=form, precision=options.get("precision"))
+
+
+def _is_other(padding: Any) -> bool:
+    """A name of a padding that is flax's or JAX's own."""
+    return isinstance(padding, str) and padding not in ("SAME", "VALID")
 
 
 # One function object a form: nnx compares the static fields of two modules with ==.
@@ -61,8 +66,8 @@ def _kernel_init(key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32)
 class Conv(nnx.Conv):
     """`flax.nnx.Conv` with a choice of how it is computed.
 
-    1-d and 3-d convolutions, dilated, grouped and explicitly sharded ones are accepted and
-    computed natively; every other option works with both forms.
+    1-d and 3-d convolutions, dilated, grouped and explicitly sharded ones and ``"SAME_LOWER"``
+    padding are accepted and computed natively; every other option works with both forms.
 
     Args:
       in_features: channels of the input, ``C``.
@@ -157,7 +162,7 @@ class ConvTranspose(nnx.ConvTranspose):
             or self.mask is not None
             or self.transpose_kernel
             or self.preferred_element_type is not None
-            or (isinstance(self.padding, str) and self.padding not in ("SAME", "VALID"))
+            or _is_other(self.padding)
         )
         if extras:
             return super().__call__(inputs)
