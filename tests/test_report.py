@@ -559,6 +559,15 @@ def test_hostile_strings_stay_text():
     assert "<!--" not in html
 
 
+def test_what_is_no_unicode_can_be_written(tmp_path):
+    """As in the name of a file that is not UTF-8."""
+    bad = Section("a\udcff", xr.Dataset(), [], {"directory": "runs/\udcff"})
+    page = render([bad], title="\udcff")
+    assert "a?" in page.encode().decode()
+    write_report([bad], tmp_path / "report.html", tmp_path / "figures", title="\udcff")
+    assert "runs/?" in (tmp_path / "report.html").read_text()
+
+
 @pytest.mark.parametrize(
     "keep",
     [

@@ -111,7 +111,8 @@ def _compose(sections: Sequence[Section], drawn: Sequence[Mapping[str, bytes]], 
             }
         )
     template = _environment().get_template("report.html.jinja")
-    return template.render(title=title, sections=shown)
+    page = template.render(title=title, sections=shown)
+    return page.encode(errors="replace").decode()  # a file name may hold half a surrogate pair
 
 
 def render(sections: Sequence[Section], *, title: str = TITLE) -> str:
