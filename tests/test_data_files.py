@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import gzip
 import hashlib
@@ -9,6 +10,7 @@ import http.server
 import io
 import os
 import pickle
+import shutil
 import struct
 import tarfile
 import threading
@@ -22,7 +24,7 @@ from hypothesis import strategies as st
 
 from onesided_jax import GameSpec, OptimizerSpec, Recipe, datasets, open_run
 from onesided_jax.cli import main
-from onesided_jax.cli._arguments import with_data
+from onesided_jax.cli._arguments import with_absolute_data, with_data
 from onesided_jax.datasets import cifar, cifar10, fashion_mnist, idx, load, mnist
 from onesided_jax.runs import build_game
 
@@ -229,6 +231,42 @@ def test_data_dir_is_an_option_of_sweep(tmp_path, capsys):
     assert main([*command, str(write_digits(tmp_path / "data"))]) == 0
     recipe = open_run(tmp_path / "run").recipe
     assert recipe.game.options["dataset"] == f"mnist:{tmp_path}/data"
+
+
+@pytest.mark.parametrize(
+    "dataset", ["npz:own.npz", "npz:~/own.npz", "mnist:digits", "mnist", "ring"]
+)
+def test_a_path_in_a_recipe_is_made_absolute(tmp_path, monkeypatch, dataset):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    name, colon, path = dataset.partition(":")
+    expected = f"{name}:{tmp_path}/{Path(path).name}" if colon else dataset
+    recipe = with_absolute_data(digits_recipe(dataset=dataset))
+    assert recipe == digits_recipe(dataset=expected)
+
+
+def test_a_run_is_resumed_from_any_folder_and_tells_of_another_data_file(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.json").write_text(digits_recipe(dataset="npz:own.npz").to_json())
+    (tmp_path / "elsewhere").mkdir()
+    np.savez("own.npz", images=IMAGES)
+    said = f"'{tmp_path}/own.npz' is not the file that the run was begun with"
+    assert main(["sweep", "own.json", "--out", "run"]) == 0
+    sha256 = hashlib.sha256(Path("own.npz").read_bytes()).hexdigest()
+    assert open_run("run").manifest["data_sha256"] == sha256
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for content, tells in ((IMAGES, False), (255 - IMAGES, True)):
+        np.savez(tmp_path / "own.npz", images=content)
+        last = Path("../run/cells/sgda/checkpoints/2")
+        shutil.rmtree(last)
+        assert main(["resume", "../run"]) == 0
+        assert (said in capsys.readouterr().out.replace("\n", "")) == tells
+        assert (said == open_run("../run").changed_data().partition(" (")[0]) == tells
+    run = open_run("../run")
+    old = {name: value for name, value in run.manifest.items() if name != "data_sha256"}
+    assert dataclasses.replace(run, manifest=old).changed_data() == ""
 
 
 # ---- IDX ----

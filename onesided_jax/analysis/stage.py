@@ -50,8 +50,8 @@ class Analysis(NamedTuple):
     Attributes:
       dataset: everything measured, with named dimensions.
       verdicts: one per claim, optimizer and setting of its hyperparameters.
-      notes: what was skipped and why (damaged checkpoints, too few of them, repeated seeds), and
-        whether the run is finished.
+      notes: what was skipped and why (damaged checkpoints, too few of them, repeated seeds),
+        whether the run is finished, and whether the data file is another than in training.
     """
 
     dataset: xr.Dataset
@@ -154,6 +154,8 @@ def analyze(
         analysis = _analyze(
             sources, game, criteria or criteria_of(run), attributes, real, inception, on_progress
         )
+        if changed := run.changed_data():
+            analysis.notes.append(changed)
         _write(folder, analysis)
     return analysis
 

@@ -13,7 +13,7 @@ from onesided_jax.runs._values import check_count
 from onesided_jax.runs._words import nearest
 from onesided_jax.runs.recipe import MAX_RUNS
 
-__all__ = ["changed", "find_recipe", "run_count", "with_data"]
+__all__ = ["changed", "find_recipe", "run_count", "with_absolute_data", "with_data"]
 
 
 def find_recipe(name: str) -> Recipe:
@@ -83,8 +83,18 @@ def with_data(recipe: Recipe, directory: Path) -> Recipe:
             f"--data-dir {directory}: recipe {recipe.name!r} plays on "
             f"{name or recipe.game.name!r}, which has no files; {', '.join(WITH_FILES)} have"
         )
-    place = expand_user(directory).resolve()
-    options = {**recipe.game.options, "dataset": f"{name}:{place}"}
+    return _with_place(recipe, name, directory)
+
+
+def with_absolute_data(recipe: Recipe) -> Recipe:
+    """The recipe with the path in its data set's name absolute, if there is one: as `with_data`."""
+    name, _, path = str(recipe.game.options.get("dataset", "")).partition(":")
+    return _with_place(recipe, name, path) if path and name in ("npz", *WITH_FILES) else recipe
+
+
+def _with_place(recipe: Recipe, name: str, place: str | Path) -> Recipe:
+    dataset = f"{name}:{expand_user(place).resolve()}"
+    options = {**recipe.game.options, "dataset": dataset}
     return dataclasses.replace(recipe, game=dataclasses.replace(recipe.game, options=options))
 
 

@@ -15,7 +15,13 @@ from rich.markup import escape
 from rich.table import Table
 from tyro.conf import Positional, UseAppendAction, arg
 
-from onesided_jax.cli._arguments import changed, find_recipe, run_count, with_data
+from onesided_jax.cli._arguments import (
+    changed,
+    find_recipe,
+    run_count,
+    with_absolute_data,
+    with_data,
+)
 from onesided_jax.cli._console import command, console
 from onesided_jax.cli._work import (
     Processes,
@@ -95,8 +101,7 @@ def sweep(
       processes: Where several processes share the work.
     """
     wanted = changed(find_recipe(recipe), steps, checkpoint_every, seeds, set)
-    if data_dir is not None:
-        wanted = with_data(wanted, data_dir)
+    wanted = with_absolute_data(wanted) if data_dir is None else with_data(wanted, data_dir)
     if width is not None and width < 1:
         raise ValueError(f"width={width}: expected an integer >= 1")
     connect(processes)

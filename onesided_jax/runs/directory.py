@@ -20,6 +20,7 @@ from onesided_jax import processes
 from onesided_jax.runs import manifest as manifests
 from onesided_jax.runs._words import DISK_ERRORS, errno_of, nearest, write_error
 from onesided_jax.runs.checkpoints import CheckpointStore, DamagedCheckpointError, check_path
+from onesided_jax.runs.data_file import changed_since, data_sha256
 from onesided_jax.runs.lock import lock
 from onesided_jax.runs.recipe import Recipe
 
@@ -48,7 +49,8 @@ class Run:
       path: the folder.
       manifest: its ``manifest.json``: ``plan`` (steps, cadence, and per cell the seeds and
         hyperparameters), ``recipe`` (``None`` for a sweep of a game built in Python), ``widths``,
-        ``versions``, ``platform``, ``command``, ``created``, and ``sessions`` under other versions.
+        ``versions``, ``platform``, ``command``, ``created``, ``data_sha256`` of the file of
+        ``npz:PATH``, and ``sessions`` under other versions.
       damage: one sentence if the manifest was damaged and its copy was read, else ``""``.
     """
 
@@ -100,6 +102,10 @@ class Run:
                 f"{nearest(cell, known)}"
             )
         return known[cell]
+
+    def changed_data(self) -> str:
+        """One sentence if the user's data file is not the one that the run was begun with."""
+        return changed_since(self.recipe, self.manifest.get("data_sha256"))
 
     def finished(self) -> bool:
         """Whether every cell has its last checkpoint."""
@@ -209,6 +215,7 @@ def create_or_open(
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         **manifests.origin(),
         "recipe": _content(recipe),
+        "data_sha256": data_sha256(recipe),
         "plan": json.loads(json.dumps(plan)),
         "widths": {},
     }

@@ -152,7 +152,7 @@ def _collected(result: SweepResult | None) -> SweepResult:
 def begin_session(run: Run, tell: Callable[[str], None]) -> Run:
     """Notes and tells what is not as it was when the run was begun."""
     noted, changed = record_session(run)
-    for message in (run.damage, changed):
+    for message in (run.damage, run.changed_data(), changed):
         if message:
             tell(message)
     return noted

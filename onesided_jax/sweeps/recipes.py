@@ -46,8 +46,8 @@ def run(
       on_chunk: called with the cell's label and a :class:`Progress` after every chunk.
       on_damage: called with one sentence for everything that was found or went wrong and is dealt
         with: a damaged checkpoint that was passed over, a write that will be tried again, less
-        memory than planned, versions other than those that the run was begun with. By default a
-        ``RuntimeWarning``.
+        memory than planned, versions or a data file other than those that the run was begun with.
+        By default a ``RuntimeWarning``.
       width: runs at a time on each device, see :func:`sweep`. Ignored for a cell that has been
         started: its width is part of what its bits depend on.
       devices: where to compute; ``None`` takes all of this process, see `configure_cpu`.
