@@ -609,8 +609,8 @@ def test_a_checkpoint_goes_on_in_a_loop_of_ones_own(tmp_path):
     for a, b in zip(jax.tree.leaves(state.players), jax.tree.leaves(end.state.players)):
         np.testing.assert_allclose(a, b, rtol=1e-5)
     for wrong, message in (
-        ({"cell": "amsgrad"}, r"cell='amsgrad': .* has \['amsgrad_eg', 'adam'\]"),
-        ({"cell": "adam", "step": 5}, r"step=5: 'adam' has checkpoints of steps \[0, 4, 8\]"),
+        ({"cell": "amsgrad"}, "no cell 'amsgrad', expected one of"),
+        ({"cell": "adam", "step": 5}, "no checkpoint of step 5"),
     ):
         with pytest.raises(ValueError, match=message):
             osj.sweeps.restore(run, **wrong)

@@ -10,7 +10,17 @@ import jax
 import jax.numpy as jnp
 
 from onesided_jax.games import Game
-from onesided_jax.runs import Run, build_game, cells, latest_valid, open_run, precision, unpack
+from onesided_jax.runs import (
+    CheckpointStore,
+    DamagedCheckpointError,
+    Run,
+    build_game,
+    cells,
+    latest_valid,
+    open_run,
+    precision,
+    unpack,
+)
 from onesided_jax.sweeps.train import MakeOptimizer, StepInfo, TrainState, make_train
 
 __all__ = ["Restored", "restore"]
@@ -56,10 +66,10 @@ def restore(
       A :class:`Restored`; of a ``float64`` recipe, to be used under ``jax.enable_x64(True)``.
 
     Raises:
-      ValueError: without a recipe, if game or optimizer is not given; for a cell or step that the
-        run does not have.
-      DamagedCheckpointError: if game or optimizer are not those of the checkpoint, or none can be
-        read.
+      ValueError: without a recipe, if game or optimizer is not given; for a cell that the run does
+        not have.
+      DamagedCheckpointError: (a ValueError) if there is no such checkpoint, or none that can be
+        read, or game or optimizer are not those of the checkpoint.
 
     Example:
       >>> import tempfile
@@ -76,9 +86,7 @@ def restore(
       ([11, 11], (2,))
     """
     opened = run if isinstance(run, Run) else open_run(run)
-    if cell not in opened.cells:
-        raise ValueError(f"cell={cell!r}: {str(opened.path)!r} has {opened.cells}")
-    recipe = opened.recipe
+    store, recipe = opened.store(cell), opened.recipe
     if recipe is not None:
         (its,) = (found for found in cells(recipe) if found.label == cell)
         game = game or build_game(recipe.game)
@@ -88,9 +96,6 @@ def restore(
             f"{str(opened.path)!r} was made by sweep(...) in Python and has no recipe: "
             "pass its game and make_optimizer"
         )
-    store = opened.store(cell)
-    if step is not None and step not in store.steps():
-        raise ValueError(f"step={step}: {cell!r} has checkpoints of steps {store.steps()}")
     with precision(recipe):
         init, train_step = make_train(
             game, make_optimizer, independent_samples=opened.manifest["plan"]["independent_samples"]
@@ -98,14 +103,13 @@ def restore(
         hyperparameters = {k: jnp.asarray(v) for k, v in opened.hyperparameters(cell).items()}
         keys = jax.eval_shape(jax.vmap(jax.random.key), jnp.asarray(opened.seeds(cell), jnp.uint32))
         like = jax.eval_shape(jax.vmap(init), keys, hyperparameters)
-        stored = _newest(opened, cell) if step is None else store.read(step)
+        stored = _newest(store) if step is None else store.read(step)
         state = TrainState(**unpack(stored, like._asdict()))
     return Restored(game, train_step, state, hyperparameters)
 
 
-def _newest(run: Run, cell: str) -> dict[str, Any]:
-    found, damaged = latest_valid(run.store(cell))
+def _newest(store: CheckpointStore) -> dict[str, Any]:
+    found, damaged = latest_valid(store)
     if found is None:
-        why = "; ".join(damaged) or "it has none yet"
-        raise ValueError(f"cell={cell!r}: {str(run.path)!r} has no checkpoint to be read: {why}")
+        raise DamagedCheckpointError("; ".join(damaged) or f"{str(store.path)!r} is empty")
     return found[1]
