@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import re
 import subprocess
 import sys
@@ -364,6 +366,27 @@ def test_a_second_call_traces_nothing():
     assert traced > 0
     run(10)
     assert len(calls) == traced
+
+
+@pytest.mark.parametrize(("dtype", "x64"), [("bfloat16", False), ("float32", True)])
+@pytest.mark.parametrize("name", osj.OPTIMIZERS)
+def test_any_axis_of_players_narrower_than_itself_can_be_swept(name, dtype, x64):
+    parameters = inspect.signature(osj.OPTIMIZERS[name]).parameters
+    known = {"primal_learning_rate": 0.1, "dual_learning_rate": 0.1}
+    known |= {k: p.default for k, p in parameters.items() if isinstance(p.default, float)}
+    game = games.bilinear()
+
+    def narrow(key):
+        return jax.tree.map(lambda a: a.astype(dtype), game.init(key))
+
+    with jax.enable_x64(x64):
+        seeds, hyperparameters = osj.grid(seeds=2, **{k: (v,) for k, v in known.items()})
+        make = lambda h: osj.OPTIMIZERS[name](**h)  # noqa: E731
+        compiled = program(game.sample, game.field, narrow, make, (), True, 1)
+        arguments = abstract_carry(compiled, seeds, hyperparameters, 2)
+        after, _ = jax.eval_shape(functools.partial(compiled.advance, 3), *arguments)
+        assert after == arguments[0]
+        assert {leaf.dtype for leaf in jax.tree.leaves(after.train.players)} == {np.dtype(dtype)}
 
 
 def strategy_of(*, game=None, **options):

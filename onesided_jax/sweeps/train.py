@@ -103,8 +103,15 @@ def make_train(
         updates, opt_state = transformation(hyperparameters).update(
             F, train.opt_state, train.players, grad_fn=grad_fn
         )
+        opt_state = jax.tree.map(_in_dtype_of, train.opt_state, opt_state)
         players: Any = optax.apply_updates(train.players, updates)
         after = TrainState(players, info.state, opt_state, train.key, train.step + 1)
         return after, StepInfo(info.losses, F, updates)
 
     return init, step
+
+
+def _in_dtype_of(old: Any, new: Any) -> Any:
+    """``new`` as a loop carries it: a traced decay rate widens optax's moments of a narrow leaf."""
+    dtype = jax.dtypes.result_type(old)
+    return new if jax.dtypes.result_type(new) == dtype else jnp.asarray(new, dtype)
