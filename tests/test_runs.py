@@ -261,6 +261,15 @@ def test_bad_games_are_refused_before_anything_is_written(case, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("precision", "message"),
+    [("float46", r"'float46'.*did you mean 'float64'"), ("float64", "jax_enable_x64")],
+)
+def test_a_game_in_a_precision_that_is_not_there_is_refused(precision, message):
+    with pytest.raises(ValueError, match=message):
+        osj.runs.build_game(GameSpec("gan", {"dataset": "absent"}), precision)
+
+
 @given(
     seeds=st.integers(1, 4),
     axes=st.dictionaries(

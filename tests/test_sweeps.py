@@ -17,6 +17,8 @@ import pytest
 
 import onesided_jax as osj
 from onesided_jax import Game, GameInfo, GameSpec, OptimizerSpec, PrimalDual, Recipe, games
+from onesided_jax.analysis import generate
+from onesided_jax.runs import build_game
 from onesided_jax.sweeps.engine import program
 from onesided_jax.sweeps.strategy import abstract_carry, choose_strategy
 
@@ -479,20 +481,48 @@ def test_bad_arguments_name_value_and_expectation(changes, message, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_float64_recipes_train_in_float64_and_leave_jax_as_it_was(tmp_path):
-    rates = {"primal_learning_rate": (0.1,), "dual_learning_rate": (0.1,)}
+RING = {"dataset": "ring", "network": "mlp", "width": 4, "latent_dim": 2, "batch_size": 4}
+
+
+@pytest.mark.parametrize("game", [GameSpec("carousel"), GameSpec("gan", RING)], ids=str)
+def test_float64_recipes_train_in_float64_and_leave_jax_as_it_was(game, tmp_path):
+    axes = {"primal_learning_rate": (0.1,), "dual_learning_rate": (0.1,), "b1": (0.5,)}
     recipe = Recipe(
         name="double",
-        game=GameSpec("carousel"),
-        optimizers=(OptimizerSpec("adam", axes=rates),),
+        game=game,
+        optimizers=(OptimizerSpec("adam", axes=axes),),
         seeds=(0,),
         steps=2,
         checkpoint_every=2,
         precision="float64",
     )
     run = osj.run(recipe, tmp_path / "run")
-    assert run.store("adam").read(2)["players"]["primal"].dtype == np.float64
+    stored = run.store("adam").read(2)
+    for leaf in jax.tree.leaves((stored["players"], stored["opt_state"])):
+        assert leaf.dtype in (np.float64, np.int32)
+    assert any((leaf != np.float32(leaf)).any() for leaf in jax.tree.leaves(stored["players"]))
+    if game.name == "gan":
+        ((*_, samples),) = generate(run, count=2)
+        assert samples.dtype == np.float64
+    assert osj.resume(tmp_path / "run").finished()
     assert jnp.zeros(()).dtype == np.float32
+
+
+def test_a_gan_in_float64_is_the_same_game_to_single_precision():
+    spec = GameSpec("gan", {**RING, "loss": "wasserstein_gp"})
+
+    def first(precision):
+        game = build_game(spec, precision)
+        players, state = game.init(jax.random.key(0))
+        batch = game.sample(jax.random.key(1))
+        return players, batch, *game.field(players, state, batch)
+
+    single = jax.jit(first, static_argnums=0)("float32")
+    with jax.enable_x64(True):
+        double = jax.jit(first, static_argnums=0)("float64")
+    for a, b in zip(jax.tree.leaves(single), jax.tree.leaves(double), strict=True):
+        assert (a.dtype, b.dtype) == (np.float32, np.float64)
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
 def test_stopped_in_the_second_cell_and_resumed_gives_the_same_bits(tmp_path):

@@ -32,7 +32,7 @@ def generate(run: Run, *, count: int, seed: int = 0) -> Iterator[tuple[str, int,
     if recipe is None:
         raise ValueError(f"{str(run.path)!r} has no recipe to rebuild the game from")
     with precision(recipe):
-        game = build_game(recipe.game)
+        game = build_game(recipe.game, recipe.precision)
         draw = game.generate
         if draw is None:
             raise ValueError(f"game={recipe.game.name!r} generates no samples; expected a GAN run")

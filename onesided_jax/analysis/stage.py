@@ -139,7 +139,7 @@ def analyze(
     with replacing(run, "analysis", "verdict.json") as folder, precision(recipe):
         if game is None:
             assert recipe is not None
-            game = build_game(recipe.game)
+            game = build_game(recipe.game, recipe.precision)
         real = find_data(game, recipe, data, inception, quality)
         sources = _sources([from_run(run, cell, game) for cell in run.cells], constant_rates)
         attributes = (

@@ -8,28 +8,32 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from onesided_jax import datasets, games, networks
 from onesided_jax.games import Game
 from onesided_jax.games.losses import LOSSES, find_loss
 from onesided_jax.runs._words import nearest
-from onesided_jax.runs.recipe import GameSpec, Recipe
+from onesided_jax.runs.recipe import PRECISIONS, GameSpec, Recipe
 
 __all__ = ["build_game", "precision"]
 
 
-def build_game(spec: GameSpec) -> Game:
+def build_game(spec: GameSpec, precision: str = "float32") -> Game:
     """Builds the game that a recipe names: data loaded, networks made.
 
     Args:
       spec: name and options.
+      precision: of a GAN's networks and batches, ``"float32"`` or ``"float64"`` (the same initial
+        weights and samples, wider); analytic games follow JAX's default dtype.
 
     Returns:
       The game.
 
     Raises:
-      ValueError: for an unknown name, option, data set or loss, or a ``gradient_penalty`` beside a
-        loss that has none; FileNotFoundError: for a missing data file.
+      ValueError: for an unknown name, option, data set, loss or precision, a ``gradient_penalty``
+        beside a loss that has none, or ``"float64"`` where JAX's float64 is off;
+        FileNotFoundError: for a missing data file.
 
     Example:
       >>> from onesided_jax import GameSpec
@@ -37,6 +41,16 @@ def build_game(spec: GameSpec) -> Game:
       >>> build_game(GameSpec("carousel", {"omega": 4.0})).facts.one_sided_mvi
       True
     """
+    if precision not in PRECISIONS:
+        raise ValueError(
+            f"precision={precision!r}: expected one of {list(PRECISIONS)}"
+            f"{nearest(precision, PRECISIONS)}"
+        )
+    if jax.dtypes.canonicalize_dtype(precision) != precision:
+        raise ValueError(
+            f"precision={precision!r} needs JAX's float64: call "
+            "jax.config.update('jax_enable_x64', True) first"
+        )
     if spec.name == "gan":
         known = list(inspect.signature(_build_gan).parameters)
         for option in spec.options:
@@ -46,7 +60,8 @@ def build_game(spec: GameSpec) -> Game:
                     f"{known}{nearest(option, known)}"
                 )
         _check_penalty(**spec.options)
-        return _build_gan(**spec.options)
+        game = _build_gan(**spec.options)
+        return _in_float64(game) if precision == "float64" else game
     if spec.name not in games.GAMES:
         choices = ["gan", *sorted(games.GAMES)]
         raise ValueError(
@@ -111,6 +126,19 @@ def _check_penalty(*, loss: str = _LOSS, **options: Any) -> None:
             f"gradient_penalty={options['gradient_penalty']!r}: loss={loss!r} has no gradient "
             f"penalty; expected no such option, or one of the losses {having}"
         )
+
+
+def _in_float64(game: Game) -> Game:
+    """The same game from the same draws; all else follows from its players and batches."""
+
+    def widened(draw):
+        return lambda key: jax.tree.map(_as_float64, draw(key))
+
+    return game._replace(init=widened(game.init), sample=widened(game.sample))
+
+
+def _as_float64(leaf: jax.Array) -> jax.Array:
+    return leaf.astype(jnp.float64) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
 
 
 @contextlib.contextmanager

@@ -96,7 +96,8 @@ class Recipe:
       record_every: steps between recorded metrics.
       independent_samples: whether the second evaluation of an extragradient step draws its own
         minibatch, as the theory needs, or sees the first one's.
-      precision: ``"float32"`` or ``"float64"``.
+      precision: ``"float32"`` or ``"float64"``, of analytic games and of GANs: networks, batches,
+        optimizer states and steps.
       criteria: windows and thresholds of the verdicts, fixed before the run.
       description: one sentence for the report.
 

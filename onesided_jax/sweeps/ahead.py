@@ -202,7 +202,7 @@ def _not_cached() -> Iterator[None]:
 
 
 def _programs(recipe: Recipe) -> list[tuple[Cell, Program]]:
-    game = build_game(recipe.game)
+    game = build_game(recipe.game, recipe.precision)
     options = ((), recipe.independent_samples, recipe.record_every)
     return [
         (cell, program(game.sample, game.field, game.init, cell.make_optimizer, *options))

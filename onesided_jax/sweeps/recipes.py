@@ -81,7 +81,7 @@ def run(
       [0, 10, 20]
     """
     with precision(recipe):
-        game = build_game(recipe.game)
+        game = build_game(recipe.game, recipe.precision)
         planned = cells(recipe)
         plan = plan_of(
             {cell.label: (cell.seeds, cell.hyperparameters) for cell in planned},
