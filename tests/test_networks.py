@@ -895,6 +895,22 @@ def test_sn_resnet_forms_agree_and_samples_do_not_meet_in_its_discriminator():
     np.testing.assert_allclose(alone, logits[2:3], rtol=1e-5)
 
 
+@pytest.mark.parametrize("form", ["gemm", "native"])
+def test_sn_resnet_takes_params_narrower_than_its_inputs(form):
+    """Computed in the wider dtype, as flax's layers do; spectral norms too."""
+    inputs, _ = arrays((4, 3), ())
+    for seed, network in zip((0, 7), sn_resnet((8, 8, 2), 3, 4, conv=form), strict=True):
+        params, state = drawn(network, seed)
+        narrow = jax.tree.map(lambda a: jnp.asarray(a, jnp.bfloat16), params)
+        apply = jit(network.apply)
+        outputs, _ = apply(narrow, state, inputs)
+        wide = jax.tree.map(lambda a: a.astype(jnp.float32), narrow)
+        expected, _ = apply(wide, state, inputs)
+        assert outputs.dtype == jnp.float32
+        np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-5)
+        inputs = outputs
+
+
 @pytest.mark.parametrize(
     "pair",
     [dcgan((16, 16, 1), 3, 2, normalization="batch"), sn_resnet((16, 8, 1), 3, 4)],

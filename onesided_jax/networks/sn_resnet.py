@@ -132,7 +132,7 @@ class _Conv(nnx.Module):
         self.form, self.spectral, self.resize = form, spectral, resize
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        kernel = self.kernel[...]
+        x, kernel = _promoted(x, self.kernel[...])
         if self.spectral:
             kernel = spectral_normalize(kernel)
         if self.resize == "double":
@@ -146,6 +146,12 @@ class _Conv(nnx.Module):
         else:
             y = conv(x, kernel, form=self.form)
         return y if self.bias is None else y + self.bias[...].reshape(1, 1, 1, -1)
+
+
+def _promoted(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Both in the wider dtype of the two, as flax's layers take them."""
+    dtype = jnp.promote_types(x.dtype, kernel.dtype)
+    return x.astype(dtype), kernel.astype(dtype)
 
 
 def _twice(kernel: jax.Array) -> jax.Array:
@@ -234,7 +240,8 @@ class _SpectralLinear(nnx.Module):
         self.kernel, self.bias = layer.kernel, layer.bias
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = x @ spectral_normalize(self.kernel[...])
+        x, kernel = _promoted(x, self.kernel[...])
+        y = x @ spectral_normalize(kernel)
         return y if self.bias is None else y + self.bias[...][None]
 
 
