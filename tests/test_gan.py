@@ -920,7 +920,9 @@ BAD = [
     ({"batch_size": 2.5}, ValueError, "batch_size=2.5: expected an integer >= 1"),
     ({"batch_size": "8"}, ValueError, "batch_size='8': expected an integer >= 1"),
     ({"latent_dim": -1}, ValueError, "latent_dim=-1: expected an integer >= 1"),
-    ({"latent_dim": 7}, ValueError, "latent_dim=7: the generator takes no latents of shape ["),
+    ({"latent_dim": 7}, ValueError, "latent_dim=7: the generator takes no float32 latents of "
+     "shape [6, 7]; expected the latent_dim that it was made with. "
+     "It raised TypeError: "),
     ({"data": lambda key, n: jnp.zeros((1, 2))}, ValueError, "data: expected samples of shape "
      "(6, 2), as many as asked for, got (1, 2)"),
     ({"data": lambda key, n: jnp.zeros(())}, ValueError, "data: expected samples of shape (6,), "),
@@ -971,6 +973,19 @@ def test_sizes_and_weights_may_be_numpys():
     players, state = jax.eval_shape(game.init, jax.random.key(0))
     samples = jax.eval_shape(partial(game.generate, n=100), players, state, jax.random.key(0))
     assert samples.shape == (100, 2)  # 100 x 4 latents are more than a uint8 counts
+
+
+@pytest.mark.parametrize(
+    ("generator", "cause"),
+    [
+        (from_linen(linen.Dense(2), jnp.ones((1, 3))), "ScopeParamShapeError: .*kernel"),
+        (Network(lambda key: ({}, ()), lambda *_, train: {}["absent"]), "KeyError: 'absent'"),
+    ],
+    ids=["linen", "another cause"],
+)
+def test_what_a_generator_says_of_its_latents_is_passed_on(generator, cause):
+    with pytest.raises(ValueError, match=f"^latent_dim={LATENT}: .*{cause}"):
+        build("mlp", "minimax", generator=generator)
 
 
 # ---- 9. by name, from a recipe ----

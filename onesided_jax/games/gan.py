@@ -310,10 +310,11 @@ def _check_latents(
     latent = jax.ShapeDtypeStruct((batch_size, latent_dim), jnp.float32)
     try:
         jax.eval_shape(lambda *a: generator.apply(*a, train=True)[0], params, state, latent)
-    except (TypeError, ValueError) as error:
+    except Exception as error:
         raise ValueError(
-            f"latent_dim={latent_dim}: the generator takes no latents of shape "
-            f"{list(latent.shape)}; expected the latent_dim that it was made with"
+            f"latent_dim={latent_dim}: the generator takes no float32 latents of shape "
+            f"{list(latent.shape)}; expected the latent_dim that it was made with. "
+            f"It raised {type(error).__name__}: {error}"
         ) from error
 
 
