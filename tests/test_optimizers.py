@@ -413,6 +413,23 @@ def test_low_precision_follows_float64(name, dtype, tolerance):
         np.testing.assert_allclose(a, b, atol=tolerance * longest)
 
 
+@pytest.mark.parametrize("bias", ["bfloat16", "float32", "float64"])
+def test_acgd_solves_for_a_player_of_several_dtypes(bias):
+    def field(players):
+        wide = jax.tree.map(lambda a: a.astype("float64"), players)
+        return jax.tree.map(lambda F, a: F.astype(a.dtype), tree_field(wide), players)
+
+    with jax.enable_x64(True):
+        mixed = tree_of("bfloat16")
+        mixed.primal["bias"] = mixed.primal["bias"].astype(bias)
+        tx, start = osj.acgd(0.05, 0.05), jax.tree.map(lambda a: a.astype("float64"), mixed)
+        update = quick(lambda z: tx.update(field(z), tx.init(z), z, grad_fn=lambda z, i: field(z)))
+        (actual, _), (expected, _) = update(mixed), update(start)
+    assert dtypes_of(actual) == dtypes_of(mixed)
+    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(np.asarray(a, "float64"), b, atol=0.01 * np.abs(b).max())
+
+
 @NAMES
 @pytest.mark.usefixtures("x64")
 def test_jit_changes_nothing(name):

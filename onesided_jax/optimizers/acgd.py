@@ -10,7 +10,7 @@ import optax
 
 from onesided_jax.optimizers._checks import check_count, check_midpoint_arguments, check_numbers
 from onesided_jax.optimizers._players import over_players
-from onesided_jax.optimizers._trees import rate_at
+from onesided_jax.optimizers._trees import cast_like, rate_at
 from onesided_jax.players import PrimalDual
 
 __all__ = ["AcgdState", "acgd"]
@@ -46,10 +46,11 @@ def acgd(
       \Delta x = -(A_x^{-1} + D_{xy} A_y D_{yx})^{-1} (\nabla_x f + D_{xy} A_y \nabla_y f), \qquad
       \Delta y = A_y (\nabla_y f + D_{yx} \Delta x)
 
-    The system is solved by conjugate gradients on Jacobian-vector products of ``grad_fn``; no
-    matrix is built. It does not spiral out of bilinear games at any rate. Of the authors' two
-    solves per step one is saved, the dual's step being the best response to the primal's. For
-    zero-sum games only: :math:`D_{yx} = D_{xy}^\top` is assumed.
+    The system is solved by conjugate gradients on Jacobian-vector products of ``grad_fn``, in the
+    widest of the players' dtypes and float32; no matrix is built. It does not spiral out of
+    bilinear games at any rate. Of the authors' two solves per step one is saved, the dual's step
+    being the best response to the primal's. For zero-sum games only: :math:`D_{yx} = D_{xy}^\top`
+    is assumed.
 
     Args:
       primal_learning_rate: non-negative float, scalar array, tracer, or schedule of the iteration.
@@ -108,10 +109,16 @@ def acgd(
         check_midpoint_arguments("acgd", params, grad_fn)
         assert params is not None
         assert grad_fn is not None
+        dtype = jnp.result_type(jnp.float32, *map(jnp.result_type, jax.tree.leaves(params)))
+
+        def wide(tree):  # conjugate gradients need one dtype
+            return jax.tree.map(lambda a: jnp.asarray(a, dtype), tree)
+
+        F, here = wide(updates), wide(params)
         count = optax.safe_increment(state.count)
         nu = jax.tree.map(
             lambda g, v: jnp.asarray(1 - b2, v.dtype) * (g * g) + jnp.asarray(b2, v.dtype) * v,
-            updates,
+            cast_like(updates, state.nu),
             state.nu,
         )
 
@@ -128,29 +135,29 @@ def acgd(
                 part,
             )
 
-        A_x, A_y = map(metric, nu, rates)
+        A_x, A_y = wide(tuple(map(metric, nu, rates)))
         root = jax.tree.map(jnp.sqrt, A_x)
-        _, jacobian = jax.linearize(lambda players: grad_fn(players, 0), params)
+        _, jacobian = jax.linearize(lambda z: wide(grad_fn(cast_like(z, params), 0)), here)
 
         def mixed_xy(v):
-            return jacobian(PrimalDual(jax.tree.map(jnp.zeros_like, params.primal), v)).primal
+            return jacobian(PrimalDual(jax.tree.map(jnp.zeros_like, here.primal), v)).primal
 
         def mixed_yx(u):  # F_y = -grad_y f
-            still = jax.tree.map(jnp.zeros_like, params.dual)
+            still = jax.tree.map(jnp.zeros_like, here.dual)
             return _negative(jacobian(PrimalDual(u, still)).dual)
 
         def system(u):  # symmetric, eigenvalues from 1 up
             response = mixed_xy(_times(A_y, mixed_yx(_times(root, u))))
             return jax.tree.map(lambda a, r, b: a + r * b, u, root, response)
 
-        ascent = _negative(updates.dual)
-        force = jax.tree.map(lambda g, r: g + r, updates.primal, mixed_xy(_times(A_y, ascent)))
+        ascent = _negative(F.dual)
+        force = jax.tree.map(lambda g, r: g + r, F.primal, mixed_xy(_times(A_y, ascent)))
         solution, _ = jax.scipy.sparse.linalg.cg(
             system, _times(root, force), tol=tolerance, maxiter=max_iterations
         )
         step_x = _negative(_times(root, solution))
         step_y = _times(A_y, jax.tree.map(lambda a, r: a + r, ascent, mixed_yx(step_x)))
-        return PrimalDual(step_x, step_y), AcgdState(count, nu)
+        return cast_like(PrimalDual(step_x, step_y), params), AcgdState(count, nu)
 
     return over_players("acgd", optax.GradientTransformationExtraArgs(init, update))
 
