@@ -28,6 +28,8 @@ TWO_EVALUATIONS = {
     "extra_adam",
     "extra_sgd",
 }
+# Their moments are ours; those of the others are optax's, in the players' dtype.
+OF_OUR_OWN = {name for name in osj.OPTIMIZERS if "amsgrad" in name} | {"acgd", "oadagrad"}
 ALL = sorted(osj.OPTIMIZERS)
 NAMES = pytest.mark.parametrize("name", ALL)
 
@@ -372,7 +374,34 @@ def test_dtypes_are_preserved_and_the_state_is_a_scan_carry(name, rate, dtype, x
         )
         assert dtypes_of(updates) == dtypes_of(params)
         assert abstract(new_state) == abstract(state)
-        assert all(leaf.dtype in (dtype, np.int32) for leaf in jax.tree.leaves(new_state))
+        moments = "float32" if name in OF_OUR_OWN and dtype == "bfloat16" else dtype
+        assert all(leaf.dtype in (dtype, moments, np.int32) for leaf in jax.tree.leaves(new_state))
+
+
+@pytest.mark.parametrize("name", sorted(OF_OUR_OWN))
+@pytest.mark.parametrize(
+    ("dtype", "first", "later"),
+    [("bfloat16", 1.0, 0.25), ("float16", 2.0**-13, 2.0**-13)],  # the square of which is 0 there
+)
+def test_moments_of_half_precision_players_are_those_of_float32(name, dtype, first, later):
+    momentum = taken_by(name, {"b1_update": 0.999, "b1_extrapolation": 0.999, "dual_b1": 0.999})
+    tx = osj.OPTIMIZERS[name](1e-3, 1e-3, **taken_by(name, {"b2": 0.999}), **momentum)
+
+    def moments(dtype):
+        start = PrimalDual(jnp.ones(3, dtype), jnp.ones((), dtype))
+
+        def body(carry, i):
+            g = jnp.where(i == 0, first, later).astype(dtype)
+            field = lambda z: jax.tree.map(lambda a: jnp.full_like(a, g), z)  # noqa: E731
+            return step(tx, field, *carry), None
+
+        return quick(lambda: lax.scan(body, (start, tx.init(start)), jnp.arange(1000))[0][1])()
+
+    half, single = map(jax.tree.leaves, (moments(dtype), moments("float32")))
+    compared = [pair for pair in zip(half, single, strict=True) if pair[0].dtype == jnp.float32]
+    assert compared
+    for a, b in compared:
+        np.testing.assert_allclose(a, b, rtol=1e-5)
 
 
 def abstract(tree):

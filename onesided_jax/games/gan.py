@@ -56,7 +56,10 @@ def gan(
     a backward pass of its own; real and generated samples are then normalised apart, and the
     discriminator's state advances on the real ones first. A discriminator that couples its samples
     *without* having state (minibatch statistics that are not stored) must not be used: the shared
-    pass cannot see it. In half precision use bfloat16, not float16.
+    pass cannot see it. In half precision use bfloat16, not float16, and keep the params in float32
+    (flax's ``dtype=jnp.bfloat16``) unless the optimizer keeps its moments there: those of the
+    AMSGrad family, ``oadagrad`` and ``acgd`` do; optax's Adam keeps them in the params' dtype, and
+    in bfloat16, where 0.999 rounds to 1, its second moments never decay.
 
     For ``minimax`` the primal loss leaves ``E log sigmoid(D(real))`` out, which does not depend on
     the generator; the field is zero-sum, the two reported losses do not add up to zero.

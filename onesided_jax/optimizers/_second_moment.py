@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from onesided_jax.optimizers._trees import abs_squared
+from onesided_jax.optimizers._trees import abs_squared, at_least_single
 
 __all__ = ["CONVENTIONS", "Convention", "SecondMoment", "advance", "init", "preconditioner"]
 
@@ -29,7 +29,7 @@ class SecondMoment(NamedTuple):
     "torch"     :math:`\hat\nu = \max(\hat\nu, \nu)`      :math:`h = \sqrt{\hat\nu / c} + \epsilon`
     =========== ======================================== =====================================
 
-    The first two never decrease; torch's may.
+    The first two never decrease; torch's may. Those of half-precision players are float32.
     """
 
     count: Any  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -39,6 +39,7 @@ class SecondMoment(NamedTuple):
 
 def init(params: Any, initial_accumulator: Any) -> SecondMoment:
     """No gradient seen; the maximum starts at ``initial_accumulator``."""
+    params = at_least_single(params)
     return SecondMoment(
         count=jnp.zeros((), jnp.int32),
         nu=jax.tree.map(jnp.zeros_like, params),
@@ -52,13 +53,12 @@ def advance(moment: SecondMoment, gradients: Any, b2: Any, convention: Conventio
     correction = 1 - b2**count if convention == "optax" else 1
 
     def average(g, v):
-        # 1 - b2 before the cast: bfloat16 rounds 0.999 to 1.
         return jnp.asarray(1 - b2, v.dtype) * abs_squared(g) + jnp.asarray(b2, v.dtype) * v
 
     def maximum(v_max, v):
         return jnp.maximum(v_max, v / jnp.asarray(correction, v.dtype))
 
-    nu = jax.tree.map(average, gradients, moment.nu)
+    nu = jax.tree.map(average, at_least_single(gradients), moment.nu)
     return SecondMoment(count, nu, jax.tree.map(maximum, moment.nu_max, nu))
 
 

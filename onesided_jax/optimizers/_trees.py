@@ -8,7 +8,16 @@ import jax
 import jax.numpy as jnp
 import optax
 
-__all__ = ["abs_squared", "add", "cast_like", "copy", "per_half_step", "rate_at", "select"]
+__all__ = [
+    "abs_squared",
+    "add",
+    "at_least_single",
+    "cast_like",
+    "copy",
+    "per_half_step",
+    "rate_at",
+    "select",
+]
 
 
 def abs_squared(a: Any) -> Any:
@@ -24,6 +33,15 @@ def add(params: Any, updates: Any) -> Any:
 def cast_like(tree: Any, like: Any) -> Any:
     """``tree`` in the dtypes of ``like``."""
     return jax.tree.map(lambda a, b: jnp.asarray(a, jnp.result_type(b)), tree, like)
+
+
+def at_least_single(tree: Any) -> Any:
+    """Half precision made float32: in bfloat16 0.999 rounds to 1, and long sums stand still."""
+
+    def widened(a):
+        return jnp.asarray(a, jnp.promote_types(jnp.result_type(a), jnp.float32))
+
+    return jax.tree.map(widened, tree)
 
 
 def copy(params: Any) -> Any:

@@ -10,7 +10,7 @@ import optax
 
 from onesided_jax.optimizers._checks import check_count, check_midpoint_arguments, check_numbers
 from onesided_jax.optimizers._players import over_players
-from onesided_jax.optimizers._trees import cast_like, rate_at
+from onesided_jax.optimizers._trees import at_least_single, cast_like, rate_at
 from onesided_jax.players import PrimalDual
 
 __all__ = ["AcgdState", "acgd"]
@@ -21,7 +21,7 @@ class AcgdState(NamedTuple):
 
     Attributes:
       count: int32 scalar, steps done.
-      nu: second moment of the field.
+      nu: second moment of the field, float32 at least.
     """
 
     count: Any  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -102,7 +102,8 @@ def acgd(
             raise ValueError(
                 "acgd: expected real players; its linear system is symmetric over them"
             )
-        return AcgdState(jnp.zeros((), jnp.int32), jax.tree.map(jnp.zeros_like, params))
+        nu = jax.tree.map(jnp.zeros_like, at_least_single(params))
+        return AcgdState(jnp.zeros((), jnp.int32), nu)
 
     def update(updates, state, params=None, *, grad_fn=None, **extra_args):
         del extra_args

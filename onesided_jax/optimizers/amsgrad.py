@@ -15,6 +15,7 @@ from onesided_jax.optimizers._second_moment import (
     SecondMoment,
     preconditioner,
 )
+from onesided_jax.optimizers._trees import at_least_single, cast_like
 from onesided_jax.optimizers.descent_ascent import descent_ascent
 
 __all__ = ["amsgrad"]
@@ -81,23 +82,24 @@ def amsgrad(
 def scale_by_amsgrad(
     b1: Any, b2: Any, eps: Any, convention: Convention, initial_accumulator: Any
 ) -> optax.GradientTransformation:
-    """``optax.scale_by_amsgrad`` with torch's convention too, and a start of the maximum."""
+    """``optax.scale_by_amsgrad`` with torch's convention, a start of the maximum, wide moments."""
     correct = convention == "optax"
     inner: Any = optax.scale_by_amsgrad(
         b1, b2, eps, bias_correction_mu=correct, bias_correction_nu=correct
     )
 
     def init(params):
+        params = at_least_single(params)
         nu_max = jax.tree.map(lambda p: jnp.full_like(p, initial_accumulator), params)
         return inner.init(params)._replace(nu_max=nu_max)
 
     def update(updates, state, params=None):
-        updates, state = inner.update(updates, state, params)
+        updates, state = inner.update(at_least_single(updates), state, params)
         if convention == "torch":
             moment = SecondMoment(state.count, state.nu, state.nu_max)
             h = preconditioner(moment, state.nu_max, eps, b2, convention)
             c1 = 1 - b1**state.count
             updates = jax.tree.map(lambda m, h: m / jnp.asarray(c1, m.dtype) / h, state.mu, h)
-        return updates, state
+        return updates if params is None else cast_like(updates, params), state
 
     return optax.GradientTransformation(init, update)

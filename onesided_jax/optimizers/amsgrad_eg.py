@@ -17,7 +17,7 @@ from onesided_jax.optimizers._checks import (
 )
 from onesided_jax.optimizers._players import over_players
 from onesided_jax.optimizers._second_moment import CONVENTIONS, Convention, SecondMoment
-from onesided_jax.optimizers._trees import add, rate_at
+from onesided_jax.optimizers._trees import add, at_least_single, cast_like, rate_at
 from onesided_jax.optimizers.schedules import dual_rate_decay
 from onesided_jax.players import PrimalDual
 
@@ -31,7 +31,8 @@ class AmsgradEgState(NamedTuple):
 
     Attributes:
       count: int32 scalar, iterations done.
-      nu: second moment of the extrapolation gradients, structure of the players.
+      nu: second moment of the extrapolation gradients, structure of the players; like all moments
+        here float32 at least, whatever the players are.
       nu_max: its running maximum; the preconditioner is ``sqrt(nu_max) + eps``.
       momentum: the running means of :class:`Momentum` that are in use.
     """
@@ -205,7 +206,8 @@ def amsgrad_eg(
             _step(move, scale.primal, update_scale * primal_rate),
             _step(dual_move, scale.dual, update_scale * rate_at(dual_learning_rate, count)),
         )
-        return step, AmsgradEgState(*moment, Momentum(move_mean, look_mean, dual_mean))
+        momentum = Momentum(move_mean, look_mean, dual_mean)
+        return cast_like(step, params), AmsgradEgState(*moment, momentum)
 
     return over_players("amsgrad_eg", optax.GradientTransformationExtraArgs(init, update))
 
@@ -318,7 +320,7 @@ def amsgrad_eg_drd(
 
 def _no_mean(b1: Any, params: Any) -> Any:
     unused = isinstance(b1, (int, float)) and b1 == 0
-    return () if unused else jax.tree.map(jnp.zeros_like, params)
+    return () if unused else jax.tree.map(jnp.zeros_like, at_least_single(params))
 
 
 def _mean(gradient: Any, mean: Any, b1: Any) -> tuple[Any, Any]:

@@ -10,7 +10,7 @@ import optax
 
 from onesided_jax.optimizers._checks import check_numbers
 from onesided_jax.optimizers._players import over_players
-from onesided_jax.optimizers._trees import abs_squared, rate_at
+from onesided_jax.optimizers._trees import abs_squared, at_least_single, cast_like, rate_at
 from onesided_jax.players import PrimalDual
 
 __all__ = ["OadagradState", "oadagrad"]
@@ -21,7 +21,7 @@ class OadagradState(NamedTuple):
 
     Attributes:
       count: int32 scalar, gradients seen.
-      sum_of_squares: of these gradients, on top of ``initial_accumulator``.
+      sum_of_squares: of these gradients, on top of ``initial_accumulator``; float32 at least.
       displacement: visible players minus the iterate: ``z_t = params - displacement``.
     """
 
@@ -102,16 +102,19 @@ def oadagrad(
     def init(params):
         return OadagradState(
             count=jnp.zeros((), jnp.int32),
-            sum_of_squares=jax.tree.map(lambda p: jnp.full_like(p, initial_accumulator), params),
+            sum_of_squares=jax.tree.map(
+                lambda p: jnp.full_like(p, initial_accumulator), at_least_single(params)
+            ),
             displacement=jax.tree.map(jnp.zeros_like, params),
         )
 
     def update(updates, state, params=None, **extra_args):
         del params, extra_args
         next_count = optax.safe_increment(state.count)
-        step = half_step(updates, state.sum_of_squares, state.count)
-        total = jax.tree.map(lambda s, g: s + abs_squared(g), state.sum_of_squares, updates)
-        looked = half_step(updates, total, next_count)
+        squares = jax.tree.map(abs_squared, at_least_single(updates))
+        total = jax.tree.map(jnp.add, state.sum_of_squares, squares)
+        step = cast_like(half_step(updates, state.sum_of_squares, state.count), state.displacement)
+        looked = cast_like(half_step(updates, total, next_count), state.displacement)
         visible = jax.tree.map(lambda u, d, e: (u - d) + e, step, state.displacement, looked)
         return visible, OadagradState(next_count, total, looked)
 

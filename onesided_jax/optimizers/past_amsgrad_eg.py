@@ -12,7 +12,7 @@ from onesided_jax.optimizers import _second_moment
 from onesided_jax.optimizers._checks import check_choice, check_numbers
 from onesided_jax.optimizers._players import over_players
 from onesided_jax.optimizers._second_moment import CONVENTIONS, Convention, SecondMoment
-from onesided_jax.optimizers._trees import rate_at
+from onesided_jax.optimizers._trees import cast_like, rate_at
 from onesided_jax.players import PrimalDual
 
 __all__ = ["PastAmsgradEgState", "past_amsgrad_eg"]
@@ -25,7 +25,7 @@ class PastAmsgradEgState(NamedTuple):
 
     Attributes:
       count: int32 scalar, gradients seen.
-      nu: their second moment.
+      nu: their second moment, float32 at least.
       nu_max: its running maximum.
       displacement: visible players minus the iterate: ``z_t = params - displacement``.
     """
@@ -122,9 +122,10 @@ def past_amsgrad_eg(
         del params, extra_args
         moment = SecondMoment(state.count, state.nu, state.nu_max)
         started = state.count > 0  # the first gradient was taken at z_1, not at a midpoint
-        step = half_step(updates, moment, jnp.maximum(state.count - 1, 0))
+        before = jnp.maximum(state.count - 1, 0)
+        step = cast_like(half_step(updates, moment, before), state.displacement)
         new = _second_moment.advance(moment, updates, b2, convention)
-        looked = half_step(updates, new, state.count)
+        looked = cast_like(half_step(updates, new, state.count), state.displacement)
         visible = jax.tree.map(
             lambda d, u, e: (jnp.where(started, u, 0) - d) + e, state.displacement, step, looked
         )
