@@ -45,7 +45,7 @@ def opened(run: Run, recipe: osj.Recipe, like: Opened | None = None) -> Opened:
     """
     if like is not None:
         return like._replace(run=run)
-    game, criteria = build_game(recipe.game), recipe.criteria
+    game, criteria = build_game(recipe.game, recipe.precision), recipe.criteria
     sizes = {"microbatches": criteria.microbatches, "samples": criteria.mvi_samples}
     return Opened(run, game, make_probe(game, **sizes), criteria)
 

@@ -110,7 +110,7 @@ def _control(
     if not (path.exists() and open_run(path).finished()):
         job.check()
         seeds, columns = osj.grid(seeds=recipe.seeds, **{k: v[0] for k, v in BASELINE.axes.items()})
-        game = build_game(recipe.game) if like is None else like.game
+        game = build_game(recipe.game, recipe.precision) if like is None else like.game
         osj.sweep(
             game, make, seeds=seeds, hyperparameters=columns, observers=observers, out=path,
             steps=recipe.steps, checkpoint_every=recipe.checkpoint_every,

@@ -87,16 +87,16 @@ def restore(
     """
     opened = run if isinstance(run, Run) else open_run(run)
     store, recipe = opened.store(cell), opened.recipe
-    if recipe is not None:
-        (its,) = (found for found in cells(recipe) if found.label == cell)
-        game = game or build_game(recipe.game)
-        make_optimizer = make_optimizer or its.make_optimizer
-    if game is None or make_optimizer is None:
-        raise ValueError(
-            f"{str(opened.path)!r} was made by sweep(...) in Python and has no recipe: "
-            "pass its game and make_optimizer"
-        )
     with precision(recipe):
+        if recipe is not None:
+            (its,) = (found for found in cells(recipe) if found.label == cell)
+            game = game or build_game(recipe.game, recipe.precision)
+            make_optimizer = make_optimizer or its.make_optimizer
+        if game is None or make_optimizer is None:
+            raise ValueError(
+                f"{str(opened.path)!r} was made by sweep(...) in Python and has no recipe: "
+                "pass its game and make_optimizer"
+            )
         init, train_step = make_train(
             game, make_optimizer, independent_samples=opened.manifest["plan"]["independent_samples"]
         )
