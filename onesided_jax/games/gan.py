@@ -341,7 +341,7 @@ def _check_discriminator(discriminator: Any, params: Any, state: Any, real: Any)
     except Exception as error:
         raise ValueError(
             f"discriminator: it takes no samples of shape {list(real.shape)}; "
-            "expected one made for the data's"
+            f"expected one made for the data's. It raised {type(error).__name__}: {error}"
         ) from error
     _check_shape("discriminator", "logits", logits, real.shape[:1], "one a sample")
     return logits
