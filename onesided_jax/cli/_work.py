@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import shlex
 import signal
+import textwrap
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.markup import escape
-from rich.padding import Padding
 from rich.progress import TaskID
 from rich.table import Table
 
@@ -195,7 +195,11 @@ def analyze_run(run: Run, quality: bool = True, inception: Path | None = None) -
         settings = ", ".join(f"{name}={value:g}" for name, value in verdict.hyperparameters.items())
         where = verdict.optimizer + f" ({settings})" * bool(settings)
         console.print(escape(f"{verdict.claim}, {where}: {_SAID[verdict.holds]}"))
-        console.print(Padding(escape(verdict.reason), (0, 0, 1, 2)))
+        reason = textwrap.fill(
+            verdict.reason, console.width, initial_indent="  ", subsequent_indent="  ",
+            break_long_words=False, break_on_hyphens=False,
+        )  # fmt: skip
+        console.print(f"{escape(reason)}\n", soft_wrap=True)
     file = escape(str(run.path / "verdict.json"))
     console.print(f"All {len(found.verdicts)}, with the numbers behind: {file}", soft_wrap=True)
 

@@ -92,8 +92,7 @@ def test_analysis_ends_by_a_signal_and_leaves_what_was_there(start, tmp_path, wh
     shutil.copytree(whole, out)
     before = {p: p.read_bytes() for p in out.iterdir() if p.is_file()}
     victim = start(COMMAND_LINE, "analyze", str(out))
-    until((out / "analysis.lock").exists)
-    time.sleep(0.3)
+    until(lambda: list(out.glob(".analysis.*")))  # the folder that it writes into
     victim.kill(signal.SIGTERM)
     assert victim.wait() == 143
     assert f"To do it again: onesided analyze {out}" in victim.output.read_text()
