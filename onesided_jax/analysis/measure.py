@@ -53,7 +53,7 @@ class Probe(NamedTuple):
 def make_probe(
     game: Game, *, microbatches: int = 32, samples: int = 256, cross_microbatches: int = 3
 ) -> Probe:
-    """Prepares the measurements of a game; asked again for the same, returns the same.
+    """Prepares the measurements of a game.
 
     Args:
       game: the game that was played; its field is used in training mode, with its state not
@@ -75,12 +75,6 @@ def make_probe(
       >>> probe.exact, probe.norms(players, state).primal.value.shape
       (True, (3,))
     """
-    functions = Game(game.init, game.sample, game.field, primal_slope=game.primal_slope)
-    return _probe(functions, microbatches, samples, cross_microbatches)
-
-
-@functools.lru_cache(maxsize=4)  # few, for a game may hold a data set
-def _probe(game: Game, microbatches: int, samples: int, cross_microbatches: int) -> Probe:
     batch_like = jax.eval_shape(game.sample, jax.random.key(0))
     exact = not jax.tree.leaves(batch_like)
     key = jax.random.key(_EVALUATION_SEED)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -151,13 +152,22 @@ def analyze(
                 "game_description": recipe.description,
             }
         )
+        changed = run.changed_data()
         analysis = _analyze(
-            sources, game, criteria or criteria_of(run), attributes, real, inception, on_progress
-        )
-        if changed := run.changed_data():
-            analysis.notes.append(changed)
+            sources, game, criteria or criteria_of(run), attributes, real, inception, on_progress,
+            noted=[changed] if changed else [],
+        )  # fmt: skip
         _write(folder, analysis)
     return analysis
+
+
+@functools.lru_cache(maxsize=4)  # few, for a game may hold a data set
+def _probe(
+    init: Any, sample: Any, field: Any, slope: Any, microbatches: int, samples: int
+) -> Probe:
+    """Equal functions are measured by the same programs, as they are trained by the same."""
+    game = Game(init, sample, field, primal_slope=slope)
+    return make_probe(game, microbatches=microbatches, samples=samples)
 
 
 def _sources(found: list[Source], constant_rates: bool) -> list[Source]:
@@ -188,9 +198,11 @@ def _analyze(
     real: tuple[Dataset | Mixture | None, str],
     inception: str | os.PathLike[str] | None,
     on_progress: Callable[[str, int, int], None] | None,
+    noted: Sequence[str] = (),
 ) -> Analysis:
-    probe = make_probe(game, microbatches=criteria.microbatches, samples=criteria.mvi_samples)
-    datasets, verdicts, notes = [], [], []
+    played = (game.init, game.sample, game.field, game.primal_slope)
+    probe = _probe(*played, criteria.microbatches, criteria.mvi_samples)
+    datasets, verdicts, notes = [], [], [*noted]
     tell_all = on_progress or (lambda *_: None)
     data, why_not = real
     found, about = [SampleQuality({}, no_gate(why_not))] * len(sources), {}

@@ -110,7 +110,7 @@ def from_array(array: ArrayLike, name: str = "array", labels: ArrayLike | None =
             raise ValueError(f"{name}: expected finite float32 vectors; got inf or nan in {found}")
     elif data.ndim == 3:
         data = data[..., None]
-    elif data.shape[1] in (1, 3) and data.shape[3] > 4:
+    elif data.shape[1] in (1, 3) and min(data.shape[2:]) >= 8:  # no image has so many channels
         raise ValueError(
             f"{name}: expected images with their channels last, uint8[N, H, W, C]; got {found}, "
             "whose channels are first: array.transpose(0, 2, 3, 1) puts them last"

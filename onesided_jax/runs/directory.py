@@ -259,22 +259,37 @@ def record_width(run: Run, cell: str, width: int, layout: Mapping[str, Any] | No
 def record_program(run: Run, sha256: str) -> Run:
     """Notes the program that a sweep without a recipe trains, and refuses another one.
 
-    Other versions may trace the same step to another program: only those of the same are compared.
+    Other versions may trace the same step to another program, and another platform may round the
+    arrays in it otherwise: only programs of the same versions and platform are compared.
+
+    Args:
+      run: the run.
+      sha256: the step's fingerprint, of `sweeps.contract`.
+
+    Returns:
+      The run.
 
     Raises:
       ValueError: if the runs that are here were trained by another program.
     """
-    here = {"sha256": sha256, "versions": manifests.origin()["versions"]}
-    known = run.manifest.get("program", here)
-    if known["versions"] == here["versions"] and known["sha256"] != sha256:
-        raise ValueError(
-            f"{str(run.path)!r} holds another run (of another game or optimizer: what a step "
-            "computes has changed): choose another output folder"
-        )
-    if run.manifest.get("program") == here or not processes.is_first():
-        return run
-    manifest = manifests.write(run.path, {**run.manifest, "program": here})
-    return dataclasses.replace(run, manifest=manifest)
+
+    def note() -> None:
+        nonlocal run
+        here = {"sha256": sha256, **manifests.origin()}
+        here["platform"].pop("devices")
+        known = run.manifest.get("program", {})
+        if known == here:
+            return
+        if known and {**known, "sha256": sha256} == here:
+            raise ValueError(
+                f"{str(run.path)!r} holds another run (of another game or optimizer: what a step "
+                "computes has changed): choose another output folder"
+            )
+        manifest = manifests.write(run.path, {**run.manifest, "program": here})
+        run = dataclasses.replace(run, manifest=manifest)
+
+    processes.first(note)
+    return run
 
 
 def record_session(run: Run) -> tuple[Run, str]:

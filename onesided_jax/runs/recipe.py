@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import json
 import math
+import numbers
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,7 @@ class OptimizerSpec:
     axes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
-        one = {n: (v,) for n, v in self.axes.items() if type(v) in (int, float)}
+        one = {n: (v,) for n, v in self.axes.items() if _is_number(v)}
         object.__setattr__(self, "axes", {**_tuples(self.axes), **one})
 
 
@@ -364,6 +365,10 @@ def _fields(cls: type, content: Any, where: str) -> dict[str, Any]:
             raise ValueError(f"{where}.seeds={fields['seeds']!r}: expected a list of integers")
         fields["seeds"] = tuple(fields["seeds"])
     return fields
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def _tuples(mapping: Mapping[str, Any]) -> dict[str, Any]:

@@ -90,32 +90,35 @@ def _traced(
 
 
 def _check_init(found: Any) -> tuple[PrimalDual, Any]:
-    if not isinstance(found, tuple) or len(found) != 2 or isinstance(found, PrimalDual):
-        raise TypeError(f"game.init returns {_name(found)}: expected (players, state or ())")
+    if not isinstance(found, tuple | list) or len(found) != 2 or _is_pair(found):
+        raise TypeError(f"game.init's result is {_type(found)}: expected (players, state or ())")
     players, state = found
-    if not isinstance(players, PrimalDual):
+    if not _is_pair(players):
         raise TypeError(
-            f"game.init's players are {_name(players)}: a Game's are PrimalDual(primal, dual)"
+            f"game.init's players are {_type(players)}: a Game's are PrimalDual(primal, dual)"
         )
     return players, state
 
 
 def _check_field(found: Any, players: PrimalDual, state: Any) -> None:
-    if not isinstance(found, tuple) or len(found) != 2 or isinstance(found, PrimalDual):
-        raise TypeError(f"game.field returns {_name(found)}: expected (F, GameInfo(losses, state))")
-    F, info = found
-    if not isinstance(F, PrimalDual):
-        raise TypeError(f"game.field's F is {_name(F)}: expected a PrimalDual like the players")
-    losses = getattr(info, "losses", None)
-    if not isinstance(losses, PrimalDual) or not hasattr(info, "state"):
+    if not isinstance(found, tuple | list) or len(found) != 2 or _is_pair(found):
         raise TypeError(
-            f"game.field's second result is {_name(info)}: expected GameInfo(losses, state)"
+            f"game.field's result is {_type(found)}: expected (F, GameInfo(losses, state))"
         )
+    F, info = found
+    if not _is_pair(F):
+        raise TypeError(f"game.field's F is {_type(F)}: expected a PrimalDual like the players")
+    if not hasattr(info, "losses") or not hasattr(info, "state"):
+        raise TypeError(
+            f"game.field's second result is {_type(info)}: expected GameInfo(losses, state)"
+        )
+    if not _is_pair(info.losses):
+        raise TypeError(f"game.field's losses are {_type(info.losses)}: expected a PrimalDual")
     if changed := _difference(players, F, dtypes=False):
         raise ValueError(f"game.field's F differs from the players, {changed}")
-    for name, loss in losses._asdict().items():
+    for name, loss in zip(PrimalDual._fields, info.losses, strict=True):
         if getattr(loss, "shape", None) != ():
-            shape = getattr(loss, "shape", _name(loss))
+            shape = getattr(loss, "shape", _type(loss))
             raise ValueError(f"game.field's losses.{name} has shape {shape}: expected a scalar")
     if changed := _difference(state, info.state):
         raise ValueError(
@@ -123,8 +126,13 @@ def _check_field(found: Any, players: PrimalDual, state: Any) -> None:
         )
 
 
-def _name(value: Any) -> str:
-    return f"a {type(value).__name__}"
+def _is_pair(value: Any) -> bool:
+    """A ``PrimalDual``, or a NamedTuple of one's own with its fields."""
+    return getattr(value, "_fields", None) == PrimalDual._fields
+
+
+def _type(value: Any) -> str:
+    return f"of type {type(value).__name__}"
 
 
 def _difference(before: Any, after: Any, *, dtypes: bool = True) -> str:

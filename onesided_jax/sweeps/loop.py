@@ -189,8 +189,8 @@ def _check_runs(
     seeds = np.asarray(seeds)
     if seeds.ndim == 0:
         raise ValueError(
-            f"seeds={seeds}: expected int[R], a seed for every run; grid(seeds={seeds}, ...) makes "
-            f"{seeds} of each combination"
+            f"seeds={seeds}: expected int[R], a seed for every run, such as [0]; grid(...) takes "
+            "how many, and makes the columns of hyperparameters too"
         )
     if seeds.ndim != 1 or seeds.size == 0 or not np.issubdtype(seeds.dtype, np.integer):
         raise ValueError(

@@ -113,5 +113,7 @@ def make_train(
 
 def _in_dtype_of(old: Any, new: Any) -> Any:
     """``new`` as a loop carries it: a traced decay rate widens optax's moments of a narrow leaf."""
-    dtype = jax.dtypes.result_type(old)
-    return new if jax.dtypes.result_type(new) == dtype else jnp.asarray(new, dtype)
+    dtypes = [jax.dtypes.result_type(leaf) for leaf in (old, new)]
+    kinds = (jnp.floating, jnp.complexfloating)
+    alike = any(all(jnp.issubdtype(dtype, kind) for dtype in dtypes) for kind in kinds)
+    return jnp.asarray(new, dtypes[0]) if alike and dtypes[0] != dtypes[1] else new

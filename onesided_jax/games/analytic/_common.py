@@ -30,6 +30,8 @@ def require_number(
     holds: Callable[[Any], bool] = lambda value: True,
 ) -> None:
     """Raises ``ValueError`` unless ``value`` is a finite number of which ``holds`` is true."""
+    if isinstance(value, np.ndarray | jax.Array) and value.ndim == 0:
+        value = value.item()
     number = isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_))
     if not (number and math.isfinite(value) and holds(value)):
         raise ValueError(f"{name}={value!r}: expected a finite number {expected}".rstrip())
