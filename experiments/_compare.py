@@ -117,17 +117,18 @@ def _unlike(ratio: Interval) -> bool:
 def _ratios(
     arms: Mapping[str, Norms], quality: Rows, criteria: Criteria, total_steps: int
 ) -> list[Ratios]:
-    """Of late norms, and of Fréchet distances."""
+    """Of late norms, and of Fréchet distances where the same classifier has seen both arms."""
     late = {name: late_norm(norms, criteria, total_steps) for name, norms in arms.items()}
     frechet = {
         name: {int(r["seed"]): float(r["frechet"]) for r in rows if r["diverged"] == "no"}
         for name, rows in quality.items()
     }
+    seen_by = {name: {row["classifier"] for row in rows} for name, rows in quality.items()}
     return [
         {
             (one, other): paired_ratio(of[one], of[other], criteria)
             for _, one, other in PAIRS
-            if one in of and other in of
+            if one in of and other in of and (of is late or seen_by[one] == seen_by[other])
         }
         for of in (late, frechet)
     ]

@@ -226,6 +226,7 @@ def _quality_rows(quality: Rows, gates: Mapping[str, Gate]) -> list[Row]:
     for name, rows in quality.items():
         row: Row = {"arm": name, "seeds": len(rows)}
         row |= {score: float(np.mean([float(r[score]) for r in rows])) for score in _SCORES}
+        row["classifier"] = rows[0]["classifier"]
         gate = gates.get(name)
         row["passing"] = "" if gate is None or gate.passes is None else int(gate.passes.sum())
         table.append(row)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from _design import alone
+from _design import HERE, alone
 from _jobs import Job, Row, grouped, read_table, write_table
 
 import onesided_jax as osj
@@ -20,7 +21,10 @@ from onesided_jax.analysis._sample_quality import find_data, measure_quality
 from onesided_jax.analysis.estimators import SquaredNorm, window_ratio
 from onesided_jax.analysis.measure import Probe, make_probe
 from onesided_jax.analysis.source import Source, from_run
+from onesided_jax.datasets._files import cache_directory
 from onesided_jax.runs import Criteria, Run, build_game
+
+CLASSIFIERS = HERE / "classifiers"  # named by what they were trained on, see the cache of analysis
 
 
 class Opened(NamedTuple):
@@ -125,11 +129,17 @@ def real_data(what: Opened, recipe: osj.Recipe) -> Any:
 def measure_samples(job: Job, what: Opened, real: Any, source: Source, path: Path) -> None:
     """Writes the sample quality of every run of a cell, means over evaluation seeds.
 
-    What the measures are made of is written beside it, the accuracy of the classifier included.
+    What the measures are made of is written beside it, the accuracy of the classifier included. The
+    classifier is that of ``experiments/classifiers`` where it is there: another processor trains
+    another one on the same data, whose distances are others.
     """
     if path.exists():
         return
     job.check()
+    cache = cache_directory() / "classifiers"
+    cache.mkdir(parents=True, exist_ok=True)
+    for classifier in CLASSIFIERS.glob("*.npz"):
+        shutil.copy(classifier, cache)
     (quality,), about = measure_quality(
         [source], what.game, real, None, what.criteria, lambda *_: None
     )
@@ -139,7 +149,8 @@ def measure_samples(job: Job, what: Opened, real: Any, source: Source, path: Pat
     for i, label in enumerate(labels(source)):
         row: Row = {"arm": label, "seed": int(source.seeds[i])}
         row["diverged"] = bool(source.diverged_at[i] >= 0)
-        rows.append(row | {k: float(values[i].mean()) for k, values in quality.values.items()})
+        row |= {k: float(values[i].mean()) for k, values in quality.values.items()}
+        rows.append(row | {"classifier": facts.get("quality_classifier_fingerprint", "")})
     write_table(path, rows)
     job.say(f"{path.parent.parent.name}/{path.stem}: quality of the samples")
 

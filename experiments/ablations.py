@@ -107,6 +107,7 @@ def conclude(job: Job) -> None:
             row["diverged"] = int(norms.diverged.sum())
             for score in ("frechet", "class_entropy"):
                 row[score] = float(np.mean([float(q[score]) for q in quality]))
+            row["classifier"] = quality[0]["classifier"]
             rows.append(row)
             seeds = np.array(norms.seeds)[~norms.diverged]
             for seed, *values in zip(seeds, *found.values(), strict=True):

@@ -43,7 +43,7 @@ def norms(scripts, scale, *, power=0.0, seeds=SEEDS, diverged=()):
 
 def quality(frechet, count=5, **more):
     row = dict.fromkeys(("class_coverage", "precision", "recall"), "0.5")
-    row |= {"diverged": "no", "frechet": str(frechet), "class_entropy": "0.95"}
+    row |= {"diverged": "no", "frechet": str(frechet), "class_entropy": "0.95", "classifier": "a"}
     return [{"seed": str(seed), **row, **more} for seed in range(count)]
 
 
@@ -69,6 +69,14 @@ def test_p6_asks_for_a_lower_norm_and_samples_not_worse(scripts, compare, late, 
     assert (row["what"], row["seeds"]) == ("decay", 5)
     assert float(row["late_norm_ratio"].split()[0]) == pytest.approx(late)
     assert float(row["frechet_ratio"].split()[0]) == pytest.approx(frechet / 0.2)
+
+
+def test_distances_are_compared_within_a_classifier(scripts, compare):
+    arms = {"amsgrad_eg": norms(scripts, 1.0), compare.HALF: norms(scripts, 0.5)}
+    samples = {"amsgrad_eg": quality(0.2), compare.HALF: quality(0.2, classifier="b")}
+    found = compare.compare_arms(arms, samples, CRITERIA, 2000)
+    assert found["predictions"] == []
+    assert [row["frechet_ratio"] for row in found["comparisons"]] == [""]
 
 
 WIDE = (0.5, 0.7, 1.0, 1.4, 2.0)  # says nothing: neither alike nor unlike
