@@ -116,10 +116,8 @@ def gan(
     require_count("latent_dim", latent_dim)
     batch_size, latent_dim = int(batch_size), int(latent_dim)  # NumPy's small ones overflow
     require_number("gradient_penalty", gradient_penalty, ">= 0", lambda weight: weight >= 0)
-    _check_latents(generator, primal_shapes, primal_state, batch_size, latent_dim)
+    fake = _check_latents(generator, primal_shapes, primal_state, batch_size, latent_dim)
     real = _check_data(draw, batch_size)
-    latent = jax.ShapeDtypeStruct((batch_size, latent_dim), jnp.float32)
-    fake = _outputs(generator, primal_shapes, primal_state, latent)
     _check_shape("generator", "samples", fake, real.shape, "like the data's")
     logits = _check_discriminator(discriminator, dual_shapes, dual_state, real)
     _check_losses(loss, logits)
@@ -308,11 +306,11 @@ def _check_network(name: str, network: Any) -> tuple[Any, Any]:
 
 def _check_latents(
     generator: Any, params: Any, state: Any, batch_size: int, latent_dim: int
-) -> None:
-    """Tries the generator on abstract latents, before any work is done."""
+) -> Any:
+    """The generator's abstract samples of a minibatch of latents."""
     latent = jax.ShapeDtypeStruct((batch_size, latent_dim), jnp.float32)
     try:
-        jax.eval_shape(lambda *a: generator.apply(*a, train=True)[0], params, state, latent)
+        return _outputs(generator, params, state, latent)
     except Exception as error:
         raise ValueError(
             f"latent_dim={latent_dim}: the generator takes no float32 latents of shape "
