@@ -18,15 +18,14 @@ from onesided_jax.runs.directory import (
     latest_valid,
     open_run,
     read_metrics,
-    record_program,
-    record_session,
-    record_width,
     replacing,
     writing,
 )
 from onesided_jax.runs.lock import LockedError, lock
 from onesided_jax.runs.reach import out_of_reach
-from onesided_jax.runs.recipe import GameSpec, OptimizerSpec, Recipe, hyperparameters_of
+from onesided_jax.runs.recipe import Recipe
+from onesided_jax.runs.records import record_program, record_session, record_width
+from onesided_jax.runs.specs import GameSpec, OptimizerSpec, hyperparameters_of
 
 __all__ = [
     "RECIPES",

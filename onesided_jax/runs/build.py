@@ -14,7 +14,8 @@ from onesided_jax import datasets, games, networks
 from onesided_jax.games import Game
 from onesided_jax.games.losses import LOSSES, find_loss
 from onesided_jax.runs._words import nearest
-from onesided_jax.runs.recipe import PRECISIONS, GameSpec, Recipe
+from onesided_jax.runs.recipe import PRECISIONS, Recipe
+from onesided_jax.runs.specs import GameSpec
 
 __all__ = ["build_game", "precision"]
 

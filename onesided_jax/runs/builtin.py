@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from onesided_jax.runs.criteria import Criteria
-from onesided_jax.runs.recipe import GameSpec, OptimizerSpec, Recipe
+from onesided_jax.runs.recipe import Recipe
+from onesided_jax.runs.specs import GameSpec, OptimizerSpec
 
 __all__ = ["RECIPES"]
 

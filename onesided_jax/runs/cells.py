@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from onesided_jax.runs.recipe import OptimizerSpec, Recipe, label_of, optimizer_maker
+from onesided_jax.runs.recipe import Recipe
+from onesided_jax.runs.specs import OptimizerSpec, label_of, optimizer_maker
 
 __all__ = ["Cell", "cells", "grid"]
 

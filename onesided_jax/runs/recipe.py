@@ -3,80 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import json
 import math
-import numbers
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from onesided_jax.optimizers import OPTIMIZERS
 from onesided_jax.runs._values import (
-    MAX_STEPS,
     check_count,
     check_divides,
-    check_number,
     check_text,
     is_unicode,
     short,
 )
 from onesided_jax.runs._words import nearest
 from onesided_jax.runs.criteria import Criteria
+from onesided_jax.runs.specs import (
+    GameSpec,
+    OptimizerSpec,
+    check_game,
+    check_label,
+    check_optimizer,
+    label_of,
+    tuples,
+)
 
-__all__ = [
-    "GameSpec",
-    "OptimizerSpec",
-    "Recipe",
-    "hyperparameters_of",
-    "label_of",
-    "optimizer_maker",
-]
+__all__ = ["Recipe"]
 
 PRECISIONS = ("float32", "float64")
 MAX_RUNS = 2**20  # of one cell; every one of them is written out in the manifest
-_MAX_LABEL = 100  # bytes; labels are folders
-
-
-@dataclasses.dataclass(frozen=True)
-class GameSpec:
-    """Which game a recipe plays.
-
-    Attributes:
-      name: ``"gan"`` or a key of ``onesided_jax.games.GAMES``.
-      options: its static options; for ``"gan"``: ``dataset``, ``network``, ``loss``,
-        ``batch_size``, ``latent_dim``, ``width``, ``depth``, ``gradient_penalty``, ``conv``.
-    """
-
-    name: str
-    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-
-@dataclasses.dataclass(frozen=True)
-class OptimizerSpec:
-    """One cell of a recipe: an optimizer with its static options and its axes.
-
-    Attributes:
-      name: a key of ``OPTIMIZERS``.
-      label: name of the cell in folders, tables and figures; ``""`` takes ``name``.
-      options: static (bool and str) options, one compiled program each.
-      axes: distinct values of float hyperparameters, every combination is a run; a number is one
-        value. Kept as tuples.
-
-    Example:
-      >>> from onesided_jax import OptimizerSpec
-      >>> OptimizerSpec("adam", axes={"primal_learning_rate": [0.1, 0.2], "b1": 0.5}).axes
-      {'primal_learning_rate': (0.1, 0.2), 'b1': (0.5,)}
-    """
-
-    name: str
-    label: str = ""
-    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    axes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-    def __post_init__(self):
-        one = {n: (v,) for n, v in self.axes.items() if _is_number(v)}
-        object.__setattr__(self, "axes", {**_tuples(self.axes), **one})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,7 +123,7 @@ class Recipe:
         )
         if "criteria" in fields:
             given = _fields(Criteria, fields["criteria"], "recipe.criteria")
-            fields["criteria"] = Criteria(**_tuples(given))
+            fields["criteria"] = Criteria(**tuples(given))
         return cls(**fields)
 
     @classmethod
@@ -188,27 +143,6 @@ class Recipe:
             raise ValueError(f"recipe file {str(path)!r}: {error}") from None
 
 
-def hyperparameters_of(optimizer: str) -> tuple[list[str], list[str]]:
-    """Names of an optimizer's float hyperparameters (axes) and of its int, bool and str options."""
-    floats, static = [], []
-    for name, parameter in inspect.signature(OPTIMIZERS[optimizer]).parameters.items():
-        is_static = isinstance(parameter.default, (bool, int, str))
-        (static if is_static else floats).append(name)
-    static = [name for name in static if name != "opaque_mode"]  # the engine passes grad_fn
-    return floats, static
-
-
-def optimizer_maker(spec: OptimizerSpec) -> Callable[[Mapping[str, Any]], Any]:
-    """``hyperparameters -> optax transformation`` of a spec, its options filled in."""
-    factory, options = OPTIMIZERS[spec.name], dict(spec.options)
-    return lambda hyperparameters: factory(**hyperparameters, **options)
-
-
-def label_of(spec: OptimizerSpec) -> str:
-    """The cell's name in folders, tables and figures."""
-    return spec.label or spec.name
-
-
 def _check_recipe(recipe: Recipe) -> None:
     check_text("name", recipe.name)
     if not isinstance(recipe.description, str) or not is_unicode(recipe.description):
@@ -223,7 +157,7 @@ def _check_recipe(recipe: Recipe) -> None:
         raise ValueError(f"precision={recipe.precision!r}: expected one of {list(PRECISIONS)}")
     if not isinstance(recipe.criteria, Criteria):
         raise ValueError(f"criteria={recipe.criteria!r}: expected Criteria")
-    _check_game(recipe.game)
+    check_game(recipe.game)
     seeds = recipe.seeds
     bad = [s for s in seeds if isinstance(s, bool) or not isinstance(s, int) or not 0 <= s < 2**32]
     if bad or not seeds or len(set(seeds)) < len(seeds):
@@ -234,107 +168,17 @@ def _check_recipe(recipe: Recipe) -> None:
     for spec in recipe.optimizers:
         if not isinstance(spec, OptimizerSpec):
             raise ValueError(f"optimizers: expected OptimizerSpec, got {spec!r}")
-        _check_label(spec)
+        check_label(spec)
     labels = [label_of(spec) for spec in recipe.optimizers]
     for spec, label in zip(recipe.optimizers, labels, strict=True):
         if labels.count(label) > 1:
             raise ValueError(
                 f"optimizer label {label!r} occurs twice: give each a label of its own"
             )
-        _check_optimizer(spec)
+        check_optimizer(spec)
         runs = len(seeds) * math.prod(len(values) for values in spec.axes.values())
         if runs > MAX_RUNS:
             raise ValueError(f"{label}: {runs:,} runs, expected at most {MAX_RUNS:,} per optimizer")
-
-
-def _check_game(game: GameSpec) -> None:
-    if not isinstance(game, GameSpec):
-        raise ValueError(f"game={game!r}: expected GameSpec")
-    check_text("game", game.name)
-    for name, value in game.options.items():
-        parts = value if isinstance(value, tuple) else (value,)
-        for part in parts:
-            if not isinstance(part, (bool, int, float, str, type(None))) or (
-                isinstance(part, float) and not math.isfinite(part)
-            ):
-                raise ValueError(
-                    f"game option {name}={value!r}: expected text, a finite number, a bool, "
-                    "or a list of these"
-                )
-            if isinstance(part, str) and not is_unicode(part):
-                raise ValueError(f"game option {name}={value!r}: expected text")
-
-
-def _check_label(spec: OptimizerSpec) -> None:
-    for value in (spec.name, spec.label):
-        if not isinstance(value, str):
-            raise ValueError(f"optimizer={value!r}: expected a name")
-    label = label_of(spec)
-    plain = label.replace("-", "_").replace(".", "_")
-    if not plain.isidentifier() or label.startswith(".") or len(label.encode()) > _MAX_LABEL:
-        raise ValueError(
-            f"optimizer label {short(label)}: expected letters, digits, '_', '-' and '.', "
-            f"not '.' first, at most {_MAX_LABEL} bytes"
-        )
-
-
-def _check_optimizer(spec: OptimizerSpec) -> None:
-    if spec.name not in OPTIMIZERS:
-        choices = sorted(OPTIMIZERS)
-        raise ValueError(
-            f"optimizer={spec.name!r}: expected one of {choices}{nearest(spec.name, choices)}"
-        )
-    floats, static = hyperparameters_of(spec.name)
-    for name, values in spec.axes.items():
-        if name in static:
-            raise ValueError(
-                f"{name!r} of {spec.name} is a static option and cannot be swept: "
-                "give each value an optimizer entry of its own (options=)"
-            )
-        if name not in floats:
-            raise ValueError(
-                f"{name!r} is no hyperparameter of {spec.name}: expected one of "
-                f"{floats}{nearest(name, floats)}"
-            )
-        if isinstance(values, (str, bytes)) or not isinstance(values, Sequence) or not values:
-            raise ValueError(f"{name}={values!r}: expected a number or a non-empty list of them")
-        for value in values:
-            check_number(name, value)
-        distinct = list(dict.fromkeys(values))
-        if len(distinct) < len(values):  # the same runs again would count as seeds of their own
-            raise ValueError(
-                f"{name}={short(list(values))}: expected distinct values, such as {short(distinct)}"
-            )
-    defaults = inspect.signature(OPTIMIZERS[spec.name]).parameters
-    for name, value in spec.options.items():
-        if name in floats:
-            raise ValueError(
-                f"{name!r} of {spec.name} is a hyperparameter and no static option: "
-                f"give {name}={value!r} under axes="
-            )
-        if name not in static:
-            raise ValueError(
-                f"{name!r} is no static option of {spec.name}: expected one of "
-                f"{static}{nearest(name, static)}"
-            )
-        expected = type(defaults[name].default)
-        if type(value) is not expected:
-            raise ValueError(f"{label_of(spec)}: {name}={value!r}: expected {expected.__name__}")
-        if isinstance(value, int) and abs(value) > MAX_STEPS:
-            raise ValueError(
-                f"{label_of(spec)}: {name}={short(value)}: expected at most {MAX_STEPS:,}"
-            )
-    missing = [n for n in ("primal_learning_rate", "dual_learning_rate") if n not in spec.axes]
-    if missing:
-        raise ValueError(f"{label_of(spec)}: axes lack {missing}")
-    # The factory checks ranges; every value in turn, the others at their first.
-    make, first = optimizer_maker(spec), {n: v[0] for n, v in spec.axes.items()}
-    for name, values in spec.axes.items():
-        for value in values:
-            try:
-                make({**first, name: value})
-            except ValueError as error:
-                raise ValueError(f"{label_of(spec)}: {error}") from None
 
 
 def _fields(cls: type, content: Any, where: str) -> dict[str, Any]:
@@ -359,17 +203,9 @@ def _fields(cls: type, content: Any, where: str) -> dict[str, Any]:
         if name in fields:
             if not isinstance(fields[name], Mapping):
                 raise ValueError(f"{where}.{name}={fields[name]!r}: expected an object")
-            fields[name] = _tuples(fields[name])
+            fields[name] = tuples(fields[name])
     if "seeds" in fields:
         if not isinstance(fields["seeds"], Sequence) or isinstance(fields["seeds"], str):
             raise ValueError(f"{where}.seeds={fields['seeds']!r}: expected a list of integers")
         fields["seeds"] = tuple(fields["seeds"])
     return fields
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
-
-
-def _tuples(mapping: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in mapping.items()}
