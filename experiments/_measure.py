@@ -25,6 +25,7 @@ from onesided_jax.datasets._files import cache_directory
 from onesided_jax.runs import Criteria, Run, build_game
 
 CLASSIFIERS = HERE / "classifiers"  # named by what they were trained on, see the cache of analysis
+_REFERENCES = "reference-*.csv"  # one per classifier, beside the tables of quality
 
 
 class Opened(NamedTuple):
@@ -86,9 +87,16 @@ def measure(job: Job, what: Opened, real: Any, source: Source, folder: Path) -> 
 
 def measured(folder: Path, kind: str) -> dict[str, list[Mapping[str, str]]]:
     """The rows of all cells that :func:`measure` has written, by arm."""
-    paths = [p for p in sorted((folder / kind).glob("*.csv")) if p.stem != "reference"]
+    paths = [p for p in sorted((folder / kind).glob("*.csv")) if not p.match(_REFERENCES)]
     rows = itertools.chain.from_iterable(map(read_table, paths))
     return {arm: found for (arm,), found in grouped(rows, "arm").items()}
+
+
+def references(folder: Path) -> list[Row]:
+    """What the measures of sample quality in a folder are made of, a row per classifier."""
+    paths = sorted((folder / "quality").glob(_REFERENCES))
+    rows = itertools.chain.from_iterable(map(read_table, paths))
+    return [{k.removeprefix("quality_"): v for k, v in row.items()} for row in rows]
 
 
 def measure_norms(job: Job, what: Opened, source: Source, path: Path) -> None:
@@ -144,13 +152,14 @@ def measure_samples(job: Job, what: Opened, real: Any, source: Source, path: Pat
         [source], what.game, real, None, what.criteria, lambda *_: None
     )
     facts = {k: v for k, v in about.items() if not k.startswith("quality_gate")}
-    write_table(path.with_name("reference.csv"), [facts])
+    classifier = facts.get("quality_classifier_fingerprint", "")
+    write_table(path.with_name(_REFERENCES.replace("*", classifier)), [facts])
     rows: list[Row] = []
     for i, label in enumerate(labels(source)):
         row: Row = {"arm": label, "seed": int(source.seeds[i])}
         row["diverged"] = bool(source.diverged_at[i] >= 0)
         row |= {k: float(values[i].mean()) for k, values in quality.values.items()}
-        rows.append(row | {"classifier": facts.get("quality_classifier_fingerprint", "")})
+        rows.append(row | {"classifier": classifier})
     write_table(path, rows)
     job.say(f"{path.parent.parent.name}/{path.stem}: quality of the samples")
 
@@ -222,8 +231,8 @@ def norms_of(rows: Sequence[Mapping[str, str]]) -> Norms:
 
     def norm(player: str) -> SquaredNorm:
         value, noise = column(player), column(f"{player}_noise")
-        with np.errstate(all="ignore"):
-            return SquaredNorm(value, column(f"{player}_se"), noise, value / noise)
+        unknown = np.full_like(value, np.nan)  # the table does not say how many minibatches
+        return SquaredNorm(value, column(f"{player}_se"), noise, unknown)
 
     diverged = np.array([place[seed, steps[0]]["diverged"] == "yes" for seed in seeds])
     return Norms(steps, seeds, norm("primal"), norm("dual"), diverged)

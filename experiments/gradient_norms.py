@@ -25,11 +25,14 @@ from _judge import Judged, judge
 from _measure import (
     Norms,
     Opened,
+    late_over,
     measure,
     measure_samples,
     measured,
+    norms_of,
     opened,
     real_data,
+    references,
     trained,
     unmeasured,
 )
@@ -38,12 +41,13 @@ from matplotlib.figure import Figure
 
 import onesided_jax as osj
 from onesided_jax.analysis.source import Snapshot, Source
-from onesided_jax.analysis.verdict import Verdict
+from onesided_jax.analysis.verdict import Verdict, interval_over_seeds, span
 from onesided_jax.report._style import DUAL, PRIMAL, svg_bytes
-from onesided_jax.runs import build_game, open_run, unpack
+from onesided_jax.runs import Criteria, build_game, open_run, unpack
 from onesided_jax.sweeps import Observer
 
 EMA = 0.999
+FIRST = "first"  # folder of earlier tables of arms that were trained again, see design.md
 
 
 def work(job: Job) -> None:
@@ -148,10 +152,33 @@ def conclude(job: Job) -> None:
         if not norm_rows:
             continue
         judged = judge(norm_rows, quality, criteria, total)
-        compared = compare_arms(judged.arms, quality, criteria, total)
-        tables[data] = judged.tables | compared
+        tables[data] = {
+            **judged.tables,
+            **compare_arms(judged.arms, quality, criteria, total),
+            "classifiers": references(job.out / data),
+            "machines": _machines(
+                judged, measured(job.out / data / FIRST, "norms"), criteria, total
+            ),
+        }
         draw(job, data, judged)
     job.tables(tables)
+
+
+def _machines(judged: Judged, first: Rows, criteria: Criteria, total_steps: int) -> list[Row]:
+    """Ratios of arms trained twice, on two machines: the same seeds, rounded otherwise."""
+    rows: list[Row] = []
+    for name, found in first.items():
+        if name not in judged.arms:
+            continue
+        row: Row = {"arm": name}
+        both = {"first": norms_of(found), "again": judged.arms[name]}
+        for when, norms in both.items():
+            ratios = late_over(norms, criteria.early_window, criteria, total_steps)
+            for player, ratio in ratios.items():
+                row[f"{player}_ratio_{when}"] = span(interval_over_seeds(ratio, criteria))
+            row[f"above_{when}"] = int((ratios["dual"] > ratios["primal"]).sum())
+        rows.append(row)
+    return rows
 
 
 def load(job: Job, data: str) -> tuple[Rows, Rows]:

@@ -471,6 +471,14 @@ def test_the_best_arms_median_is_the_yardstick():
     assert gate.reasons[1] == "the run diverged"
 
 
+def test_no_run_passes_where_every_arm_lost_half_of_its_runs():
+    measures = {"frechet": [50.0, np.nan, 0.1, np.nan], "class_entropy": [0.99] * 4}
+    gate = quality_gate(measures, criteria=Criteria(), arms=[0, 0, 1, 1])
+    assert not gate.passes.any()
+    assert "no arm has a median" in gate.reasons[2]
+    assert set(gate.limits) == {"class_entropy"}
+
+
 def test_the_stated_reference_is_absolute():
     relative = quality_gate(IMAGES, criteria=Criteria(), arms=[0, 0, 1, 1])
     assert "absolute part of the gate was not evaluated" in relative.note
@@ -490,7 +498,7 @@ def test_entropy_fails_alone():
         {"frechet": [0.1, 0.1], "class_entropy": [0.9, 0.8999]}, criteria=Criteria()
     )
     assert gate.passes.tolist() == [True, False]
-    assert gate.reasons == ["", "class entropy 0.9 is below 0.9 log C"]
+    assert gate.reasons == ["", "class entropy 0.8999 is below 0.9 log C"]
 
 
 def test_a_run_without_a_number_fails_and_says_why():

@@ -20,6 +20,7 @@ from onesided_jax.analysis.mvi_verdict import (
     one_sided_mvi,
     sign_fractions,
 )
+from onesided_jax.players import PrimalDual
 from onesided_jax.runs.criteria import Criteria
 
 CRITERIA = Criteria()
@@ -211,9 +212,19 @@ def test_a_game_at_rounding_from_the_start_is_not_refuted():
     primal = exact_squared_norm(np.full((5, STEPS.size), 1e-31))
     dual = exact_squared_norm(np.ones((5, STEPS.size)))
     assert convergence(primal, dual, exact=True).holds is False
-    verdict = convergence(primal, dual, exact=True, floor=1e-30)
+    verdict = convergence(primal, dual, exact=True, floor=PrimalDual(1e-30, 1e-30))
     assert verdict.holds == "inconclusive"
     assert "5 without a number" in verdict.reason
+
+
+def test_every_player_has_a_rounding_floor_of_its_own():
+    """A dual player that is at rest, to its own rounding, is not one that does not converge."""
+    primal = exact_squared_norm(np.tile(1 / STEPS.astype(float), (5, 1)))
+    dual = exact_squared_norm(np.full((5, STEPS.size), 2.9e-10))
+    assert convergence(primal, dual, exact=True, floor=PrimalDual(1e-13, 1e-13)).holds is True
+    verdict = convergence(primal, dual, exact=True, floor=PrimalDual(1e-13, 1e-9))
+    assert verdict.holds == "inconclusive"
+    assert verdict.details["P2"]["holds"] == "inconclusive"
 
 
 def gate(passes, note=""):

@@ -33,9 +33,12 @@ from onesided_jax.analysis.verdict import (
     interval_over_seeds,
     span,
 )
+from onesided_jax.players import PrimalDual
 from onesided_jax.runs.criteria import Criteria
 
 __all__ = ["one_sided_convergence"]
+
+_NO_FLOOR = PrimalDual(TINY, TINY)
 
 
 def one_sided_convergence(
@@ -51,7 +54,7 @@ def one_sided_convergence(
     constant_rates: bool,
     exact: bool,
     quality_gate: Gate | None = None,
-    floor: float = TINY,
+    floor: PrimalDual = _NO_FLOOR,
 ) -> Verdict:
     r"""Does the primal gradient norm converge while the dual's does not? P1, P2, P3, and P4.
 
@@ -76,7 +79,7 @@ def one_sided_convergence(
       exact: the field is deterministic (`exact_squared_norm`).
       quality_gate: which runs pass the quality gate, and why the others do not, ``[R]``; None
         where there is none. The verdict says so, and what was left out of it.
-      floor: rounding level of the squared norms of an exact run (`window_ratio`).
+      floor: rounding levels of both players' squared norms in an exact run (`window_ratio`).
 
     Returns:
       `Verdict` whose ``value`` is the mean over seeds of :math:`R_G`, the late primal gradient norm
@@ -173,24 +176,26 @@ def statistics_of_runs(
     *,
     criteria: Criteria,
     exact: bool,
-    floor: float = TINY,
+    floor: PrimalDual = _NO_FLOOR,
 ) -> dict[str, Array]:
     """Ratio and slope of both players, and the difference of the slopes: ``[R]`` each, NaN: none.
 
     Arguments as of `one_sided_convergence`. A window without a checkpoint leaves no number.
     """
-    common = {"total_steps": total_steps, "exact": exact, "floor": floor}
+    common = {"total_steps": total_steps, "exact": exact}
     windows = {"early": criteria.early_window, "late": criteria.late_window}
     bins = {"window": criteria.slope_window, "bins": criteria.slope_bins}
     statistics: dict[str, Array] = {}
     none = np.full(np.shape(primal.value)[:-1], np.nan)
-    for name, norm in (("primal", primal), ("dual", dual)):
+    for name, norm, least in zip(PrimalDual._fields, (primal, dual), floor, strict=True):
         statistics |= {f"{name}_ratio": none, f"{name}_slope": none}
         with contextlib.suppress(EmptyWindowError):
-            statistics[f"{name}_ratio"] = window_ratio(steps, norm.value, **windows, **common)
+            statistics[f"{name}_ratio"] = window_ratio(
+                steps, norm.value, floor=least, **windows, **common
+            )
         with contextlib.suppress(EmptyWindowError):
             statistics[f"{name}_slope"] = loglog_slope(
-                steps, norm.value, norm.standard_error, **bins, **common
+                steps, norm.value, norm.standard_error, floor=least, **bins, **common
             )
     return statistics | {"slope_difference": statistics["dual_slope"] - statistics["primal_slope"]}
 

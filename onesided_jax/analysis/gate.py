@@ -56,6 +56,7 @@ def quality_gate(
     entropy and a Fréchet distance that is small in two ways: relative to the best arm's median over
     its runs, and in absolute terms, below ``gate_frechet_factor`` times a reference that the
     criteria state. Without a reference the best arm cannot fail as a whole, and the note says so.
+    Where every arm lost half of its runs or more there is no best arm, and no run passes.
 
     Args:
       measures: of every run, ``f[R]`` each, means over evaluation seeds: ``modes`` and
@@ -131,20 +132,16 @@ def _judge_images(
     frechet = np.where(bad, np.inf, found["frechet"])
     medians = [float(np.median(frechet[arms == arm])) for arm in np.unique(arms)]
     best = min(medians)
-    relative = criteria.gate_frechet_ratio * best
-    limits = {
-        "best_frechet": best,
-        "frechet_relative": relative,
-        "class_entropy": criteria.gate_class_entropy,
-    }
-    failures = [
-        _above(
-            frechet,
-            relative,
-            f"Fréchet distance {{:.3g}} is above {{:.3g}}, {criteria.gate_frechet_ratio:.3g} times"
-            " the best arm's median",
-        )
-    ]
+    limits = {"class_entropy": criteria.gate_class_entropy}
+    if np.isfinite(best):
+        relative = criteria.gate_frechet_ratio * best
+        limits |= {"best_frechet": best, "frechet_relative": relative}
+        times = f"{criteria.gate_frechet_ratio:.3g} times the best arm's median"
+        failures = [
+            _above(frechet, relative, f"Fréchet distance {{:.3g}} is above {{:.3g}}, {times}")
+        ]
+    else:
+        failures = [["no arm has a median to compare with: each lost half of its runs"] * arms.size]
     note = ""
     if criteria.gate_frechet_reference is None:
         alone = "the only arm is compared with itself"
@@ -168,7 +165,7 @@ def _judge_images(
         _below(
             found["class_entropy"],
             criteria.gate_class_entropy,
-            "class entropy {:.3g} is below {:.3g} log C",
+            "class entropy {:.4g} is below {:.4g} log C",
         )
     )
     return failures, note, limits

@@ -50,6 +50,9 @@ def t_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
     """Student interval for the mean over seeds.
 
     Student's t, since a percentile bootstrap over 5 seeds covers 84 per cent where it promises 95.
+    Of skewed values it covers less, and misses at the upper end: 5 lognormal ones whose logarithm
+    has standard deviation 0.7 are covered by 88 per cent, and 11 per cent of the intervals lie
+    below the mean. Where that matters, take logarithms first.
 
     Args:
       values: one number per seed, ``[n]``. NaN is a seed that gives no number and is left out here;
@@ -142,7 +145,9 @@ def two_way_bootstrap(
     """Percentile interval that resamples rows and columns of a cross matrix independently.
 
     Entries of one row share a generator and those of one column a discriminator. Resampling
-    entries would count them as independent and give an interval that is far too short.
+    entries would count them as independent and give an interval that is far too short. It is still
+    too short where neighbouring checkpoints are alike: for 20 x 20 means of rows and columns whose
+    neighbours correlate by 0.5 it covers 75 per cent where it promises 95, by 0.8 half.
 
     Args:
       matrix: ``[S, T]``. A resampled matrix has lost its diagonal, so mark the entries that do not

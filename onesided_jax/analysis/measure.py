@@ -61,6 +61,8 @@ def make_probe(
       microbatches: minibatch gradients per U-statistic of a player's squared norm, ``>= 3``.
       samples: at least so many samples per entry of a cross matrix.
       cross_microbatches: minibatch gradients per entry for the norms in a cross matrix, ``>= 3``.
+        Of so few the jackknife's error is twice the true one: entries near the noise floor are
+        given up rather than guessed.
 
     Returns:
       A :class:`Probe`.

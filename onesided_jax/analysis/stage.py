@@ -286,7 +286,7 @@ def _judge(
         constant_rates=bool(source.constant_rates[rows].all()),
         exact=probe.exact,
         quality_gate=gate,
-        floor=_rounding_floor(norms.primal.value[rows]) if probe.exact else TINY,
+        floor=PrimalDual(*(_rounding_floor(field.value[rows]) for field in norms)),
     )
     mine = [tests[run] for run in rows if run in tests]
     if not mine:
@@ -309,7 +309,7 @@ def _judge(
 
 
 def _rounding_floor(squared: np.ndarray) -> float:
-    """Squared norms below this are rounding noise of a deterministic game."""
+    """A player's squared norms below this are rounding noise of a deterministic game."""
     precision = jax.numpy.finfo(jax.numpy.result_type(float)).eps
     finite = squared[np.isfinite(squared)]
     return max(TINY, float(precision) ** 2 * float(finite.max(initial=0.0)))

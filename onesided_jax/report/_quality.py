@@ -154,6 +154,8 @@ def _rule(section: Section) -> str:
             f" {limit['high_quality']:.0%} of its samples lie within 3 standard deviations of a"
             " mean."
         )
+    if "class_entropy" in limit and "frechet_relative" not in limit:
+        return "No run passes: every arm lost half of its runs or more, so none is the best."
     if "frechet_relative" in limit:
         both = ""
         if "frechet_absolute" in limit:
