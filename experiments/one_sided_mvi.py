@@ -138,7 +138,7 @@ def conclude(job: Job) -> None:
                     "verdict": word(verdict.holds), "reason": verdict.reason,
                 }
             )  # fmt: skip
-            for name, (negative, positive) in _numbers(there).items():
+            for name, (negative, positive) in _numbers(there, criteria).items():
                 # A seed without such entries is left out.
                 both = [t_interval(v, level=criteria.level) for v in (negative, positive)]
                 row = {"data": data, "arm": cell, "what": name}
@@ -213,7 +213,7 @@ _CONTROLS = {
 }  # fmt: skip
 
 
-def _numbers(found: Sequence[Row]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def _numbers(found: Sequence[Row], criteria: Criteria) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Shares of negative and positive entries per seed, for everything that was tried."""
 
     def both(values: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
@@ -226,6 +226,13 @@ def _numbers(found: Sequence[Row]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         f"held-out x*, {_REGIONS[k]}": both([f["shares"][k] for f in found])
         for k in found[0]["shares"]
     }
+    rows = [np.mean(np.any(f["valid"], axis=1)) for f in found]
+    short = np.less(rows, criteria.mvi_valid_share)  # of these seeds the verdict makes nothing
+    if short.any() and not short.all():
+        negative, positive = numbers[f"held-out x*, {_REGIONS['off_diagonal']}"]
+        numbers["held-out x*, off the diagonal, without seeds that have too few rows"] = (
+            np.where(short, np.nan, negative), np.where(short, np.nan, positive)
+        )  # fmt: skip
     numbers["held-out x*, off the diagonal, later generators (not planned)"] = both(
         [_later(f) for f in found]
     )
