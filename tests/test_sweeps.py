@@ -667,10 +667,10 @@ def test_another_game_or_optimizer_does_not_continue_a_sweep(tmp_path, monkeypat
     assert_same_bits(first.players, again.players)
     before = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
     for changed in ({"scale": 2.0}, {"momentum": 0.5}):
-        with pytest.raises(ValueError, match=r"holds another run \(of another game or optimizer"):
+        with pytest.raises(ValueError, match=r"holds another run \(of another game, optimizer"):
             play(**changed)
     CENTRE = 2 * CENTRE  # an array that the game closes over
-    with pytest.raises(ValueError, match=r"holds another run \(of another game or optimizer"):
+    with pytest.raises(ValueError, match=r"holds another run \(of another game, optimizer"):
         play()
     assert before == {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
     # On another platform such an array may have other last bits: that is told, and goes on.
@@ -678,6 +678,95 @@ def test_another_game_or_optimizer_does_not_continue_a_sweep(tmp_path, monkeypat
     with pytest.warns(RuntimeWarning, match="is continued with xla_flags"):
         play()
     assert before != {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
+
+
+def _doubled(s, view):
+    return 2 * s
+
+
+CHANGES = {  # of what neither the step's text nor its own constants show
+    "data inside a jit": lambda data: {"sample": jax.jit(lambda key: data)},
+    "the begin": lambda data: {"init": lambda key: (PrimalDual(data, data), ())},
+    "an accumulator": lambda data: {"begin": float(data[0])},
+    "an observer": lambda data: {"update": _doubled if data[0] > 1 else (lambda s, view: s + 1)},
+    "an observer's begin": lambda data: {"seen": lambda players: data},
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_what_a_step_does_not_show_is_compared_too(tmp_path, what):
+    def play(data):
+        changed = CHANGES[what](data)
+        field = games.zero_sum_field(lambda x, y, batch=0.0: jnp.sum(x**2 - y**2 + x * batch))
+        game = Game(
+            init=changed.get("init", lambda key: (PrimalDual(jnp.ones(2), jnp.ones(2)), ())),
+            sample=changed.get("sample", lambda key: jnp.zeros(2)),
+            field=lambda players, state, batch: field(
+                PrimalDual(players.primal + 0 * batch, players.dual), state, ()
+            ),
+        )
+        observer = (changed.get("seen", lambda players: jnp.zeros(2)),
+                    changed.get("update", lambda s, view: s + 1))  # fmt: skip
+        return osj.sweep(
+            game, lambda h: osj.amsgrad_eg(0.1, 0.1, initial_accumulator=changed.get("begin", 0.0)),
+            seeds=[0], hyperparameters={}, steps=2, out=tmp_path / "run",
+            observers={"mine": observer},
+        )  # fmt: skip
+
+    play(jnp.ones(2))
+    play(jnp.ones(2))
+    with pytest.raises(ValueError, match="holds another run"):
+        play(2 * jnp.ones(2))
+
+
+@pytest.mark.parametrize(
+    ("observer", "error", "message"),
+    [
+        (lambda players: 0, TypeError, r"^observers\['mine'\] is of type function: expected two"),
+        ((1, 2), TypeError, r"^observers\['mine'\] is of type tuple: expected two functions"),
+        (
+            (lambda p: jnp.zeros(3), lambda s, view: 0.0),
+            ValueError,
+            r"update changes it from float",
+        ),
+        ((lambda p: {"n": 0}, lambda s, view: {"n": 0.5}), ValueError, r"update changes \['n'\]"),
+        ((lambda p: {"n": 0}, lambda s, view: {}), ValueError, r"update changes \['n'\] from int"),
+    ],
+)
+def test_observers_are_tried_before_any_work(observer, error, message):
+    with pytest.raises(error, match=message):
+        osj.sweep(
+            exploding_game(), make_sgd, seeds=[0], hyperparameters={"rate": [0.1]}, steps=1,
+            observers={"mine": observer},
+        )  # fmt: skip
+
+
+def test_what_a_game_counts_stops_where_a_run_does():
+    def field(players, state, batch):
+        F = PrimalDual(jnp.where(state["n"] < 3, 1.0, jnp.nan) * players.primal, players.dual)
+        return F, GameInfo(PrimalDual(0.0, 0.0), jax.tree.map(lambda n: n + 1, state))
+
+    state = {"n": jnp.zeros((), jnp.int32), "v": jnp.zeros(1, jnp.int32)}
+    game = Game(lambda key: (PrimalDual(jnp.ones(2), jnp.ones(2)), state), lambda key: (), field)
+    result = osj.sweep(game, make_sgd, seeds=[0], hyperparameters={"rate": [0.1]}, steps=8)
+    assert result.diverged_at.tolist() == [4]
+    assert result.state["n"].tolist() == [3]
+    assert result.state["v"].tolist() == [[3]]
+
+
+@pytest.mark.parametrize("form", ["object", "pair"])
+def test_steps_may_be_accumulated(form):
+    """``optax.MultiSteps`` passes ``grad_fn`` on, though optax's own wrapper would keep it back."""
+
+    def make(h):
+        tx = optax.MultiSteps(osj.extra_sgd(h["rate"], h["rate"]), 2)
+        return tx if form == "object" else tx.gradient_transformation()
+
+    game = games.bilinear(dim=2)
+    common = {"seeds": [0], "hyperparameters": {"rate": [0.1]}}
+    every_second = osj.sweep(game, make, steps=8, **common)
+    each = osj.sweep(game, lambda h: osj.extra_sgd(h["rate"], h["rate"]), steps=4, **common)
+    np.testing.assert_allclose(every_second.players.primal, each.players.primal, rtol=1e-5)
 
 
 def test_a_checkpoint_goes_on_in_a_loop_of_ones_own(tmp_path):

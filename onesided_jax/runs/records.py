@@ -53,8 +53,8 @@ def record_program(run: Run, sha256: str) -> Run:
             return
         if known and {**known, "sha256": sha256} == here:
             raise ValueError(
-                f"{str(run.path)!r} holds another run (of another game or optimizer: what a step "
-                "computes has changed): choose another output folder"
+                f"{str(run.path)!r} holds another run (of another game, optimizer or "
+                "observer: what a run computes has changed): choose another output folder"
             )
         manifest = manifests.write(run.path, {**run.manifest, "program": here})
         run = dataclasses.replace(run, manifest=manifest)

@@ -24,7 +24,14 @@ from onesided_jax.runs import (
     unpack,
 )
 from onesided_jax.sweeps.devices import Crew
-from onesided_jax.sweeps.engine import METRICS, Carry, Observer, Program, program
+from onesided_jax.sweeps.engine import (
+    METRICS,
+    Carry,
+    Observer,
+    Program,
+    named_observers,
+    program,
+)
 from onesided_jax.sweeps.memory import OutOfMemoryError, is_out_of_memory
 from onesided_jax.sweeps.result import Checkpoint, Progress, StoredCheckpoints, SweepResult
 from onesided_jax.sweeps.strategy import (
@@ -72,10 +79,7 @@ def run_cell(
     See :func:`sweep` and :func:`run` for the arguments. Without ``collect`` there is no result:
     metrics are stored, but not kept in memory, where many steps of many runs would fill it.
     """
-    named = tuple(
-        (name, Observer(init=pair[0], update=pair[1]))
-        for name, pair in sorted((observers or {}).items())
-    )
+    named = named_observers(observers)
     compiled = program(
         game.sample, game.field, game.init, make_optimizer, named, independent_samples, record_every
     )

@@ -5,15 +5,17 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from onesided_jax.games import Game
 from onesided_jax.players import PrimalDual
+from onesided_jax.sweeps.engine import Observers, StepView
 from onesided_jax.sweeps.train import MakeOptimizer, make_train
 
 __all__ = ["check_step"]
@@ -22,24 +24,30 @@ _ADDRESS = re.compile(r"\b0x[0-9a-f]+")  # of functions, in the text of a progra
 
 
 def check_step(
-    game: Game, make_optimizer: MakeOptimizer, names: Iterable[str], *, independent_samples: bool
+    game: Game,
+    make_optimizer: MakeOptimizer,
+    names: Iterable[str],
+    *,
+    observers: Observers = (),
+    independent_samples: bool,
 ) -> Callable[[], str]:
-    """Traces one step of one run.
+    """Traces the begin and one step of one run.
 
     Args:
       game: what is played.
       make_optimizer: as :func:`make_train` takes it.
       names: of the hyperparameters.
+      observers: what is carried along.
       independent_samples: see :func:`make_train`.
 
     Returns:
-      A function for the step's fingerprint: a SHA-256 of its program and of the arrays in it.
+      A function for the run's fingerprint: a SHA-256 of its programs and of the arrays in them.
 
     Raises:
       TypeError: for an optimizer in the place of a function that makes one, or players that are no
         ``PrimalDual``.
-      ValueError: if the game's functions do not fit each other, or a step changes the shape or
-        dtype of what it carries.
+      ValueError: if the game's functions do not fit each other, or a step or an observer changes
+        the shape or dtype of what it carries.
     """
     if hasattr(make_optimizer, "update"):
         raise TypeError(
@@ -47,7 +55,8 @@ def check_step(
             "hyperparameters, such as lambda h: adam(**h)"
         )
     return _traced(
-        game.init, game.sample, game.field, make_optimizer, tuple(names), independent_samples,
+        game.init, game.sample, game.field, make_optimizer, tuple(names), observers,
+        independent_samples,
         jax.config.jax_enable_x64,  # pyright: ignore[reportAttributeAccessIssue]
     )  # fmt: skip
 
@@ -59,6 +68,7 @@ def _traced(
     field: Callable[..., Any],
     make_optimizer: MakeOptimizer,
     names: tuple[str, ...],
+    observers: Observers,
     independent_samples: bool,
     x64: bool,
 ) -> Callable[[], str]:
@@ -71,22 +81,52 @@ def _traced(
     )
     number = jax.ShapeDtypeStruct((), jnp.result_type(float))
     hyperparameters = dict.fromkeys(names, number)
-    before = jax.eval_shape(train_init, key, hyperparameters)
-    trace = jax.make_jaxpr(train_step, return_shape=True)
-    program, (after, _) = trace(before, hyperparameters)
+    programs = []
+
+    def trace(function: Callable[..., Any], *arguments: Any) -> Any:
+        program, result = jax.make_jaxpr(function, return_shape=True)(*arguments)
+        programs.append(program)
+        return result
+
+    before = trace(train_init, key, hyperparameters)
+    after, info = trace(train_step, before, hyperparameters)
     if changed := _difference(before, after):
         raise ValueError(f"a step changes {changed}: what it carries must stay as it is")
+    view = StepView(
+        before.players, after.players, *info[1:], after.opt_state, after.step, hyperparameters
+    )
+    for name, observer in observers:
+        carried = trace(observer.init, before.players)
+        if changed := _difference(carried, trace(observer.update, carried, view)):
+            raise ValueError(
+                f"observers[{name!r}].update changes {changed}: expected what its init makes"
+            )
 
     @functools.cache
     def fingerprint() -> str:
-        digest = hashlib.sha256(_ADDRESS.sub("", str(program.jaxpr)).encode())
-        for constant in program.consts:
-            is_key = jnp.issubdtype(constant.dtype, jax.dtypes.prng_key)
-            array = np.asarray(jax.random.key_data(constant) if is_key else constant)
-            digest.update(array.tobytes())
+        digest = hashlib.sha256()
+        for program in programs:
+            digest.update(_ADDRESS.sub("", str(program.jaxpr)).encode())
+            for constant in _constants(program):
+                is_key = jnp.issubdtype(constant.dtype, jax.dtypes.prng_key)
+                array = np.asarray(jax.random.key_data(constant) if is_key else constant)
+                digest.update(array.tobytes())
         return digest.hexdigest()
 
     return fingerprint
+
+
+def _constants(program: Any) -> Iterator[Any]:
+    """The arrays in a traced program, and in the programs inside it (``jit``, ``scan``, ...)."""
+    jaxpr = program
+    if isinstance(program, ClosedJaxpr):
+        yield from map(jnp.asarray, program.consts)
+        jaxpr = program.jaxpr
+    for equation in jaxpr.eqns:
+        for value in equation.params.values():
+            for part in value if isinstance(value, tuple | list) else (value,):
+                if isinstance(part, ClosedJaxpr | Jaxpr):
+                    yield from _constants(part)
 
 
 def _check_init(found: Any) -> tuple[PrimalDual, Any]:

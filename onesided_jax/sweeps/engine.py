@@ -15,7 +15,7 @@ from onesided_jax.games import Game
 from onesided_jax.players import ArrayTree, PrimalDual
 from onesided_jax.sweeps.train import MakeOptimizer, TrainState, make_train
 
-__all__ = ["Carry", "Observer", "Program", "StepView", "program"]
+__all__ = ["Carry", "Observer", "Observers", "Program", "StepView", "named_observers", "program"]
 
 
 METRICS = ("loss_primal", "loss_dual", "gradient_norm_primal", "gradient_norm_dual")
@@ -55,6 +55,24 @@ class Observer(NamedTuple):
     update: Callable[[ArrayTree, StepView], ArrayTree]
 
 
+Observers = tuple[tuple[str, Observer], ...]
+
+
+def named_observers(observers: Mapping[str, Any] | None) -> Observers:
+    """Observers in the order of their names.
+
+    Raises:
+      TypeError: for one that is no pair of functions.
+    """
+    for name, pair in (observers or {}).items():
+        if not isinstance(pair, tuple | list) or len(pair) != 2 or not all(map(callable, pair)):
+            raise TypeError(
+                f"observers[{name!r}] is of type {type(pair).__name__}: expected two functions "
+                "(init, update), with init(players) -> s and update(s, step_view) -> s"
+            )
+    return tuple((name, Observer(*pair)) for name, pair in sorted((observers or {}).items()))
+
+
 class Carry(NamedTuple):
     """All that a run carries from step to step; under vmap every leaf has a leading run axis.
 
@@ -92,7 +110,7 @@ def program(
     field: Callable[..., Any],
     game_init: Callable[..., Any],
     make_optimizer: MakeOptimizer,
-    observers: tuple[tuple[str, Observer], ...],
+    observers: Observers,
     independent_samples: bool,
     record_every: int,
 ) -> Program:
@@ -198,17 +216,25 @@ def _clocks(
 ) -> TrainState:
     """Which leaves of a run's state are the same for all runs: the step, an optimizer's counts.
 
-    They begin as constants and depend on nothing but themselves and each other. Computed once
+    They begin as constants and depend on nothing but themselves and each other; what a game counts
+    in its state is not among them, for it stops where a run does. Computed once
     instead of once a run, what follows from them (``b2**count``) costs nothing; for a game of three
     numbers that was a third of the step. Found by following the equations of both functions.
     """
     begins = _sources(train_init, jax.random.key(0), hyperparameters)
     depends = _sources(lambda train: train_step(train, hyperparameters)[0], train)
     leaves, treedef = jax.tree.flatten(train)
+    of_game = jax.tree.leaves(
+        jax.tree.map(lambda _: False, train)._replace(
+            state=jax.tree.map(lambda _: True, train.state)
+        )
+    )
     clocks = {
         i
         for i, leaf in enumerate(leaves)
-        if jnp.issubdtype(leaf.dtype, jnp.integer) and leaf.ndim == 0 and not begins[i]
+        if jnp.issubdtype(leaf.dtype, jnp.integer)
+        and leaf.ndim == 0
+        and not (begins[i] or of_game[i])
     }
     while True:
         remaining = {i for i in clocks if depends[i] <= clocks}

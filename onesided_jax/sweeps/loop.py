@@ -15,7 +15,7 @@ from onesided_jax.runs import Run, record_program, record_session, record_width,
 from onesided_jax.runs._values import check_count, check_divides
 from onesided_jax.sweeps.cell import run_cell
 from onesided_jax.sweeps.contract import check_step
-from onesided_jax.sweeps.engine import Observer
+from onesided_jax.sweeps.engine import Observer, named_observers
 from onesided_jax.sweeps.result import Progress, SweepResult
 from onesided_jax.sweeps.strategy import Strategy
 from onesided_jax.sweeps.train import MakeOptimizer
@@ -58,7 +58,8 @@ def sweep(
         keeps the first and the last state only.
       record_every: steps between recorded metrics.
       out: folder for a run directory; ``None`` keeps checkpoints in memory. If it holds an
-        unfinished sweep of the same game and optimizer with the same plan, that one is continued.
+        unfinished sweep of the same game, optimizer and observers with the same plan, that one is
+        continued.
       observers: name to ``(init, update)``, see :class:`Observer`.
       on_chunk: called with a :class:`Progress` after every chunk.
       independent_samples: see :func:`make_train`.
@@ -71,11 +72,11 @@ def sweep(
       A :class:`SweepResult` of host arrays.
 
     Raises:
-      TypeError: for a game whose functions do not return what :class:`Game` says, or an optimizer
-        in the place of a function that makes one.
+      TypeError: for a game whose functions do not return what :class:`Game` says, an optimizer
+        in the place of a function that makes one, or an observer that is no pair of functions.
       ValueError: for mismatched lengths, bad cadences or widths, non-finite hyperparameters, a step
-        that changes the shape or dtype of what it carries, or a folder that holds something else (a
-        changed loss is something else) or that another process is writing.
+        or an observer that changes the shape or dtype of what it carries, or a folder that holds
+        something else (a changed loss is something else) or that another process is writing.
       WriteError: if a checkpoint could not be written at the second attempt.
       MemoryError: if there is too little memory. After either, the same call continues from the
         checkpoints that are there.
@@ -108,7 +109,11 @@ def sweep(
     if devices is not None and not len(devices):
         raise ValueError("devices=[]: expected at least one, or None for all of this process")
     fingerprint = check_step(
-        game, make_optimizer, hyperparameters, independent_samples=independent_samples
+        game,
+        make_optimizer,
+        hyperparameters,
+        observers=named_observers(observers),
+        independent_samples=independent_samples,
     )
     arguments: dict[str, Any] = {
         "seeds": seeds,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -79,7 +80,7 @@ def make_train(
     """
 
     def transformation(hyperparameters):
-        return optax.with_extra_args_support(make_optimizer(hyperparameters))
+        return _with_extra_args(make_optimizer(hyperparameters))
 
     def init(key: PRNGKey, hyperparameters: Mapping[str, Any]) -> TrainState:
         init_key, run_key = jax.random.split(key)
@@ -109,6 +110,14 @@ def make_train(
         return after, StepInfo(info.losses, F, updates)
 
     return init, step
+
+
+def _with_extra_args(made: Any) -> optax.GradientTransformationExtraArgs:
+    """What takes ``grad_fn`` gets it; optax's own would keep it from ``MultiSteps``."""
+    parameters = inspect.signature(made.update).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return optax.GradientTransformationExtraArgs(made.init, made.update)
+    return optax.with_extra_args_support(made)
 
 
 def _in_dtype_of(old: Any, new: Any) -> Any:
