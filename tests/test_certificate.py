@@ -485,6 +485,60 @@ def test_sgda_at_other_rates_than_announced_is_not_covered(scale, covered):
     assert ("do not follow the field itself" in reason) is not covered
 
 
+EPS = {"eps": 0.5}
+MISNAMED = {  # name, its options, what is made instead; each is covered as what it is named
+    "another floor": ("amsgrad_xeg", EPS, lambda h: osj.amsgrad_xeg(**h, eps=0.05)),
+    "a floor too high": (
+        "amsgrad_xeg", {**EPS, "initial_accumulator": 1.0}, lambda h: osj.amsgrad_xeg(**h, **EPS),
+    ),
+    "another rate": (
+        "amsgrad_xeg", EPS,
+        lambda h: osj.amsgrad_xeg(3 * h["primal_learning_rate"], h["dual_learning_rate"], **EPS),
+    ),
+    "a schedule": (
+        "amsgrad_xeg", EPS,
+        lambda h: osj.amsgrad_xeg(
+            h["primal_learning_rate"], osj.dual_rate_decay(h["dual_learning_rate"]), **EPS
+        ),
+    ),
+    "another method": ("amsgrad_xeg", EPS, lambda h: osj.amsgrad_eg(**h, **EPS)),
+    "from the past": (
+        "past_amsgrad_eg", EPS,
+        lambda h: osj.past_amsgrad_eg(0.02, h["dual_learning_rate"], **EPS),
+    ),
+    "plain": (
+        "adam", {**EPS, "b1": 0.0},
+        lambda h: osj.adam(2 * h["primal_learning_rate"], h["dual_learning_rate"], b1=0.0, **EPS),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", MISNAMED)
+def test_a_method_that_is_not_the_one_named_is_not_covered(case):
+    name, options, make = MISNAMED[case]
+    game = games.carousel()
+    seeds, rates = osj.grid(seeds=1, primal_learning_rate=0.0138, dual_learning_rate=2.0)
+
+    def reasons(make):
+        found = osj.sweep(
+            game, make, seeds=seeds, hyperparameters=rates, steps=40,
+            observers={"certificate": osj.certificate(game, name, options)},
+        )  # fmt: skip
+        bounds = osj.certify(found).bounds.items()
+        return {n: bound.reason[0] for n, bound in bounds if n.startswith("T")}
+
+    told = "do not follow the field itself"
+    truly = reasons(lambda h: osj.OPTIMIZERS[name](**h, **options))
+    if case != "a floor too high":
+        assert not any(told in reason for reason in truly.values())
+    asked = {
+        n for n, reason in truly.items() if "is about" not in reason and "not about" not in reason
+    }
+    misnamed = reasons(make)
+    assert asked
+    assert all(told in misnamed[n] for n in asked - {"T3"})
+
+
 def test_float64_is_required():
     with jax.enable_x64(False), pytest.raises(ValueError, match="needs float64"):
         osj.certificate(games.carousel(), "amsgrad_eg")

@@ -127,7 +127,7 @@ def test_an_unfinished_run_is_shown_as_one(tmp_path, capsys):
     osj.run(recipe, out, stop=lambda: next(chunks, True))
     assert open_run(out).store("amsgrad_xeg").steps()[-1] == 30
 
-    unfinished = "amsgrad_xeg: trained to 30 of 40 steps; `onesided resume` goes on"
+    unfinished = "amsgrad_xeg: trained to 30 of 40 steps; `onesided resume`"
     assert main(["analyze", str(out)]) == 0  # three quarters: no continuation to take x* from
     assert unfinished in capsys.readouterr().out
     assert main(["report", str(out)]) == 0

@@ -135,6 +135,51 @@ def test_inject_hyperparams_gives_the_same_steps(name):
     assert {"primal_learning_rate", "dual_learning_rate"} <= set(injected)
 
 
+PROJECTING = optax.chain(optax.sgd(0.05), optax.keep_params_nonnegative())
+PLAIN = osj.descent_ascent(optax.sgd(0.05), optax.sgd(0.05))
+INSIDE = osj.descent_ascent(optax.sgd(0.05), PROJECTING)
+
+
+def nonnegative(players):
+    return PrimalDual(players.primal, jnp.maximum(players.dual, 0.0))
+
+
+@pytest.mark.parametrize(
+    ("tx", "after", "look", "ends"),
+    [
+        (osj.extragradient(INSIDE), False, False, True),
+        (osj.extragradient_plus(INSIDE), False, False, True),
+        (osj.past_extragradient(INSIDE), False, False, True),
+        (osj.optimistic(INSIDE), False, False, True),
+        (osj.lookahead_minmax(INSIDE, sync_period=5, slow_step_size=0.5), False, False, True),
+        (osj.amsgrad_eg(0.02, 0.02), True, True, True),
+        (osj.amsgrad_xeg(0.02, 0.02), True, False, True),
+        (osj.sgda(0.05, 0.05), True, False, True),
+        (osj.extragradient(PLAIN, opaque_mode=False), True, False, True),
+        (osj.extragradient(PLAIN), True, False, False),  # what the page warns of
+    ],
+)
+def test_constrained_multipliers_as_the_page_says(tx, after, look, ends):
+    wanted, bounds = jnp.array([2.0, 1.0]), jnp.array([1.0, 3.0])
+
+    def field(players):
+        return PrimalDual(players.primal - wanted + players.dual, bounds - players.primal)
+
+    def grad_fn(players, i):
+        return field(nonnegative(players) if look else players)
+
+    def step(carry, _):
+        players, state = carry
+        updates, state = tx.update(field(players), state, players, grad_fn=grad_fn)
+        players = optax.apply_updates(players, updates)
+        return (nonnegative(players) if after else players, state), None
+
+    players = PrimalDual(jnp.zeros(2), jnp.zeros(2))
+    (players, _), _ = jax.jit(lambda z: lax.scan(step, (z, tx.init(z)), length=6000))(players)
+    found = np.concatenate([*players])
+    assert bool(np.abs(found - [1.0, 1.0, 1.0, 0.0]).max() < 1e-3) is ends
+
+
 def test_a_count_that_was_injected_is_told_how_not_to_be():
     tx = optax.inject_hyperparams(osj.lookahead_adam)(0.1, 0.1, sync_period=5)
     with pytest.raises(

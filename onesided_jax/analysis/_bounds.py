@@ -145,7 +145,8 @@ PREMISES = {
     "past": "it is about extrapolation from the past",
     "no_past": "it is not about extrapolation from the past",
     "finite": "a sum is not finite",
-    "exact": "the steps do not follow the field itself (clipping, weight decay, momentum?)",
+    "exact": "the steps do not follow the field itself (clipping, weight decay, momentum? "
+    "another method, rate or option than named?)",
     "deterministic": "the game is stochastic",
     "independent": "both evaluations of a step see the same minibatch",
     "one_sided_mvi": "the one-sided MVI does not hold along the run",

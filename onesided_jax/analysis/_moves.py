@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from onesided_jax.analysis._bounds import Move
 from onesided_jax.optimizers import OPTIMIZERS, AmsgradEgState, PastAmsgradEgState
@@ -235,18 +234,10 @@ def _sgd(looks):
     def move(memory, view, settings):
         rates = _rates(settings, view.step - 1)
         ones = jax.tree.map(lambda a: jnp.ones(a.shape, jnp.float64), view.before)
-        along = _look(_float64(view.field), ones, rates)
-        if looks:
-            return memory, _move(view, ones, rates, look=along)
-        move = _move(view, ones, rates)
-        return memory, move._replace(exact=_alike(move.step, along))
+        look = _look(_float64(view.field), ones, rates) if looks else None
+        return memory, _move(view, ones, rates, look=look)
 
     return move
-
-
-def _alike(step: PrimalDual, other: PrimalDual, tolerance: float = 1e-5) -> Any:
-    """Whether two displacements are the same, up to the rounding of single precision."""
-    return optax.tree.norm(optax.tree.sub(step, other)) <= tolerance * optax.tree.norm(other)
 
 
 def check_itself(name: str, settings: Mapping[str, Any], view: Any) -> None:

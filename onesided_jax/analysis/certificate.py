@@ -133,7 +133,9 @@ def certificate(
 
     Give it to :func:`onesided_jax.sweep` as ``observers={"certificate": ...}`` and its result to
     :func:`certify`. It carries scalars and five vectors of the players' size, in float64: C1 is an
-    equality on some games, and float32 sums exceed it.
+    equality on some games, and float32 sums exceed it. Of a deterministic game the field is
+    evaluated once more at every step, to see that the steps are those of the method that is named,
+    made with these options; where they are not, no theorem covers the run.
 
     Args:
       game: the game that is played, with ``facts``.
@@ -195,6 +197,7 @@ def certificate(
         check_itself(method, settings, view)
         memory, move = following.move(carried["memory"], view, settings)
         here = known._replace(delta=following.delta(settings))
+        move = move._replace(exact=move.exact & _is_the_methods(game, here, move, view))
         return {"sums": advance(carried["sums"], move, here), "memory": memory}
 
     return _Observer(init, update)
@@ -419,25 +422,60 @@ def _check_solution(solution: PrimalDual, players: PrimalDual) -> None:
 
 
 def _follows_field(game: Game, known: Known, move: Move) -> Any:
-    """Whether a recorded primal step is the field at its points, to one part in a million."""
+    """Whether a recorded primal step is the field at its points."""
+    if known.kind != "extragradient":
+        return _made_of(_field(game, move.before).primal, move.step.primal, move, "primal")
     middle = jax.tree.map(jnp.add, move.before, move.look)
-    shrink = move.shrink.primal
-    pairs = [(move.step.primal, 1.0, middle if known.kind == "extragradient" else move.before)]
-    if known.kind == "extragradient":
-        pairs.append((move.look.primal, shrink, move.before))
+    look = jax.tree.map(lambda d: d * move.shrink.primal, move.look.primal)
+    return _made_of(_field(game, middle).primal, move.step.primal, move, "primal") & _made_of(
+        _field(game, move.before).primal, look, move, "primal"
+    )
+
+
+def _is_the_methods(game: Game, known: Known, move: Move, view: Any) -> Any:
+    """Whether a step is one of the method that is named, with its rates, where that can be asked.
+
+    The preconditioner is read from the optimizer's state, its floor and the rates are what the
+    options say: a step of other rates, or of a midpoint that another method looked at, is not the
+    field. Momentum is no field either, and of a stochastic game another minibatch decides.
+    """
+    precision = max(float(jnp.finfo(leaf.dtype).eps) for leaf in jax.tree.leaves(view.before))
     same = jnp.ones((), bool)
-    for displacement, factor, point in pairs:
-        field = game.field(point, (), game.sample(jax.random.key(0)))[0].primal
-        made = jax.tree.map(lambda m, d, f=factor: -m * d * f, move.metric.primal, displacement)
-        error = sum(jnp.sum((a - b) ** 2) for a, b in zip(*map(jax.tree.leaves, (made, field))))
-        size = sum(jnp.sum(a**2) for a in jax.tree.leaves(field))
-        # A displacement is the difference of two stored points.
-        stored = sum(
-            jnp.sum((m * z) ** 2)
-            for m, z in zip(*map(jax.tree.leaves, (move.metric.primal, move.before.primal)))
-        )
-        same &= error <= 1e-12 * size + 1e-28 * stored
+    for delta, rate, shrink, metric in zip(known.delta, move.rates, move.shrink, move.metric):
+        least = delta / (rate * shrink) * (1 - max(1e-6, 100 * precision))
+        same &= jnp.stack([jnp.min(leaf) >= least for leaf in jax.tree.leaves(metric)]).all()
+    if known.kind != "extragradient":
+        field = view.field
+    elif known.objective is not None:  # deterministic
+        field = _field(game, jax.tree.map(jnp.add, move.before, move.look))
+    else:
+        return same
+    for player, b1 in (("primal", move.b1[0]), ("dual", move.b1[2])):
+        parts = getattr(field, player), getattr(move.step, player)
+        same &= (jnp.asarray(b1) != 0) | _made_of(*parts, move, player, precision)
     return same
+
+
+def _field(game: Game, players: PrimalDual) -> PrimalDual:
+    return game.field(players, (), game.sample(jax.random.key(0)))[0]
+
+
+def _made_of(field: Any, displacement: Any, move: Move, player: str, precision: float = 0.0) -> Any:
+    """Whether a displacement is minus the field in the metric, to one part in a million.
+
+    In half or single precision to a hundred units in the last place.
+    """
+    metric = getattr(move.metric, player)
+    made = jax.tree.map(lambda m, d: -m * d, metric, displacement)
+    error = sum(jnp.sum((a - b) ** 2) for a, b in zip(*map(jax.tree.leaves, (made, field))))
+    size = sum(jnp.sum(a**2) for a in jax.tree.leaves(field))
+    # A displacement is the difference of two stored points, the field one of terms of their size.
+    stored = sum(
+        jnp.sum((m * z) ** 2)
+        for m, z in zip(*map(jax.tree.leaves, (move.metric, move.before)), strict=True)
+    )
+    relative, absolute = max(1e-6, 100 * precision), max(1e-14, 100 * precision)
+    return error <= relative**2 * size + absolute**2 * stored
 
 
 def _report(steps, sums: Sums, groups, diverged_at) -> Certificate:

@@ -93,7 +93,7 @@ def from_run(run: Run, cell: str, game: Game) -> Source:
     if not segments:
         raise ValueError(
             f"{str(run.path)!r}: cell {cell!r} has no readable checkpoint; "
-            f"train it with `onesided resume {run.path}`"
+            f"train it with `onesided resume {run.path}`, or the same call of `sweep`"
         )
     steps = list(segments)
     missing = np.full((len(seeds), every // plan["record_every"]), np.nan)

@@ -219,7 +219,7 @@ def _analyze(
         if source.steps[-1] < source.total_steps:
             notes.append(
                 f"{source.label}: trained to {source.steps[-1]} of {source.total_steps} steps; "
-                "`onesided resume` goes on"
+                "`onesided resume`, or the same call of `sweep`, goes on"
             )
 
         def tell(part: str, done: int, parts: int, label: str = source.label):

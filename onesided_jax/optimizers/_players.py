@@ -119,6 +119,8 @@ def _split(name: str, tree: Any, pairs: tuple[tuple[str, str], ...]) -> Split:
         expected = "PrimalDual(primal, dual), or a tree with two top-level keys such as "
         expected += "'generator' and 'discriminator'"
         hint = "; with_player_keys(tx, primal=..., dual=...) takes other names"
+        if len(keys) > 2:
+            hint = "; put what belongs to one player under one key"
     else:
         expected, hint = f"top-level keys {list(pairs[0])}", ""
     raise ValueError(

@@ -48,9 +48,9 @@ def acgd(
 
     The system is solved by conjugate gradients on Jacobian-vector products of ``grad_fn``, in the
     widest of the players' dtypes and float32; no matrix is built. It does not spiral out of
-    bilinear games at any rate. Of the authors' two solves per step one is saved, the dual's step
-    being the best response to the primal's. For zero-sum games only: :math:`D_{yx} = D_{xy}^\top`
-    is assumed.
+    bilinear games at any rate. Call it under ``jit``: outside, its loop is compiled at every step.
+    Of the authors' two solves per step one is saved, the dual's step being the best response to the
+    primal's. For zero-sum games only: :math:`D_{yx} = D_{xy}^\top` is assumed.
 
     Args:
       primal_learning_rate: non-negative float, scalar array, tracer, or schedule of the iteration.

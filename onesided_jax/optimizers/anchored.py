@@ -102,7 +102,9 @@ def anchored(
             field = grad_fn(add(add(params, pull), step), 0)
             step, base_state = base.update(field, state.base, params, **extra_args)
         shrink = 1.0 - b if halpern else 1.0
-        step = jax.tree.map(lambda p, u: p + jnp.asarray(shrink, u.dtype) * u, pull, step)
+        step = jax.tree.map(
+            lambda p, u: p + jnp.asarray(shrink, jnp.result_type(u)) * u, pull, step
+        )
         return step, AnchoredState(base_state, state.start, optax.safe_increment(state.count))
 
     return optax.GradientTransformationExtraArgs(init, update)

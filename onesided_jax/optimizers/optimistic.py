@@ -51,7 +51,8 @@ def optimistic(
       momentum, which Daskalakis et al. do not have.
 
     Args:
-      base: any transformation, also of a single player.
+      base: any transformation, also of a single player. If it looks at the params (weight decay, a
+        constraint), it is shown the iterate :math:`z'`, from which its own steps go.
       first_step: what stands in for the missing :math:`u_0`, see above.
 
     Returns:
@@ -88,7 +89,10 @@ def optimistic(
         )
 
     def update(updates, state, params=None, **extra_args):
-        step, base_state = base.update(updates, state.base, params, **extra_args)
+        iterate = params
+        if params is not None:
+            iterate = jax.tree.map(lambda p, u: p - u, params, state.previous)
+        step, base_state = base.update(updates, state.base, iterate, **extra_args)
         previous = state.previous
         if first_step == "repeat":
             previous = select(state.count == 0, step, previous)

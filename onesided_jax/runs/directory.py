@@ -227,9 +227,10 @@ def _existing(path: Path, plan: Mapping[str, Any], recipe: Recipe | None) -> Run
         plan, content = json.loads(json.dumps(plan)), _content(recipe)
         # Read and written again: an older version's recipe may lack a field that has a default.
         if run.manifest["plan"] != plan or _content(run.recipe) != content:
+            resume = "" if run.recipe is None else ", or `onesided resume` that one"
             raise ValueError(
                 f"{str(path)!r} holds another run ({_difference(run.manifest, plan, content)}): "
-                "choose another output folder, or `onesided resume` that one"
+                f"choose another output folder{resume}"
             )
         return run
     names = [p.name for p in path.iterdir()] if path.is_dir() else []
