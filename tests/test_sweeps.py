@@ -775,7 +775,7 @@ def test_a_checkpoint_goes_on_in_a_loop_of_ones_own(tmp_path):
     game = GameSpec("finite_sum_bilinear")
     recipe = Recipe("tiny", game, arms, seeds=(0, 1), steps=8, checkpoint_every=4)
     run = osj.run(recipe, tmp_path / "run")
-    _, step, state, hyperparameters = osj.sweeps.restore(run, "amsgrad_eg", step=4)
+    _, step, state, hyperparameters, _ = osj.sweeps.restore(run, "amsgrad_eg", step=4)
     for _ in range(4):
         state, _ = jax.jit(jax.vmap(step))(state, hyperparameters)
     end = osj.sweeps.restore(tmp_path / "run", "amsgrad_eg")
@@ -797,3 +797,17 @@ def test_a_checkpoint_goes_on_in_a_loop_of_ones_own(tmp_path):
         tmp_path / "own", "sweep", game=exploding_game(), make_optimizer=make_sgd
     )
     assert own.state.players.primal.shape == (1, 2)
+    assert own.observers == {}
+
+    total = osj.sweeps.Observer(
+        lambda players: players, lambda s, view: optax.tree.add(s, view.after)
+    )
+    observers = {"total": total, "steps": (lambda players: 0, lambda s, view: s + 1)}
+    osj.sweep(exploding_game(), make_sgd, **arguments, observers=observers, out=tmp_path / "seen")
+    seen = osj.sweeps.restore(
+        tmp_path / "seen", "sweep", step=2, game=exploding_game(), make_optimizer=make_sgd,
+        observers={"total": total},
+    )  # fmt: skip
+    assert list(seen.observers) == ["total"]
+    assert isinstance(seen.observers["total"], PrimalDual)
+    assert seen.observers["total"].primal.shape == (1, 2)

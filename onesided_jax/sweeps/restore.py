@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from onesided_jax.games import Game
+from onesided_jax.players import ArrayTree
 from onesided_jax.runs import (
     CheckpointStore,
     DamagedCheckpointError,
@@ -21,6 +22,7 @@ from onesided_jax.runs import (
     precision,
     unpack,
 )
+from onesided_jax.sweeps.engine import Observer, named_observers
 from onesided_jax.sweeps.train import MakeOptimizer, StepInfo, TrainState, make_train
 
 __all__ = ["Restored", "restore"]
@@ -34,12 +36,14 @@ class Restored(NamedTuple):
       step: ``(state, hyperparameters) -> (state, StepInfo)`` of one run, pure.
       state: theirs, leaves ``[R, ...]``; ``state.step`` says after how many steps.
       hyperparameters: name to ``float[R]``.
+      observers: name to what an observer that was given has carried so far, leaves ``[R, ...]``.
     """
 
     game: Game
     step: Callable[[TrainState, Mapping[str, Any]], tuple[TrainState, StepInfo]]
     state: TrainState
     hyperparameters: dict[str, jax.Array]
+    observers: dict[str, ArrayTree]
 
 
 def restore(
@@ -49,6 +53,7 @@ def restore(
     step: int | None = None,
     game: Game | None = None,
     make_optimizer: MakeOptimizer | None = None,
+    observers: Mapping[str, Observer | tuple] | None = None,
 ) -> Restored:
     """Reads a checkpoint to go on from in a loop of your own: fine-tuning, another data set, plots.
 
@@ -61,6 +66,7 @@ def restore(
       step: of the checkpoint; ``None`` takes the newest that can be read.
       game: what to play, if not the recipe's game; needed where there is no recipe.
       make_optimizer: ``hyperparameters -> optax transformation``, the same.
+      observers: of those that the sweep carried the ones that you want to read.
 
     Returns:
       A :class:`Restored`; of a ``float64`` recipe, to be used under ``jax.enable_x64(True)``.
@@ -69,7 +75,7 @@ def restore(
       ValueError: without a recipe, if game or optimizer is not given; for a cell that the run does
         not have.
       DamagedCheckpointError: (a ValueError) if there is no such checkpoint, or none that can be
-        read, or game or optimizer are not those of the checkpoint.
+        read, or game, optimizer or observers are not those of the checkpoint.
 
     Example:
       >>> import tempfile
@@ -104,8 +110,13 @@ def restore(
         keys = jax.eval_shape(jax.vmap(jax.random.key), jnp.asarray(opened.seeds(cell), jnp.uint32))
         like = jax.eval_shape(jax.vmap(init), keys, hyperparameters)
         stored = _newest(store) if step is None else store.read(step)
-        state = TrainState(**unpack(stored, like._asdict()))
-    return Restored(game, train_step, state, hyperparameters)
+        wanted = {
+            name: jax.eval_shape(jax.vmap(observer.init), like.players)
+            for name, observer in named_observers(observers)
+        }
+        found = unpack(stored, {**like._asdict(), "observers": wanted})
+        carried = found.pop("observers")
+    return Restored(game, train_step, TrainState(**found), hyperparameters, carried)
 
 
 def _newest(store: CheckpointStore) -> dict[str, Any]:
