@@ -539,6 +539,28 @@ def test_a_method_that_is_not_the_one_named_is_not_covered(case):
     assert all(told in misnamed[n] for n in asked - {"T3"})
 
 
+@pytest.mark.parametrize("name", ["amsgrad_xeg", "amsgrad_eg", "extra_sgd", "sgda"])
+def test_a_dual_player_that_stands_still_is_covered(name):
+    options = {} if name in ("extra_sgd", "sgda") else EPS
+    rates = {"primal_learning_rate": 0.005, "dual_learning_rate": 0.0}
+    found = certify(games.carousel(), name, options, rates, steps=20)
+    assert found["T5"].status == ["holds"], found["T5"].reason
+
+
+@pytest.mark.parametrize("nobody", [(), jnp.zeros(0)])
+def test_a_dual_player_may_be_empty(nobody):
+    def field(players, state, batch):
+        losses = PrimalDual(0.5 * jnp.sum(players.primal**2), 0.0)
+        return PrimalDual(players.primal, nobody), games.GameInfo(losses, state)
+
+    facts = osj.GameFacts(np.zeros(2), None, True, False, 1.0, 0.0)
+    game = osj.Game(lambda key: (PrimalDual(jnp.ones(2), nobody), ()), lambda key: (), field,
+                    facts=facts)  # fmt: skip
+    rates = {"primal_learning_rate": 0.1, "dual_learning_rate": 0.1}
+    found = certify(game, "amsgrad_xeg", EPS, rates, steps=10)
+    assert found["T2"].status == ["holds"], found["T2"].reason
+
+
 def test_float64_is_required():
     with jax.enable_x64(False), pytest.raises(ValueError, match="needs float64"):
         osj.certificate(games.carousel(), "amsgrad_eg")

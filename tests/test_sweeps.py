@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import re
 import subprocess
 import sys
@@ -719,6 +720,37 @@ def test_what_a_step_does_not_show_is_compared_too(tmp_path, what):
         play(2 * jnp.ones(2))
 
 
+_SCRIPT = """
+import jax
+import onesided_jax as osj
+from onesided_jax.sweeps.contract import check_step
+from onesided_jax.sweeps.engine import named_observers
+
+keep = jax.checkpoint_policies.save_only_these_names("a", "b", "c", "d", "e", "f")
+objective = jax.checkpoint(lambda x, y: x @ y, policy=keep)
+init = lambda key: (osj.PrimalDual(*jax.random.normal(key, (2, 3))), ())
+game = osj.Game(init, lambda key: (), osj.games.zero_sum_field(objective))
+average = (lambda players: players.primal, lambda s, view: s + view.after.primal)
+print(check_step(game, lambda h: osj.extra_adam(h["rate"], 0.1), ["rate"],
+                 observers=named_observers({"average": average}), independent_samples=True)())
+"""
+
+
+def test_a_program_is_the_same_in_another_process():
+    """Whatever the seed of hashes, and in a terminal, where JAX prints programs in colour."""
+
+    def fingerprint(**changed):
+        done = subprocess.run(
+            [sys.executable, "-c", _SCRIPT], env={**os.environ, **changed}, check=True,
+            capture_output=True, text=True,
+        )  # fmt: skip
+        return done.stdout
+
+    one = fingerprint(PYTHONHASHSEED="1", JAX_PPRINT_USE_COLOR="0")
+    assert one == fingerprint(PYTHONHASHSEED="2", JAX_PPRINT_USE_COLOR="1")
+    assert len(one) == 65
+
+
 @pytest.mark.parametrize(
     ("observer", "error", "message"),
     [
@@ -731,6 +763,11 @@ def test_what_a_step_does_not_show_is_compared_too(tmp_path, what):
         ),
         ((lambda p: {"n": 0}, lambda s, view: {"n": 0.5}), ValueError, r"update changes \['n'\]"),
         ((lambda p: {"n": 0}, lambda s, view: {}), ValueError, r"update changes \['n'\] from int"),
+        (
+            (lambda p: (0,), lambda s, view: [*s]),
+            ValueError,
+            r"update changes the tree from PyTree",
+        ),
     ],
 )
 def test_observers_are_tried_before_any_work(observer, error, message):
@@ -754,13 +791,21 @@ def test_what_a_game_counts_stops_where_a_run_does():
     assert result.state["v"].tolist() == [[3]]
 
 
-@pytest.mark.parametrize("form", ["object", "pair"])
+@pytest.mark.parametrize("form", ["object", "pair", "named", "wrapped"])
 def test_steps_may_be_accumulated(form):
     """``optax.MultiSteps`` passes ``grad_fn`` on, though optax's own wrapper would keep it back."""
 
     def make(h):
         tx = optax.MultiSteps(osj.extra_sgd(h["rate"], h["rate"]), 2)
-        return tx if form == "object" else tx.gradient_transformation()
+        if form == "pair":
+            return tx.gradient_transformation()
+        if form == "wrapped":
+            return osj.apply_if_finite(tx, 3)
+
+        def update(updates, state, params=None, *, grad_fn=None):
+            return tx.update(updates, state, params, grad_fn=grad_fn)
+
+        return tx if form == "object" else optax.GradientTransformation(tx.init, update)
 
     game = games.bilinear(dim=2)
     common = {"seeds": [0], "hyperparameters": {"rate": [0.1]}}

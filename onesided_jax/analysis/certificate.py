@@ -23,6 +23,7 @@ from onesided_jax.analysis._bounds import (
 )
 from onesided_jax.analysis._moves import check_itself, find_method, read_settings
 from onesided_jax.games import Game
+from onesided_jax.optimizers._trees import cast_like
 from onesided_jax.players import PrimalDual
 
 __all__ = ["Bound", "Certificate", "Trajectory", "certificate", "certify"]
@@ -133,9 +134,10 @@ def certificate(
 
     Give it to :func:`onesided_jax.sweep` as ``observers={"certificate": ...}`` and its result to
     :func:`certify`. It carries scalars and five vectors of the players' size, in float64: C1 is an
-    equality on some games, and float32 sums exceed it. Of a deterministic game the field is
-    evaluated once more at every step, to see that the steps are those of the method that is named,
-    made with these options; where they are not, no theorem covers the run.
+    equality on some games, and float32 sums exceed it. The steps of players without momentum
+    are compared with the field, to see that they are those of the method that is named, made with
+    these options; where they are not, no theorem covers the run. For extragradient methods that is
+    one evaluation more, and asked of deterministic games only.
 
     Args:
       game: the game that is played, with ``facts``.
@@ -437,17 +439,21 @@ def _is_the_methods(game: Game, known: Known, move: Move, view: Any) -> Any:
 
     The preconditioner is read from the optimizer's state, its floor and the rates are what the
     options say: a step of other rates, or of a midpoint that another method looked at, is not the
-    field. Momentum is no field either, and of a stochastic game another minibatch decides.
+    field. A player with momentum is not asked, for its steps are no field, nor an extragradient
+    method on a stochastic game, where another minibatch decides.
     """
-    precision = max(float(jnp.finfo(leaf.dtype).eps) for leaf in jax.tree.leaves(view.before))
+    narrow = [leaf.dtype for leaf in jax.tree.leaves(view.before) if _is_float(leaf)]
+    precision = max((float(jnp.finfo(dtype).eps) for dtype in narrow), default=0.0)
     same = jnp.ones((), bool)
     for delta, rate, shrink, metric in zip(known.delta, move.rates, move.shrink, move.metric):
-        least = delta / (rate * shrink) * (1 - max(1e-6, 100 * precision))
-        same &= jnp.stack([jnp.min(leaf) >= least for leaf in jax.tree.leaves(metric)]).all()
+        least = delta / (rate * shrink) * (1 - max(1e-6, 16 * precision))
+        for leaf in jax.tree.leaves(metric):
+            same &= (jnp.min(leaf, initial=jnp.inf) >= least) | (rate * shrink == 0)
     if known.kind != "extragradient":
         field = view.field
     elif known.objective is not None:  # deterministic
-        field = _field(game, jax.tree.map(jnp.add, move.before, move.look))
+        middle = jax.tree.map(jnp.add, move.before, move.look)
+        field = _field(game, cast_like(middle, view.before))  # as the method itself asked
     else:
         return same
     for player, b1 in (("primal", move.b1[0]), ("dual", move.b1[2])):
@@ -456,25 +462,26 @@ def _is_the_methods(game: Game, known: Known, move: Move, view: Any) -> Any:
     return same
 
 
+def _is_float(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jnp.floating)
+
+
 def _field(game: Game, players: PrimalDual) -> PrimalDual:
     return game.field(players, (), game.sample(jax.random.key(0)))[0]
 
 
 def _made_of(field: Any, displacement: Any, move: Move, player: str, precision: float = 0.0) -> Any:
-    """Whether a displacement is minus the field in the metric, to one part in a million.
+    """Whether a displacement is minus the field in the inverse metric.
 
-    In half or single precision to a hundred units in the last place.
+    To one part in a million, in narrow floats to sixteen units in the last place.
     """
-    metric = getattr(move.metric, player)
-    made = jax.tree.map(lambda m, d: -m * d, metric, displacement)
-    error = sum(jnp.sum((a - b) ** 2) for a, b in zip(*map(jax.tree.leaves, (made, field))))
-    size = sum(jnp.sum(a**2) for a in jax.tree.leaves(field))
+    metric = getattr(move.metric, player)  # infinite where a rate is 0
+    made = jax.tree.map(lambda m, g: -g / m, metric, field)
+    error = sum(jnp.sum((a - b) ** 2) for a, b in zip(*map(jax.tree.leaves, (made, displacement))))
+    size = sum(jnp.sum(a**2) for a in jax.tree.leaves(made))
     # A displacement is the difference of two stored points, the field one of terms of their size.
-    stored = sum(
-        jnp.sum((m * z) ** 2)
-        for m, z in zip(*map(jax.tree.leaves, (move.metric, move.before)), strict=True)
-    )
-    relative, absolute = max(1e-6, 100 * precision), max(1e-14, 100 * precision)
+    stored = sum(jnp.sum(z**2) for z in jax.tree.leaves(move.before))
+    relative, absolute = max(1e-6, 16 * precision), max(1e-14, 16 * precision)
     return error <= relative**2 * size + absolute**2 * stored
 
 

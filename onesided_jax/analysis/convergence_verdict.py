@@ -79,7 +79,8 @@ def one_sided_convergence(
       exact: the field is deterministic (`exact_squared_norm`).
       quality_gate: which runs pass the quality gate, and why the others do not, ``[R]``; None
         where there is none. The verdict says so, and what was left out of it.
-      floor: rounding levels of both players' squared norms in an exact run (`window_ratio`).
+      floor: rounding levels of both players' squared norms in an exact run, ``[R]`` or one number
+        each (`window_ratio`).
 
     Returns:
       `Verdict` whose ``value`` is the mean over seeds of :math:`R_G`, the late primal gradient norm

@@ -163,7 +163,7 @@ def window_ratio(
     late: tuple[float, float] = (0.8, 1.0),
     total_steps: float,
     exact: bool = False,
-    floor: float = TINY,
+    floor: ArrayLike = TINY,
 ) -> Array:
     r"""Late gradient norm over early gradient norm, per run.
 
@@ -179,8 +179,9 @@ def window_ratio(
       total_steps: length of the run, T.
       exact: the values have no noise: medians are raised to ``floor``, so that a gradient that
         reaches 0 has a ratio near 0. If both medians are at the floor there is nothing to compare.
-      floor: what counts as 0 in an exact run, at least the smallest positive normal float64. Give
-        the rounding level if a run reaches it: noise over noise would read as "does not fall".
+      floor: what counts as 0 in an exact run, at least the smallest positive normal float64; one
+        number or one per run, ``[...]``. Give the rounding level if a run reaches it: noise over
+        noise would read as "does not fall".
 
     Returns:
       ``R >= 0``, ``[...]``; NaN where a median is not positive ("below the noise floor").
@@ -200,10 +201,10 @@ def window_ratio(
     )
     no_number = ~((early_median > 0) & (late_median > 0))
     if exact:
-        floor = max(floor, TINY)
-        no_number = ~((early_median > floor) | (late_median > floor))
+        least = np.maximum(floor, TINY)
+        no_number = ~((early_median > least) | (late_median > least))
         no_number |= np.isnan(early_median) | np.isnan(late_median)
-        early_median, late_median = (np.maximum(m, floor) for m in (early_median, late_median))
+        early_median, late_median = (np.maximum(m, least) for m in (early_median, late_median))
     with np.errstate(all="ignore"):  # two roots: the quotient of the squares may overflow
         return np.where(no_number, np.nan, np.sqrt(late_median) / np.sqrt(early_median))
 
@@ -217,7 +218,7 @@ def loglog_slope(
     bins: int = 20,
     total_steps: float,
     exact: bool = False,
-    floor: float = TINY,
+    floor: ArrayLike = TINY,
 ) -> Array:
     r"""Exponent of a power law: least-squares slope of :math:`\log U` against :math:`\log t`.
 
@@ -268,9 +269,9 @@ def loglog_slope(
     with np.errstate(all="ignore"):
         mean, error = value[..., inside] @ average.T, error[..., inside] @ average.T
         if exact:
-            floor = max(floor, TINY)
-            no_number = (mean <= floor).all(-1) | np.isnan(mean).any(-1)
-            mean = np.maximum(mean, floor)
+            least = np.maximum(floor, TINY)[..., None]
+            no_number = (mean <= least).all(-1) | np.isnan(mean).any(-1)
+            mean = np.maximum(mean, least)
         else:
             no_number = ~(mean > _NOISE_FLOOR * error).all(-1)
         slope = np.log(np.where(no_number[..., None], 1.0, mean)) @ centre / (centre @ centre)

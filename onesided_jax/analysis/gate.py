@@ -141,7 +141,9 @@ def _judge_images(
             _above(frechet, relative, f"Fréchet distance {{:.3g}} is above {{:.3g}}, {times}")
         ]
     else:
-        failures = [["no arm has a median to compare with: each lost half of its runs"] * arms.size]
+        failures = [
+            ["no arm has a median to compare with: half or more of its runs are lost"] * arms.size
+        ]
     note = ""
     if criteria.gate_frechet_reference is None:
         alone = "the only arm is compared with itself"

@@ -308,11 +308,11 @@ def _judge(
     )
 
 
-def _rounding_floor(squared: np.ndarray) -> float:
-    """A player's squared norms below this are rounding noise of a deterministic game."""
+def _rounding_floor(squared: np.ndarray) -> np.ndarray:
+    """``[R]`` of ``[R, S]``: what lies below is rounding, if the game is deterministic."""
     precision = jax.numpy.finfo(jax.numpy.result_type(float)).eps
-    finite = squared[np.isfinite(squared)]
-    return max(TINY, float(precision) ** 2 * float(finite.max(initial=0.0)))
+    largest = np.where(np.isfinite(squared), squared, 0.0).max(-1, initial=0.0)
+    return np.maximum(TINY, float(precision) ** 2 * largest)
 
 
 def _stacked(fractions: list[SignFractions]) -> SignFractions:

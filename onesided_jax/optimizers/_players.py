@@ -9,6 +9,7 @@ import jax
 import optax
 
 from onesided_jax.optimizers._checks import check_not_masked
+from onesided_jax.optimizers._extra_args import with_extra_args
 from onesided_jax.players import PrimalDual
 
 __all__ = ["over_players", "with_player_keys"]
@@ -72,7 +73,7 @@ def over_players(
 
 
 def _adapted(name: str, tx: optax.GradientTransformation, pairs) -> Any:
-    tx = optax.with_extra_args_support(tx)
+    tx = with_extra_args(tx)
 
     def init(params):
         return tx.init(_split(name, params, pairs)[0])

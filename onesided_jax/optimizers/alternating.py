@@ -8,6 +8,7 @@ import jax
 import optax
 
 from onesided_jax.optimizers._checks import check_count, check_midpoint_arguments, check_numbers
+from onesided_jax.optimizers._extra_args import with_extra_args
 from onesided_jax.optimizers._players import over_players
 from onesided_jax.optimizers._trees import add
 from onesided_jax.players import PrimalDual
@@ -73,8 +74,8 @@ def alternating(
       Algorithm 1.
     """
     check_count("dual_steps", dual_steps)
-    primal = optax.with_extra_args_support(primal)
-    dual = optax.with_extra_args_support(dual)
+    primal = with_extra_args(primal)
+    dual = with_extra_args(dual)
 
     def init(params):
         return AlternatingState(primal.init(params.primal), dual.init(params.dual))

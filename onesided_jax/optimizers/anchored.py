@@ -13,6 +13,7 @@ from onesided_jax.optimizers._checks import (
     check_midpoint_arguments,
     check_params,
 )
+from onesided_jax.optimizers._extra_args import with_extra_args
 from onesided_jax.optimizers._trees import add, copy
 
 __all__ = ["AnchoredState", "anchored"]
@@ -82,7 +83,7 @@ def anchored(
       Halpern, Fixed points of nonexpanding maps, 1967.
     """
     check_choice("form", form, ("extragradient", "halpern"))
-    base = optax.with_extra_args_support(base)
+    base = with_extra_args(base)
 
     def init(params):
         check_params("anchored", params)

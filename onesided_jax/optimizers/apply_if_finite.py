@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from onesided_jax.optimizers._checks import check_count
+from onesided_jax.optimizers._extra_args import with_extra_args
 from onesided_jax.optimizers._trees import select
 
 __all__ = ["ApplyIfFiniteState", "apply_if_finite"]
@@ -62,7 +63,7 @@ def apply_if_finite(
       (0.0, 1)
     """
     check_count("max_consecutive_errors", max_consecutive_errors)
-    inner = optax.with_extra_args_support(inner)
+    inner = with_extra_args(inner)
 
     def init(params):
         counts = (jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))

@@ -13,6 +13,7 @@ from onesided_jax.optimizers._checks import (
     check_not_masked,
     check_number,
 )
+from onesided_jax.optimizers._extra_args import with_extra_args
 
 __all__ = ["consensus"]
 
@@ -57,7 +58,7 @@ def consensus(
       2017.
     """
     check_number("strength", strength)
-    base = optax.with_extra_args_support(base)
+    base = with_extra_args(base)
 
     def init(params):
         check_not_masked("consensus", params)

@@ -14,6 +14,7 @@ from onesided_jax.optimizers._checks import (
     check_not_masked,
     check_params,
 )
+from onesided_jax.optimizers._extra_args import with_extra_args
 from onesided_jax.optimizers._trees import add, copy, per_half_step
 from onesided_jax.optimizers.adam import adam
 
@@ -104,7 +105,7 @@ def extragradient(
     """
     check_choice("extrapolation_state", extrapolation_state, EXTRAPOLATION_STATES)
     extrapolate, commit = half_steps(base, extrapolation_state)
-    base = optax.with_extra_args_support(base)
+    base = with_extra_args(base)
 
     def init(params):
         check_not_masked("extragradient", params)
@@ -150,7 +151,7 @@ def half_steps(base: optax.GradientTransformation, extrapolation_state: str):
 
     Both are ``(gradients, state, params, extra_args) -> (updates, state)``.
     """
-    transformation = optax.with_extra_args_support(base)
+    transformation = with_extra_args(base)
     separate = extrapolation_state == "separate"
 
     def extrapolate(updates, state, params, extra_args):

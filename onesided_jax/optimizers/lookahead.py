@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from onesided_jax.optimizers._checks import check_count, check_number, check_params
+from onesided_jax.optimizers._extra_args import with_extra_args
 from onesided_jax.optimizers._trees import copy
 from onesided_jax.optimizers.adam import adam
 from onesided_jax.optimizers.extragradient import ExtragradientState
@@ -74,7 +75,7 @@ def lookahead_minmax(
     """
     check_count("sync_period", sync_period)
     check_number("slow_step_size", slow_step_size, high=1.0 + 1e-12)
-    base = optax.with_extra_args_support(base)
+    base = with_extra_args(base)
 
     def init(params):
         check_params("lookahead_minmax", params)

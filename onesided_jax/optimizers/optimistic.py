@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from onesided_jax.optimizers._checks import check_choice
+from onesided_jax.optimizers._extra_args import with_extra_args
 from onesided_jax.optimizers._trees import cast_like, select
 from onesided_jax.optimizers.adam import adam
 
@@ -79,7 +80,7 @@ def optimistic(
       Daskalakis et al., `Training GANs with Optimism <https://arxiv.org/abs/1711.00141>`_, 2018.
     """
     check_choice("first_step", first_step, ("repeat", "zero"))
-    base = optax.with_extra_args_support(base)
+    base = with_extra_args(base)
 
     def init(params):
         return OptimisticState(

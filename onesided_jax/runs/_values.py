@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 MAX_STEPS = 2**31 - 1  # steps are counted in int32
@@ -62,3 +63,8 @@ def check_divides(name: str, whole: int, part_name: str, part: int) -> None:
             f"{name}={whole}: expected a multiple of {part_name}={part}, "
             f"such as {' or '.join(map(str, near))}"
         )
+
+
+def tuples(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """The same, its lists made tuples."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in mapping.items()}

@@ -15,6 +15,7 @@ from onesided_jax.runs._values import (
     check_text,
     is_unicode,
     short,
+    tuples,
 )
 from onesided_jax.runs._words import nearest
 from onesided_jax.runs.criteria import Criteria
@@ -25,7 +26,6 @@ from onesided_jax.runs.specs import (
     check_label,
     check_optimizer,
     label_of,
-    tuples,
 )
 
 __all__ = ["Recipe"]

@@ -12,6 +12,8 @@ from onesided_jax.runs.directory import Run
 
 __all__ = ["record_program", "record_session", "record_width"]
 
+_FINGERPRINT = "begin, step, observers"  # what it is of
+
 
 def record_width(run: Run, cell: str, width: int, layout: Mapping[str, Any] | None = None) -> Run:
     """Records the width of a cell, on which its bits depend, before its first step.
@@ -31,11 +33,12 @@ def record_program(run: Run, sha256: str) -> Run:
     """Notes the program that a sweep without a recipe trains, and refuses another one.
 
     Other versions may trace the same step to another program, and another platform may round the
-    arrays in it otherwise: only programs of the same versions and platform are compared.
+    arrays in it otherwise: only programs of the same versions and platform are compared, and
+    fingerprints of the same things.
 
     Args:
       run: the run.
-      sha256: the step's fingerprint, of `sweeps.contract`.
+      sha256: the run's fingerprint, of `sweeps.contract`.
 
     Returns:
       The run.
@@ -46,7 +49,7 @@ def record_program(run: Run, sha256: str) -> Run:
 
     def note() -> None:
         nonlocal run
-        here = {"sha256": sha256, **manifests.origin()}
+        here = {"sha256": sha256, "of": _FINGERPRINT, **manifests.origin()}
         here["platform"].pop("devices")
         known = run.manifest.get("program", {})
         if known == here:

@@ -10,7 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from onesided_jax.optimizers import OPTIMIZERS
-from onesided_jax.runs._values import MAX_STEPS, check_number, check_text, is_unicode, short
+from onesided_jax.runs._values import (
+    MAX_STEPS,
+    check_number,
+    check_text,
+    is_unicode,
+    short,
+    tuples,
+)
 from onesided_jax.runs._words import nearest
 
 __all__ = [
@@ -22,7 +29,6 @@ __all__ = [
     "hyperparameters_of",
     "label_of",
     "optimizer_maker",
-    "tuples",
 ]
 
 _MAX_LABEL = 100  # bytes; labels are folders
@@ -181,11 +187,6 @@ def check_optimizer(spec: OptimizerSpec) -> None:
                 make({**first, name: value})
             except ValueError as error:
                 raise ValueError(f"{label_of(spec)}: {error}") from None
-
-
-def tuples(mapping: Mapping[str, Any]) -> dict[str, Any]:
-    """The same, its lists made tuples."""
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in mapping.items()}
 
 
 def _is_number(value: Any) -> bool:

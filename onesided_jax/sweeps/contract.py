@@ -21,6 +21,7 @@ from onesided_jax.sweeps.train import MakeOptimizer, make_train
 __all__ = ["check_step"]
 
 _ADDRESS = re.compile(r"\b0x[0-9a-f]+")  # of functions, in the text of a program
+_SET = re.compile(r"\{([^{}=:]*,[^{}=:]*)\}")  # its order is another in another process
 
 
 def check_step(
@@ -90,23 +91,31 @@ def _traced(
 
     before = trace(train_init, key, hyperparameters)
     after, info = trace(train_step, before, hyperparameters)
-    if changed := _difference(before, after):
+    if changed := _difference(before, after) or _another_kind(before, after):
         raise ValueError(f"a step changes {changed}: what it carries must stay as it is")
     view = StepView(
-        before.players, after.players, *info[1:], after.opt_state, after.step, hyperparameters
+        before=before.players,
+        after=after.players,
+        field=info.field,
+        updates=info.updates,
+        opt_state=after.opt_state,
+        step=after.step,
+        hyperparameters=hyperparameters,
     )
     for name, observer in observers:
         carried = trace(observer.init, before.players)
-        if changed := _difference(carried, trace(observer.update, carried, view)):
+        next_one = trace(observer.update, carried, view)
+        if changed := _difference(carried, next_one) or _another_kind(carried, next_one):
             raise ValueError(
                 f"observers[{name!r}].update changes {changed}: expected what its init makes"
             )
 
     @functools.cache
     def fingerprint() -> str:
-        digest = hashlib.sha256()
+        digest = hashlib.sha256(repr([name for name, _ in observers]).encode())
         for program in programs:
-            digest.update(_ADDRESS.sub("", str(program.jaxpr)).encode())
+            text = program.jaxpr.pretty_print(use_color=False)  # str() has colours in a terminal
+            digest.update(_SET.sub(_in_order, _ADDRESS.sub("", text)).encode())
             for constant in _constants(program):
                 is_key = jnp.issubdtype(constant.dtype, jax.dtypes.prng_key)
                 array = np.asarray(jax.random.key_data(constant) if is_key else constant)
@@ -173,6 +182,16 @@ def _is_pair(value: Any) -> bool:
 
 def _type(value: Any) -> str:
     return f"of type {type(value).__name__}"
+
+
+def _in_order(found: re.Match[str]) -> str:
+    return "{" + ", ".join(sorted(part.strip() for part in found[1].split(","))) + "}"
+
+
+def _another_kind(before: Any, after: Any) -> str:
+    """Where the same leaves hang on another tree (a list, a tuple), in words, or ``""``."""
+    old, new = map(jax.tree.structure, (before, after))
+    return "" if old == new else f"the tree from {old} to {new}"
 
 
 def _difference(before: Any, after: Any, *, dtypes: bool = True) -> str:

@@ -64,6 +64,11 @@ def named_observers(observers: Mapping[str, Any] | None) -> Observers:
     Raises:
       TypeError: for one that is no pair of functions.
     """
+    if not isinstance(observers or {}, Mapping):
+        raise TypeError(
+            f"observers is of type {type(observers).__name__}: expected a mapping, such as "
+            "{'average': (init, update)}"
+        )
     for name, pair in (observers or {}).items():
         if not isinstance(pair, tuple | list) or len(pair) != 2 or not all(map(callable, pair)):
             raise TypeError(

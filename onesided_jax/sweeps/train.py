@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -11,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from onesided_jax.games import Game
+from onesided_jax.optimizers._extra_args import with_extra_args
 from onesided_jax.players import ArrayTree, PrimalDual, PRNGKey
 
 __all__ = ["StepInfo", "TrainState", "make_train"]
@@ -80,7 +80,7 @@ def make_train(
     """
 
     def transformation(hyperparameters):
-        return _with_extra_args(make_optimizer(hyperparameters))
+        return with_extra_args(make_optimizer(hyperparameters))
 
     def init(key: PRNGKey, hyperparameters: Mapping[str, Any]) -> TrainState:
         init_key, run_key = jax.random.split(key)
@@ -110,14 +110,6 @@ def make_train(
         return after, StepInfo(info.losses, F, updates)
 
     return init, step
-
-
-def _with_extra_args(made: Any) -> optax.GradientTransformationExtraArgs:
-    """What takes ``grad_fn`` gets it; optax's own would keep it from ``MultiSteps``."""
-    parameters = inspect.signature(made.update).parameters.values()
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        return optax.GradientTransformationExtraArgs(made.init, made.update)
-    return optax.with_extra_args_support(made)
 
 
 def _in_dtype_of(old: Any, new: Any) -> Any:
