@@ -17,6 +17,7 @@ from mkdocs.structure.files import File
 
 ROOT = Path(__file__).parents[1]
 CSV = re.compile(r"^<!-- table (\S+): (.+?) -->$", re.MULTILINE | re.DOTALL)
+INTERVAL = re.compile(r"\[([^\s\[\],]+), ([^\s\[\],]+)\]")  # not to be torn apart in a narrow cell
 CODE = re.compile(r"(^```.*?^```|`[^`\n]*`)", re.DOTALL | re.MULTILINE)
 DISPLAY, INLINE = re.compile(r"\$\$(.+?)\$\$", re.DOTALL), re.compile(r"\$([^$\n]+?)\$")
 BLOCK = re.compile(r"^( *)\.\. math::\n\n?((?:\1 +.*\n?|\n)+)", re.MULTILINE)
@@ -48,7 +49,7 @@ def csv_table(path: str, columns: str) -> str:
         try:
             number = float(cell) + 0.0  # no -0
         except ValueError:
-            return cell.replace("|", r"\|")
+            return INTERVAL.sub("[\\1,\N{NO-BREAK SPACE}\\2]", cell.replace("|", r"\|"))
         if not math.isfinite(number):
             return "–" if math.isnan(number) else "never"
         return f"{number:,.0f}" if number.is_integer() and abs(number) < 1e9 else f"{number:.3g}"
