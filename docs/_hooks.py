@@ -21,6 +21,7 @@ INTERVAL = re.compile(r"\[([^\s\[\],]+), ([^\s\[\],]+)\]")  # not to be torn apa
 CODE = re.compile(r"(^```.*?^```|`[^`\n]*`)", re.DOTALL | re.MULTILINE)
 DISPLAY, INLINE = re.compile(r"\$\$(.+?)\$\$", re.DOTALL), re.compile(r"\$([^$\n]+?)\$")
 BLOCK = re.compile(r"^( *)\.\. math::\n\n?((?:\1 +.*\n?|\n)+)", re.MULTILINE)
+LITERAL = re.compile(r"^( *)(\S.*):(?::\n\n)((?:\1 +.*\n?|\n)+)", re.MULTILINE)
 ROLE = re.compile(r":(?:func|class|data|mod|meth|attr):`~?\.?([^`]+)`")
 LINK = re.compile(r"`([^`<]+?)\s+<(https?://[^>]+)>`_+", re.DOTALL)
 RULER = re.compile(r"^ *=+( +=+)+ *$")
@@ -128,12 +129,18 @@ def markdown(docstring: str) -> str:
     text = BLOCK.sub(
         lambda m: f"{m[1]}{mathml(textwrap.dedent(m[2]), display=True)}\n\n", docstring
     )
+    text = LITERAL.sub(lambda m: f"{m[1]}{m[2]}:\n\n{textwrap.indent(_fenced(m[3]), m[1])}\n", text)
     text = re.sub(
         r":math:`([^`]+)`", lambda m: mathml(re.sub(r"\s+", " ", m[1])), text, flags=re.DOTALL
     )
     text = ROLE.sub(r"`\1`", text)
     text = LINK.sub(lambda m: f"[{' '.join(m[1].split())}]({m[2]})", text)
     return re.sub(r"^Example:", "Examples:", tables(text), flags=re.MULTILINE)
+
+
+def _fenced(code: str) -> str:
+    """The literal block of a docstring as Python."""
+    return f"```python\n{textwrap.dedent(code).strip()}\n```\n"
 
 
 class Docstrings(griffe.Extension):
