@@ -147,12 +147,21 @@ def _windows(arms: Mapping[str, Norms], criteria: Criteria, total_steps: int) ->
         for early in sorted((criteria.early_window, *_EARLY)):
             low, high = (round(share * total_steps) for share in early)
             window = f"{low}_to_{high}" if high else "0"
-            ratios = late_over(norms, early, criteria, total_steps)
-            for player, ratio in ratios.items():
-                row[f"{player}_ratio_{window}"] = span(interval_over_seeds(ratio, criteria))
-            row[f"above_{window}"] = int((ratios["dual"] > ratios["primal"]).sum())
+            row |= ratio_columns(norms, early, criteria, total_steps, window)
         rows.append(row)
     return rows
+
+
+def ratio_columns(
+    norms: Norms, early: tuple[float, float], criteria: Criteria, total_steps: int, suffix: str
+) -> Row:
+    """Late over early norm of both players, and in how many seeds the dual's is the larger."""
+    ratios = late_over(norms, early, criteria, total_steps)
+    row: Row = {
+        f"{player}_ratio_{suffix}": span(interval_over_seeds(ratio, criteria))
+        for player, ratio in ratios.items()
+    }
+    return row | {f"above_{suffix}": int((ratios["dual"] > ratios["primal"]).sum())}
 
 
 def _statistics(name: str, parts: Mapping[str, Any]) -> Row:

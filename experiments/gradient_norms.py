@@ -21,11 +21,10 @@ import numpy as np
 from _compare import compare_arms
 from _design import AVERAGED, BASELINE, CONTROLS, FAST, FROZEN, at_other_rates, core
 from _jobs import TIME_IS_OVER, Job, Row, Rows, UnfinishedError
-from _judge import Judged, judge
+from _judge import Judged, judge, ratio_columns
 from _measure import (
     Norms,
     Opened,
-    late_over,
     measure,
     measure_samples,
     measured,
@@ -41,7 +40,7 @@ from matplotlib.figure import Figure
 
 import onesided_jax as osj
 from onesided_jax.analysis.source import Snapshot, Source
-from onesided_jax.analysis.verdict import Verdict, interval_over_seeds, span
+from onesided_jax.analysis.verdict import Verdict
 from onesided_jax.report._style import DUAL, PRIMAL, svg_bytes
 from onesided_jax.runs import Criteria, build_game, open_run, unpack
 from onesided_jax.sweeps import Observer
@@ -173,10 +172,7 @@ def _machines(judged: Judged, first: Rows, criteria: Criteria, total_steps: int)
         row: Row = {"arm": name}
         both = {"first": norms_of(found), "again": judged.arms[name]}
         for when, norms in both.items():
-            ratios = late_over(norms, criteria.early_window, criteria, total_steps)
-            for player, ratio in ratios.items():
-                row[f"{player}_ratio_{when}"] = span(interval_over_seeds(ratio, criteria))
-            row[f"above_{when}"] = int((ratios["dual"] > ratios["primal"]).sum())
+            row |= ratio_columns(norms, criteria.early_window, criteria, total_steps, when)
         rows.append(row)
     return rows
 

@@ -30,7 +30,12 @@ from matplotlib.patches import Patch
 
 import onesided_jax as osj
 from onesided_jax.analysis.inference import cross_regions, t_interval
-from onesided_jax.analysis.mvi_verdict import SignFractions, one_sided_mvi, sign_fractions
+from onesided_jax.analysis.mvi_verdict import (
+    SignFractions,
+    one_sided_mvi,
+    sign_fractions,
+    too_few_rows,
+)
 from onesided_jax.analysis.verdict import Verdict, span
 from onesided_jax.report._style import PRIMAL, svg_bytes
 from onesided_jax.runs import Criteria
@@ -226,8 +231,9 @@ def _numbers(found: Sequence[Row], criteria: Criteria) -> dict[str, tuple[np.nda
         f"held-out x*, {_REGIONS[k]}": both([f["shares"][k] for f in found])
         for k in found[0]["shares"]
     }
-    rows = [np.mean(np.any(f["valid"], axis=1)) for f in found]
-    short = np.less(rows, criteria.mvi_valid_share)  # of these seeds the verdict makes nothing
+    short = too_few_rows(
+        [_counted(f) for f in found], criteria
+    )  # the verdict makes nothing of them
     if short.any() and not short.all():
         negative, positive = numbers[f"held-out x*, {_REGIONS['off_diagonal']}"]
         numbers["held-out x*, off the diagonal, without seeds that have too few rows"] = (
@@ -249,11 +255,16 @@ def _numbers(found: Sequence[Row], criteria: Criteria) -> dict[str, tuple[np.nda
     return numbers
 
 
+def _counted(found: Row) -> np.ndarray:
+    """The entries off the diagonal that the truncation leaves."""
+    steps = np.array(found["steps"])
+    return np.array(found["valid"]) & cross_regions(steps, steps)["off_diagonal"]
+
+
 def _later(found: Row, quarter: float = 0.25) -> Mapping[str, Any]:
     """Off the diagonal without the first quarter of the generators."""
-    steps = np.array(found["steps"])
-    counted = np.array(found["valid"]) & cross_regions(steps, steps)["off_diagonal"]
-    counted &= (np.arange(len(steps)) >= quarter * len(steps))[:, None]
+    counted = _counted(found)
+    counted &= (np.arange(len(counted)) >= quarter * len(counted))[:, None]
     return sign_fractions(found["sign"], counted)._asdict()
 
 

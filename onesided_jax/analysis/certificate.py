@@ -22,7 +22,7 @@ from onesided_jax.analysis._bounds import (
     start,
 )
 from onesided_jax.analysis._moves import check_itself, find_method, read_settings
-from onesided_jax.games import Game
+from onesided_jax.games import Game, GameInfo
 from onesided_jax.optimizers._trees import cast_like
 from onesided_jax.players import PrimalDual
 
@@ -277,8 +277,7 @@ def _known(game, kind, solution, radius, independent) -> Known:
     solution = jax.tree.map(lambda a: np.asarray(a, np.float64), solution)
 
     def objective(players):
-        _, info = game.field(players, (), game.sample(jax.random.key(0)))
-        return jnp.asarray(info.losses.primal, jnp.float64)
+        return jnp.asarray(_evaluate(game, players)[1].losses.primal, jnp.float64)
 
     return Known(
         kind=kind,
@@ -426,11 +425,11 @@ def _check_solution(solution: PrimalDual, players: PrimalDual) -> None:
 def _follows_field(game: Game, known: Known, move: Move) -> Any:
     """Whether a recorded primal step is the field at its points."""
     if known.kind != "extragradient":
-        return _made_of(_field(game, move.before).primal, move.step.primal, move, "primal")
+        return _made_of(_evaluate(game, move.before)[0].primal, move.step.primal, move, "primal")
     middle = jax.tree.map(jnp.add, move.before, move.look)
     look = jax.tree.map(lambda d: d * move.shrink.primal, move.look.primal)
-    return _made_of(_field(game, middle).primal, move.step.primal, move, "primal") & _made_of(
-        _field(game, move.before).primal, look, move, "primal"
+    return _made_of(_evaluate(game, middle)[0].primal, move.step.primal, move, "primal") & _made_of(
+        _evaluate(game, move.before)[0].primal, look, move, "primal"
     )
 
 
@@ -453,7 +452,7 @@ def _is_the_methods(game: Game, known: Known, move: Move, view: Any) -> Any:
         field = view.field
     elif known.objective is not None:  # deterministic
         middle = jax.tree.map(jnp.add, move.before, move.look)
-        field = _field(game, cast_like(middle, view.before))  # as the method itself asked
+        field, _ = _evaluate(game, cast_like(middle, view.before))  # as the method itself asked
     else:
         return same
     for player, b1 in (("primal", move.b1[0]), ("dual", move.b1[2])):
@@ -466,8 +465,9 @@ def _is_float(leaf: Any) -> bool:
     return jnp.issubdtype(leaf.dtype, jnp.floating)
 
 
-def _field(game: Game, players: PrimalDual) -> PrimalDual:
-    return game.field(players, (), game.sample(jax.random.key(0)))[0]
+def _evaluate(game: Game, players: PrimalDual) -> tuple[PrimalDual, GameInfo]:
+    """The field of a deterministic game without state, and its losses."""
+    return game.field(players, (), game.sample(jax.random.key(0)))
 
 
 def _made_of(field: Any, displacement: Any, move: Move, player: str, precision: float = 0.0) -> Any:

@@ -12,12 +12,12 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from onesided_jax.analysis.estimators import Array
+from onesided_jax.analysis.estimators import Array, Mask
 from onesided_jax.analysis.inference import Interval
 from onesided_jax.analysis.verdict import Holds, Verdict, interval_over_seeds, span
 from onesided_jax.runs.criteria import Criteria
 
-__all__ = ["SignFractions", "naive_mvi_test", "one_sided_mvi", "sign_fractions"]
+__all__ = ["SignFractions", "naive_mvi_test", "one_sided_mvi", "sign_fractions", "too_few_rows"]
 
 Target = Literal["known x*", "held-out continuation"]
 _TARGETS = ("known x*", "held-out continuation")
@@ -50,6 +50,12 @@ def sign_fractions(signs: ArrayLike, counted: ArrayLike) -> SignFractions:
         total = counted.sum((-2, -1))
         negative, positive = (((signs == s) & counted).sum((-2, -1)) / total for s in (-1, 1))
     return SignFractions(np.asarray(negative), np.asarray(positive))
+
+
+def too_few_rows(counted: ArrayLike, criteria: Criteria) -> Mask:
+    """``[...]`` of ``[..., S, T]``: matrices of which the truncation leaves too few rows."""
+    rows = np.any(counted, axis=-1)
+    return rows.sum(-1) < criteria.mvi_valid_share * rows.shape[-1]
 
 
 def one_sided_mvi(
@@ -132,7 +138,7 @@ def one_sided_mvi(
         off_diagonal = ~np.eye(rows, dtype=bool)
     counted = valid & np.asarray(off_diagonal, bool)
     fractions = sign_fractions(signs, counted)
-    short = counted.any(2).sum(1) < criteria.mvi_valid_share * rows
+    short = too_few_rows(counted, criteria)
     negative, positive = (
         interval_over_seeds(np.where(short, np.nan, f), criteria) for f in fractions
     )

@@ -105,7 +105,6 @@ def extragradient(
     """
     check_choice("extrapolation_state", extrapolation_state, EXTRAPOLATION_STATES)
     extrapolate, commit = half_steps(base, extrapolation_state)
-    base = with_extra_args(base)
 
     def init(params):
         check_not_masked("extragradient", params)

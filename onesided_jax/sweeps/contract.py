@@ -15,7 +15,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from onesided_jax.games import Game
 from onesided_jax.players import PrimalDual
-from onesided_jax.sweeps.engine import Observers, StepView
+from onesided_jax.sweeps.engine import Observers, view_of
 from onesided_jax.sweeps.train import MakeOptimizer, make_train
 
 __all__ = ["check_step"]
@@ -91,21 +91,12 @@ def _traced(
 
     before = trace(train_init, key, hyperparameters)
     after, info = trace(train_step, before, hyperparameters)
-    if changed := _difference(before, after) or _another_kind(before, after):
+    if changed := _changed(before, after):
         raise ValueError(f"a step changes {changed}: what it carries must stay as it is")
-    view = StepView(
-        before=before.players,
-        after=after.players,
-        field=info.field,
-        updates=info.updates,
-        opt_state=after.opt_state,
-        step=after.step,
-        hyperparameters=hyperparameters,
-    )
+    view = view_of(before, after, info, hyperparameters)
     for name, observer in observers:
         carried = trace(observer.init, before.players)
-        next_one = trace(observer.update, carried, view)
-        if changed := _difference(carried, next_one) or _another_kind(carried, next_one):
+        if changed := _changed(carried, trace(observer.update, carried, view)):
             raise ValueError(
                 f"observers[{name!r}].update changes {changed}: expected what its init makes"
             )
@@ -188,10 +179,10 @@ def _in_order(found: re.Match[str]) -> str:
     return "{" + ", ".join(sorted(part.strip() for part in found[1].split(","))) + "}"
 
 
-def _another_kind(before: Any, after: Any) -> str:
-    """Where the same leaves hang on another tree (a list, a tuple), in words, or ``""``."""
+def _changed(before: Any, after: Any) -> str:
+    """What a loop could not carry, in words, or ``""``: other leaves, or another tree of them."""
     old, new = map(jax.tree.structure, (before, after))
-    return "" if old == new else f"the tree from {old} to {new}"
+    return _difference(before, after) or ("" if old == new else f"the tree from {old} to {new}")
 
 
 def _difference(before: Any, after: Any, *, dtypes: bool = True) -> str:

@@ -13,9 +13,18 @@ import optax
 
 from onesided_jax.games import Game
 from onesided_jax.players import ArrayTree, PrimalDual
-from onesided_jax.sweeps.train import MakeOptimizer, TrainState, make_train
+from onesided_jax.sweeps.train import MakeOptimizer, StepInfo, TrainState, make_train
 
-__all__ = ["Carry", "Observer", "Observers", "Program", "StepView", "named_observers", "program"]
+__all__ = [
+    "Carry",
+    "Observer",
+    "Observers",
+    "Program",
+    "StepView",
+    "named_observers",
+    "program",
+    "view_of",
+]
 
 
 METRICS = ("loss_primal", "loss_dual", "gradient_norm_primal", "gradient_norm_dual")
@@ -41,6 +50,21 @@ class StepView(NamedTuple):
     opt_state: ArrayTree
     step: jax.Array
     hyperparameters: Mapping[str, Any]
+
+
+def view_of(
+    before: TrainState, after: TrainState, info: StepInfo, hyperparameters: Mapping[str, Any]
+) -> StepView:
+    """One step of ``make_train`` as observers see it."""
+    return StepView(
+        before=before.players,
+        after=after.players,
+        field=info.field,
+        updates=info.updates,
+        opt_state=after.opt_state,
+        step=after.step,
+        hyperparameters=hyperparameters,
+    )
 
 
 class Observer(NamedTuple):
@@ -132,15 +156,7 @@ def program(
 
     def step_run(carry: Carry, hyperparameters, clocks: TrainState):
         train, info = train_step(carry.train, hyperparameters)
-        view = StepView(
-            before=carry.train.players,
-            after=train.players,
-            field=info.field,
-            updates=info.updates,
-            opt_state=train.opt_state,
-            step=train.step,
-            hyperparameters=hyperparameters,
-        )
+        view = view_of(carry.train, train, info, hyperparameters)
         observed = {
             name: observer.update(carry.observers[name], view) for name, observer in observers
         }
@@ -222,9 +238,9 @@ def _clocks(
     """Which leaves of a run's state are the same for all runs: the step, an optimizer's counts.
 
     They begin as constants and depend on nothing but themselves and each other; what a game counts
-    in its state is not among them, for it stops where a run does. Computed once
-    instead of once a run, what follows from them (``b2**count``) costs nothing; for a game of three
-    numbers that was a third of the step. Found by following the equations of both functions.
+    in its state is not among them, for it stops where a run does. Computed once instead of once a
+    run, what follows from them (``b2**count``) costs nothing; for a game of three numbers that was
+    a third of the step. Found by following the equations of both functions.
     """
     begins = _sources(train_init, jax.random.key(0), hyperparameters)
     depends = _sources(lambda train: train_step(train, hyperparameters)[0], train)
