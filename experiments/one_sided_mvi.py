@@ -231,9 +231,7 @@ def _numbers(found: Sequence[Row], criteria: Criteria) -> dict[str, tuple[np.nda
         f"held-out x*, {_REGIONS[k]}": both([f["shares"][k] for f in found])
         for k in found[0]["shares"]
     }
-    short = too_few_rows(
-        [_counted(f) for f in found], criteria
-    )  # the verdict makes nothing of them
+    short = too_few_rows([_counted(f) for f in found], criteria)  # without a number in P5
     if short.any() and not short.all():
         negative, positive = numbers[f"held-out x*, {_REGIONS['off_diagonal']}"]
         numbers["held-out x*, off the diagonal, without seeds that have too few rows"] = (
