@@ -139,6 +139,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("onesided-jax")
     if name in _ROOMS:
         return importlib.import_module(f"{__name__}.{name}")
     if name in _HOME:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from chex import PRNGKey
+import jax
+
+if TYPE_CHECKING:
+    from chex import PRNGKey
+else:
+    PRNGKey = jax.Array  # chex's own definition, without the 0.2 s that importing chex takes
 
 ArrayTree: TypeAlias = Any
-Device: TypeAlias = Any  # jax.Device, which type checkers take for a variable
 """A pytree of arrays; chex's recursive union describes it better and type-checks worse."""
+
+Device: TypeAlias = Any
+"""A ``jax.Device``, which type checkers take for a variable."""
 
 __all__ = ["ArrayTree", "Device", "PRNGKey", "PrimalDual"]
 
