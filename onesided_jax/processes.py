@@ -20,6 +20,8 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
+from onesided_jax.players import keys_like
+
 __all__ = [
     "LostProcessError",
     "NotJoinedError",
@@ -214,7 +216,7 @@ def gather(tree: Any) -> Any:
 
     def all_rows(rows: Any) -> Any:
         if jax.dtypes.issubdtype(rows.dtype, jax.dtypes.prng_key):
-            return jax.random.wrap_key_data(all_rows(jax.random.key_data(rows)))
+            return keys_like(all_rows(jax.random.key_data(rows)), rows)
         return _all(rows).reshape(-1, *rows.shape[1:])
 
     return tree if count() == 1 else jax.tree.map(all_rows, tree)

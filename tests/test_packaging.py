@@ -24,9 +24,7 @@ def test_versions_agree():
     newest = re.search(r"^## (\S+) - (\S+)$", (ROOT / "CHANGELOG.md").read_text(), re.M)
     assert newest is not None
     assert osj.__version__ == importlib.metadata.version("onesided-jax")
-    assert (
-        PROJECT["version"] == osj.__version__ == citation["version"] == newest[1]
-    )
+    assert PROJECT["version"] == osj.__version__ == citation["version"] == newest[1]
     assert citation["date-released"] == newest[2]
 
 

@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike
 
 from onesided_jax.datasets import scale_pixels
 from onesided_jax.networks import Conv, Network, from_nnx
+from onesided_jax.players import make_key
 
 __all__ = ["ClassifierSettings", "Trained", "check_labels", "describe", "train_classifier"]
 
@@ -159,7 +160,7 @@ def train_classifier(
         schedule = optax.cosine_onecycle_schedule(steps, settings.learning_rate)
         tx = optax.adamw(schedule, weight_decay=settings.weight_decay)
         epoch = _epoch(net, tx, batch, settings.shift)
-        key = jax.random.key(seed)
+        key = make_key(seed)
         params, _ = jax.jit(net.init)(key)
         carry = (params, tx.init(params))
         data = jnp.asarray(images[train]), jnp.asarray(labels[train])

@@ -22,6 +22,7 @@ from onesided_jax.analysis._classifier import (
     train_classifier,
 )
 from onesided_jax.datasets._files import cache_directory
+from onesided_jax.players import make_key
 from onesided_jax.runs._words import write_bytes_atomically
 
 __all__ = ["cached_classifier", "fingerprint"]
@@ -92,7 +93,7 @@ def _read(
     path: Path, shape: tuple[int, ...], classes: int, settings: ClassifierSettings
 ) -> Trained:
     net = network(shape, classes, settings)
-    like, _ = jax.eval_shape(net.init, jax.random.key(0))
+    like, _ = jax.eval_shape(net.init, make_key(0))
     # A zip: damaged bytes fail their CRC. Opened here, for np.load leaves damaged files open.
     with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
 

@@ -24,6 +24,7 @@ from onesided_jax.analysis.quality import (
 )
 from onesided_jax.analysis.source import Source, pick_run, settings_of
 from onesided_jax.games import Game
+from onesided_jax.players import make_key
 from onesided_jax.runs import Criteria, Recipe
 
 __all__ = ["SampleQuality", "find_data", "measure_quality", "quality_dataset"]
@@ -158,7 +159,7 @@ def _check_shape(game: Game, data: datasets.Dataset | Mixture) -> None:
     def generate(key: Any) -> jax.Array:
         return game.generate(*game.init(key), key, 2)  # pyright: ignore[reportOptionalCall]
 
-    found = jax.eval_shape(generate, jax.random.key(0)).shape[1:]
+    found = jax.eval_shape(generate, make_key(0)).shape[1:]
     expected = np.shape(data.means)[1:] if isinstance(data, Mixture) else data.shape
     if found != tuple(expected):
         raise ValueError(
@@ -194,7 +195,7 @@ def _measure_run(
         return None
     last = source.snapshot(source.steps[-1])
     players, state = pick_run(last.players, run), pick_run(last.state, run)
-    keys = jax.random.split(jax.random.key(_SAMPLING_SEED), criteria.quality_seeds)
+    keys = jax.random.split(make_key(_SAMPLING_SEED), criteria.quality_seeds)
 
     try:
         sets = (draw(players, state, key) for key in keys)

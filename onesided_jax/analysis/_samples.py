@@ -9,7 +9,8 @@ import jax
 import numpy as np
 
 from onesided_jax.analysis.source import from_run, pick_run
-from onesided_jax.runs import Run, build_game, precision
+from onesided_jax.players import make_key
+from onesided_jax.runs import Run, build_game, numerics
 
 __all__ = ["generate"]
 
@@ -31,12 +32,12 @@ def generate(run: Run, *, count: int, seed: int = 0) -> Iterator[tuple[str, int,
     recipe = run.recipe
     if recipe is None:
         raise ValueError(f"{str(run.path)!r} has no recipe to rebuild the game from")
-    with precision(recipe):
+    with numerics(recipe):
         game = build_game(recipe.game, recipe.precision)
         draw = game.generate
         if draw is None:
             raise ValueError(f"game={recipe.game.name!r} generates no samples; expected a GAN run")
-        sample = jax.jit(lambda p, s: draw(p, s, jax.random.key(seed), count))
+        sample = jax.jit(lambda p, s: draw(p, s, make_key(seed), count))
         for cell in run.cells:
             source = from_run(run, cell, game)
             last = source.snapshot(source.steps[-1])

@@ -24,7 +24,7 @@ from onesided_jax.analysis._bounds import (
 from onesided_jax.analysis._moves import check_itself, find_method, read_settings
 from onesided_jax.games import Game, GameInfo
 from onesided_jax.optimizers._trees import cast_like
-from onesided_jax.players import PrimalDual
+from onesided_jax.players import PrimalDual, make_key
 
 __all__ = ["Bound", "Certificate", "Trajectory", "certificate", "certify"]
 
@@ -467,7 +467,7 @@ def _is_float(leaf: Any) -> bool:
 
 def _evaluate(game: Game, players: PrimalDual) -> tuple[PrimalDual, GameInfo]:
     """The field of a deterministic game without state, and its losses."""
-    return game.field(players, (), game.sample(jax.random.key(0)))
+    return game.field(players, (), game.sample(make_key(0)))
 
 
 def _made_of(field: Any, displacement: Any, move: Move, player: str, precision: float = 0.0) -> Any:

@@ -18,7 +18,7 @@ from jax.flatten_util import ravel_pytree
 
 from onesided_jax.games import Game
 from onesided_jax.optimizers._checks import check_choice
-from onesided_jax.players import ArrayTree, PrimalDual, PRNGKey
+from onesided_jax.players import ArrayTree, PrimalDual, PRNGKey, make_key
 
 __all__ = ["Alignment", "PathAngle", "Spectrum", "alignment", "jacobian_spectrum", "path_angle"]
 
@@ -139,7 +139,7 @@ def jacobian_spectrum(
         matrix = _jacobian(game.field, player, players, state, batch)
     else:
         steps = min(n, _KRYLOV) if count is None else count
-        key = jax.random.key(0) if key is None else key
+        key = make_key(0) if key is None else key
         matrix = _arnoldi(game.field, player, steps, players, state, batch, key)
     values, residuals = _ritz(np.asarray(matrix, np.float64))
     dtype = jnp.promote_types(matrix.dtype, jnp.float32)
@@ -443,7 +443,7 @@ def _check_match(name: str, tree: Any, like_name: str, like: Any) -> None:
 
 def _check_field(game: Game, players: Any, state: ArrayTree, batch: ArrayTree) -> ArrayTree:
     """The batch to use, once the field takes the players, state and batch, abstractly."""
-    batch = game.sample(jax.random.key(0)) if batch is None else batch
+    batch = game.sample(make_key(0)) if batch is None else batch
     try:
         F, _ = jax.eval_shape(game.field, players, state, batch)
     except Exception as error:

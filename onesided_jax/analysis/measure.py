@@ -12,7 +12,7 @@ import numpy as np
 
 from onesided_jax.analysis.estimators import SquaredNorm, exact_squared_norm, squared_norm
 from onesided_jax.games import Game
-from onesided_jax.players import ArrayTree, PrimalDual
+from onesided_jax.players import ArrayTree, PrimalDual, make_key
 
 __all__ = ["CrossMatrix", "Probe", "make_probe"]
 
@@ -77,9 +77,9 @@ def make_probe(
       >>> probe.exact, probe.norms(players, state).primal.value.shape
       (True, (3,))
     """
-    batch_like = jax.eval_shape(game.sample, jax.random.key(0))
+    batch_like = jax.eval_shape(game.sample, make_key(0))
     exact = not jax.tree.leaves(batch_like)
-    key = jax.random.key(_EVALUATION_SEED)
+    key = make_key(_EVALUATION_SEED)
     norm_keys = jax.random.split(jax.random.fold_in(key, 0), microbatches)
     cross_norm_keys = jax.random.split(jax.random.fold_in(key, 1), cross_microbatches)
     slope_samples, batches = _slope_sampler(game, exact, batch_like, samples)

@@ -19,7 +19,7 @@ from onesided_jax.analysis.inference import cross_regions, mean_t, significant_s
 from onesided_jax.analysis.measure import Probe
 from onesided_jax.analysis.mvi_verdict import SignFractions, sign_fractions
 from onesided_jax.games import Game
-from onesided_jax.players import ArrayTree, PrimalDual
+from onesided_jax.players import ArrayTree, PrimalDual, make_key
 from onesided_jax.runs import Criteria
 
 __all__ = ["MintyTest", "minty_test", "test_steps"]
@@ -151,7 +151,7 @@ def minty_test(
     higher = (loss - target_loss).mean(-1) >= 0
     dominance = float(higher[valid].mean()) if valid.any() else np.nan
 
-    key = jax.random.fold_in(jax.random.key(_CONTROL_SEED), run_seed)
+    key = jax.random.fold_in(make_key(_CONTROL_SEED), run_seed)
     null_key, dual_key = jax.random.split(key)
     rows = np.unique(np.linspace(0, len(steps) - 1, _CONTROL_ROWS).round().astype(int))
     some_primals, some_duals = _rows(primals, rows), _rows(duals, rows)

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from onesided_jax.games import Game
-from onesided_jax.players import ArrayTree, PrimalDual
+from onesided_jax.players import ArrayTree, PrimalDual, make_key
 from onesided_jax.runs import Criteria, DamagedCheckpointError, Run, unpack
 
 __all__ = [
@@ -174,7 +174,7 @@ def criteria_of(run: Run) -> Criteria:
 
 
 def _snapshot_like(game: Game, runs: int) -> Mapping[str, Any]:
-    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), runs))
+    keys = jax.eval_shape(lambda: jax.random.split(make_key(0), runs))
     players, state = jax.eval_shape(jax.vmap(game.init), keys)
     return {"players": players, "state": state}
 

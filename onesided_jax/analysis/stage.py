@@ -40,7 +40,7 @@ from onesided_jax.analysis.verdict import Verdict
 from onesided_jax.datasets import Dataset
 from onesided_jax.games import Game
 from onesided_jax.players import PrimalDual
-from onesided_jax.runs import Criteria, Run, build_game, open_run, precision, replacing
+from onesided_jax.runs import Criteria, Run, build_game, numerics, open_run, replacing
 
 __all__ = ["Analysis", "analyze", "load_analysis"]
 
@@ -130,14 +130,15 @@ def analyze(
             raise ValueError("analyze(result, game): a SweepResult needs its game")
         sources = _sources([from_result(run_or_result)], constant_rates)
         real = find_data(game, None, data, inception, quality)
-        return _analyze(sources, game, criteria or Criteria(), {}, real, inception, on_progress)
+        with numerics(None):
+            return _analyze(sources, game, criteria or Criteria(), {}, real, inception, on_progress)
     run = run_or_result
     recipe = run.recipe
     if recipe is None and game is None:
         raise ValueError(
             f"{str(run.path)!r} has no recipe to rebuild the game from: call analyze(run, game)"
         )
-    with replacing(run, "analysis", "verdict.json") as folder, precision(recipe):
+    with replacing(run, "analysis", "verdict.json") as folder, numerics(recipe):
         if game is None:
             assert recipe is not None
             game = build_game(recipe.game, recipe.precision)

@@ -13,7 +13,7 @@ from onesided_jax.analysis.minty import MintyTest
 from onesided_jax.analysis.mvi_verdict import sign_fractions
 from onesided_jax.analysis.source import Source, pick_run
 from onesided_jax.games import Game
-from onesided_jax.players import PrimalDual
+from onesided_jax.players import PrimalDual, make_key
 
 __all__ = ["norm_table", "run_table", "to_dataset"]
 
@@ -128,9 +128,9 @@ def _pictures(source: Source, game: Game) -> xr.Dataset:
             return xr.Dataset()
         generate: Any = game.generate
         shown = [(pick_run(last.players, r), pick_run(last.state, r)) for r in alive]
-        one = jax.eval_shape(lambda p, s: generate(p, s, jax.random.key(0), 1), *shown[0])
+        one = jax.eval_shape(lambda p, s: generate(p, s, make_key(0), 1), *shown[0])
         count = _POINTS if one.shape[1:] == (2,) else _IMAGES
-        draw = jax.jit(lambda p, s: generate(p, s, jax.random.key(0), count))
+        draw = jax.jit(lambda p, s: generate(p, s, make_key(0), count))
         samples = np.stack([np.asarray(draw(*run)) for run in shown])
         coordinates = {"sample_run": alive}
         if samples.ndim == 5:

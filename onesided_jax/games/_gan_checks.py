@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from onesided_jax.games.losses import Loss
-from onesided_jax.players import PRNGKey
+from onesided_jax.players import PRNGKey, make_key
 
 __all__ = ["check_network", "check_shapes"]
 
@@ -17,7 +17,7 @@ __all__ = ["check_network", "check_shapes"]
 def check_network(name: str, network: Any) -> tuple[Any, Any]:
     """A network's abstract params and state; ``TypeError`` if it is no pair of pure functions."""
     try:
-        params, state = jax.eval_shape(network.init, jax.random.key(0))
+        params, state = jax.eval_shape(network.init, make_key(0))
         if not callable(network.apply):
             raise TypeError("apply cannot be called")
     except Exception as error:
@@ -74,7 +74,7 @@ def _check_latents(
 
 def _check_data(draw: Callable[[PRNGKey, int], Any], batch_size: int) -> Any:
     """An abstract minibatch of real samples."""
-    real = jax.eval_shape(lambda key: draw(key, batch_size), jax.random.key(0))
+    real = jax.eval_shape(lambda key: draw(key, batch_size), make_key(0))
     shape = (batch_size, *getattr(real, "shape", ())[1:])
     _check_shape("data", "samples", real, shape, "as many as asked for")
     if not jnp.issubdtype(real.dtype, jnp.floating):

@@ -6,6 +6,7 @@ import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from onesided_jax.games.game import Game
+from onesided_jax.players import make_key
 
 __all__ = ["shard_batch"]
 
@@ -41,7 +42,7 @@ def shard_batch(game: Game, mesh: Mesh, axis: str = "batch") -> Game:
     if axis not in mesh.axis_names:
         raise ValueError(f"axis={axis!r}: expected one of the mesh's axes {mesh.axis_names}")
     parts = mesh.shape[axis]
-    leaves = jax.tree.leaves(jax.eval_shape(game.sample, jax.random.key(0)))
+    leaves = jax.tree.leaves(jax.eval_shape(game.sample, make_key(0)))
     sizes = {leaf.shape[0] if leaf.ndim else 1 for leaf in leaves}
     if not leaves or any(size % parts for size in sizes):
         raise ValueError(

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import errors, linen, nnx
 
-from onesided_jax.players import ArrayTree, PRNGKey
+from onesided_jax.players import PRNG_IMPLEMENTATION, ArrayTree, PRNGKey, keys_like, make_key
 
 __all__ = ["Network", "from_linen", "from_nnx"]
 
@@ -85,7 +85,7 @@ def from_nnx(factory: Callable[[nnx.Rngs], nnx.Module]) -> Network:
             f"from_nnx takes a function that builds the module, not a module: got a "
             f"{type(factory).__name__}; write lambda rngs: {type(factory).__name__}(..., rngs=rngs)"
         )
-    abstract = nnx.eval_shape(lambda: factory(nnx.Rngs(0)))
+    abstract = nnx.eval_shape(lambda: factory(nnx.Rngs(make_key(0))))
     if not isinstance(abstract, nnx.Module):
         raise TypeError(
             f"from_nnx's factory must return an nnx.Module; got a {type(abstract).__name__}"
@@ -99,8 +99,9 @@ def from_nnx(factory: Callable[[nnx.Rngs], nnx.Module]) -> Network:
         params, state = (_plain(nnx.to_pure_dict(part)) for part in parts)
         if jax.tree.map(jnp.shape, state) != state_shapes:
             raise ValueError(
-                "the module holds random streams (dropout), which need keys of JAX's default "
-                f"implementation, as from jax.random.key(seed); got {jax.typeof(key)}"
+                "the module holds random streams (dropout), which need a key of "
+                f"{PRNG_IMPLEMENTATION}: jax.random.key(seed, impl={PRNG_IMPLEMENTATION!r}); got "
+                f"{jax.typeof(key)}"
             )
         return params, state or ()
 
@@ -174,7 +175,7 @@ def from_linen(module: linen.Module, example_input: ArrayTree) -> Network:
         return state, apply(params, state, inputs)[1]
 
     try:
-        before, after = jax.eval_shape(states, jax.random.key(0), example)
+        before, after = jax.eval_shape(states, make_key(0), example)
     except errors.InvalidRngError as error:
         raise ValueError(
             f"{type(module).__name__} draws random numbers when applied (dropout?); a linen module "
@@ -216,7 +217,7 @@ def _typed(template: Any, tree: Any) -> Any:
     if isinstance(template, dict):
         return {k: _typed(v, tree[str(k)]) for k, v in template.items()}
     # Flax changes a state of NumPy arrays in place, and cannot where it is traced.
-    return jax.random.wrap_key_data(tree) if _is_key(template) else jnp.asarray(tree)
+    return keys_like(tree, template) if _is_key(template) else jnp.asarray(tree)
 
 
 def _is_key(leaf: Any) -> bool:

@@ -1,7 +1,7 @@
 """Recipes and run directories; the only room that touches Orbax."""
 
 from onesided_jax.runs._words import WriteError
-from onesided_jax.runs.build import build_game, precision
+from onesided_jax.runs.build import build_game, numerics
 from onesided_jax.runs.builtin import RECIPES
 from onesided_jax.runs.cells import Cell, cells, grid
 from onesided_jax.runs.checkpoints import (
@@ -47,10 +47,10 @@ __all__ = [
     "hyperparameters_of",
     "latest_valid",
     "lock",
+    "numerics",
     "open_run",
     "out_of_reach",
     "pack",
-    "precision",
     "read_metrics",
     "record_program",
     "record_session",

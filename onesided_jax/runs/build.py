@@ -13,11 +13,12 @@ import jax.numpy as jnp
 from onesided_jax import datasets, games, networks
 from onesided_jax.games import Game
 from onesided_jax.games.losses import LOSSES, find_loss
+from onesided_jax.players import fixed_randomness
 from onesided_jax.runs._words import nearest
 from onesided_jax.runs.recipe import PRECISIONS, Recipe
 from onesided_jax.runs.specs import GameSpec
 
-__all__ = ["build_game", "precision"]
+__all__ = ["build_game", "numerics"]
 
 
 def build_game(spec: GameSpec, precision: str = "float32") -> Game:
@@ -143,10 +144,13 @@ def _as_float64(leaf: jax.Array) -> jax.Array:
 
 
 @contextlib.contextmanager
-def precision(recipe: Recipe | None) -> Iterator[None]:
-    """Switches JAX to a recipe's precision for a block; without a recipe nothing changes."""
-    if recipe is None:
-        yield
-        return
-    with jax.enable_x64(recipe.precision == "float64"):
+def numerics(recipe: Recipe | None) -> Iterator[None]:
+    """Sets what a run's numbers depend on in JAX: the recipe's precision, and the random generator.
+
+    Without a recipe the precision is the caller's. Holds for this thread.
+    """
+    with contextlib.ExitStack() as settings:
+        settings.enter_context(fixed_randomness())
+        if recipe is not None:
+            settings.enter_context(jax.enable_x64(recipe.precision == "float64"))
         yield

@@ -14,17 +14,20 @@ import logging
 import re
 import shutil
 import sys
+import threading
 import traceback
 import uuid
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import jax
 import numpy as np
 
 from onesided_jax import processes
+from onesided_jax.players import keys_like
 from onesided_jax.runs._values import short
 from onesided_jax.runs._words import errno_of, flush, write_error
 
@@ -34,6 +37,8 @@ _SUMS = "SHA256SUMS"
 _ARRAYS = "arrays"
 _INFO = "info.json"
 _REPLACED = ".replaced"
+# Orbax keeps state of its own for the process: of sweeps in several threads some files were lost.
+_ORBAX = threading.RLock()
 
 
 class DamagedCheckpointError(ValueError):
@@ -109,7 +114,9 @@ class CheckpointStore(NamedTuple):
         temporary = self.path / processes.first(begin)
         everywhere = processes.spread(arrays)
         try:
-            processes.together(lambda: ocp.save((temporary / _ARRAYS).resolve(), everywhere))
+            with _ORBAX:
+                target = (temporary / _ARRAYS).resolve()
+                processes.together(lambda: ocp.save(target, everywhere))
             processes.first(commit)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -145,7 +152,8 @@ class CheckpointStore(NamedTuple):
             warnings.simplefilter("ignore")
             ocp = _orbax()
             try:
-                arrays = _load(ocp, (folder / _ARRAYS).resolve())
+                with _ORBAX:
+                    arrays = _load(ocp, (folder / _ARRAYS).resolve())
             except Exception as error:
                 raise ValueError(
                     f"{str(folder)!r} is whole, but this version of orbax-checkpoint cannot read "
@@ -266,7 +274,7 @@ def unpack(packed: dict[str, Any], like: Any) -> Any:
                 f"{name}: expected {expected.dtype}{list(expected.shape)}, "
                 f"found {array.dtype}{list(array.shape)}"
             )
-        restored.append(jax.random.wrap_key_data(jax.numpy.asarray(array)) if is_key else array)
+        restored.append(keys_like(array, leaf) if is_key else array)
     return jax.tree_util.tree_unflatten(treedef, restored)
 
 
@@ -280,7 +288,24 @@ def _look_up(packed: dict[str, Any], names: list[str], name: str) -> np.ndarray:
 
 
 def _names(path: Any) -> list[str]:
-    return [jax.tree_util.keystr((entry,), simple=True) for entry in path] or ["value"]
+    """The path to a leaf as names that Orbax keeps apart: other paths have other names.
+
+    Orbax joins names by dots and files by slashes, and takes the key 1 for the key "1". So a text
+    escapes both, and its first character too if it reads like a number or is empty.
+    """
+    return [_name(entry) for entry in path] or ["value"]
+
+
+def _name(entry: Any) -> str:
+    key = getattr(entry, "key", None)
+    if not isinstance(key, str):
+        if isinstance(entry, jax.tree_util.DictKey) and type(key) is not int:
+            return "%!" + quote(f"{type(key).__name__} {key!r}", safe="").replace(".", "%2E")
+        return jax.tree_util.keystr((entry,), simple=True)
+    if not key:
+        return "%"
+    name = re.sub(r"[%./\\\x00-\x1f]", lambda found: f"%{ord(found[0]):02X}", key)
+    return f"%{ord(key[0]):02X}{key[1:]}" if re.fullmatch(r"-?[0-9]+", key) else name
 
 
 def _digests(folder: Path) -> Iterator[tuple[str, str]]:

@@ -137,7 +137,7 @@ def open_run(path: str | os.PathLike[str]) -> Run:
             "as written by `onesided sweep ... --out FOLDER`"
         )
     manifest, damage = manifests.read(path)
-    return Run(path, manifest, damage)
+    return Run(path.absolute(), manifest, damage)
 
 
 def _holds_manifest(path: Path) -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 
+from onesided_jax.players import PRNG_IMPLEMENTATION
 from onesided_jax.runs._words import write_json_atomically
 
 __all__ = ["COPY", "FORMAT", "MANIFEST", "READABLE", "now", "origin", "read", "write"]
@@ -60,7 +61,7 @@ def write(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def origin() -> dict[str, dict[str, Any]]:
-    """Versions and platform of this process: beside recipe and widths, what bits depend on."""
+    """Versions, platform and settings: beside recipe and widths, what bits depend on."""
     names = ("onesided-jax", "jax", "jaxlib", "optax", "flax", "orbax-checkpoint", "numpy")
     return {
         "versions": {"python": host.python_version()} | {name: _version(name) for name in names},
@@ -72,6 +73,10 @@ def origin() -> dict[str, dict[str, Any]]:
             "machine": host.machine(),
             "system": host.system(),
             "xla_flags": _compiler_flags(),
+        },
+        "settings": {
+            "matmul_precision": jax.config.values["jax_default_matmul_precision"],
+            "random_generator": PRNG_IMPLEMENTATION,
         },
     }
 

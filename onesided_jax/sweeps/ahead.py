@@ -20,7 +20,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from onesided_jax.players import Device
-from onesided_jax.runs import Cell, Recipe, build_game, cells, precision
+from onesided_jax.runs import Cell, Recipe, build_game, cells, numerics
 from onesided_jax.runs._values import check_count
 from onesided_jax.sweeps.engine import Program, program
 from onesided_jax.sweeps.memory import is_out_of_memory
@@ -113,7 +113,7 @@ def compile_for(
             check_count(name, count)
     devices = tpu_devices(topology)
     found = []
-    with precision(recipe), _not_cached():
+    with numerics(recipe), _not_cached():
         for cell, compiled in _programs(recipe):
             count = len(cell.seeds) if runs is None else runs
             tried: dict[int, CompiledCell | None] = {}
@@ -164,7 +164,7 @@ def weak_scaling(
         check_count("width", width)
     grids = chips_like(topology, SCALES)
     devices = {grid: tpu_devices(grid) for grid in grids}
-    with precision(recipe), _not_cached():
+    with numerics(recipe), _not_cached():
         for cell, compiled in _programs(recipe):
             for grid in grids:
                 report = _compile(

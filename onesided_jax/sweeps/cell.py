@@ -14,7 +14,7 @@ import numpy as np
 
 from onesided_jax import processes
 from onesided_jax.games import Game
-from onesided_jax.players import Device
+from onesided_jax.players import Device, keys_like
 from onesided_jax.runs import (
     CheckpointStore,
     DamagedCheckpointError,
@@ -292,7 +292,7 @@ def _gather(blocks: list[Any], runs: int) -> Any:
     def join(*leaves):
         if jax.dtypes.issubdtype(leaves[0].dtype, jax.dtypes.prng_key):
             data = np.concatenate([np.asarray(jax.random.key_data(leaf)) for leaf in leaves])
-            return jax.random.wrap_key_data(jnp.asarray(data[:runs]))
+            return keys_like(data[:runs], leaves[0])
         return np.concatenate([np.asarray(leaf) for leaf in leaves])[:runs]
 
     return jax.tree.map(join, *blocks)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -14,11 +14,11 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from onesided_jax.games import Game
-from onesided_jax.players import PrimalDual
+from onesided_jax.players import PrimalDual, make_key
 from onesided_jax.sweeps.engine import Observers, view_of
 from onesided_jax.sweeps.train import MakeOptimizer, make_train
 
-__all__ = ["check_step"]
+__all__ = ["check_ranges", "check_step"]
 
 _ADDRESS = re.compile(r"\b0x[0-9a-f]+")  # of functions, in the text of a program
 _SET = re.compile(r"\{([^{}=:]*,[^{}=:]*)\}")  # its order is another in another process
@@ -62,6 +62,23 @@ def check_step(
     )  # fmt: skip
 
 
+def check_ranges(make_optimizer: MakeOptimizer, hyperparameters: Mapping[str, np.ndarray]) -> None:
+    """Lets the optimizer check the numbers of all runs, which it does not see under vmap.
+
+    Every value of a hyperparameter is tried once, beside the first values of the others.
+
+    Raises:
+      ValueError: the optimizer's own, for the first value out of its range.
+    """
+    if hasattr(make_optimizer, "update"):
+        return  # no function that makes one; check_step says so
+    first = {name: values[0] for name, values in hyperparameters.items()}
+    make_optimizer(first)
+    for name, values in hyperparameters.items():
+        for value in np.unique(values):
+            make_optimizer({**first, name: value})
+
+
 @functools.lru_cache(maxsize=32)
 def _traced(
     init: Callable[..., Any],
@@ -74,7 +91,7 @@ def _traced(
     x64: bool,
 ) -> Callable[[], str]:
     del x64  # what is traced depends on it
-    key = jax.eval_shape(lambda: jax.random.key(0))
+    key = jax.eval_shape(lambda: make_key(0))
     players, state = _check_init(jax.eval_shape(init, key))
     _check_field(jax.eval_shape(field, players, state, jax.eval_shape(sample, key)), players, state)
     train_init, train_step = make_train(

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from onesided_jax.players import Device
+from onesided_jax.players import Device, fixed_randomness
 from onesided_jax.sweeps.engine import Carry, Program
 
 __all__ = ["Crew"]
@@ -37,7 +37,7 @@ class Crew:
             {name: self._on(i, jnp.asarray(v[block])) for name, v in hyperparameters.items()}
             for i, block in enumerate(blocks)
         ]
-        self._double = jax.config.values["jax_enable_x64"]  # threads do not inherit it
+        self._double = jax.config.values["jax_enable_x64"]  # threads do not inherit settings
         self._pool = ThreadPoolExecutor(len(self._devices), thread_name_prefix="device")
 
     def place(self, carries: Sequence[Carry]) -> list[Carry]:
@@ -60,7 +60,7 @@ class Crew:
 
     def _advance(self, d: int, carries: Sequence[Carry]) -> list[Any]:
         done = []
-        with jax.enable_x64(self._double):
+        with jax.enable_x64(self._double), fixed_randomness():
             for i in range(d, len(carries), len(self._devices)):
                 carry, parameters = carries[i], self._parameters[i]
                 advance = self._program.compile(carry, parameters, self._steps, self._devices[d])

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from onesided_jax.games import Game
-from onesided_jax.players import ArrayTree, PrimalDual
+from onesided_jax.players import ArrayTree, PrimalDual, make_key
 from onesided_jax.sweeps.train import MakeOptimizer, StepInfo, TrainState, make_train
 
 __all__ = [
@@ -150,7 +150,7 @@ def program(
     )
 
     def init_run(seed, hyperparameters):
-        train = train_init(jax.random.key(seed), hyperparameters)
+        train = train_init(make_key(seed), hyperparameters)
         observed = {name: observer.init(train.players) for name, observer in observers}
         return Carry(train, observed, jnp.full((), -1, jnp.int32))
 
@@ -242,7 +242,7 @@ def _clocks(
     run, what follows from them (``b2**count``) costs nothing; for a game of three numbers that was
     a third of the step. Found by following the equations of both functions.
     """
-    begins = _sources(train_init, jax.random.key(0), hyperparameters)
+    begins = _sources(train_init, make_key(0), hyperparameters)
     depends = _sources(lambda train: train_step(train, hyperparameters)[0], train)
     leaves, treedef = jax.tree.flatten(train)
     of_game = jax.tree.leaves(

@@ -5,16 +5,24 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from onesided_jax.games import Game
 from onesided_jax.players import Device
-from onesided_jax.runs import Run, record_program, record_session, record_width, writing
+from onesided_jax.runs import (
+    Run,
+    numerics,
+    record_program,
+    record_session,
+    record_width,
+    writing,
+)
 from onesided_jax.runs._values import check_count, check_divides
 from onesided_jax.sweeps.cell import run_cell
-from onesided_jax.sweeps.contract import check_step
+from onesided_jax.sweeps.contract import check_ranges, check_step
 from onesided_jax.sweeps.engine import Observer, named_observers
 from onesided_jax.sweeps.result import Progress, SweepResult
 from onesided_jax.sweeps.strategy import Strategy
@@ -101,6 +109,41 @@ def sweep(
       >>> result.metrics["loss_primal"].shape, result.players.primal.shape
       ((6, 20), (6, 2))
     """
+    with numerics(None):
+        return _sweep(
+            game,
+            make_optimizer,
+            seeds=seeds,
+            hyperparameters=hyperparameters,
+            steps=steps,
+            checkpoint_every=checkpoint_every,
+            record_every=record_every,
+            out=None if out is None else Path(out).absolute(),
+            observers=observers,
+            on_chunk=on_chunk,
+            independent_samples=independent_samples,
+            width=width,
+            devices=devices,
+        )
+
+
+def _sweep(
+    game: Game,
+    make_optimizer: MakeOptimizer,
+    *,
+    seeds: Any,
+    hyperparameters: Mapping[str, Any],
+    steps: int,
+    checkpoint_every: int | None,
+    record_every: int,
+    out: Path | None,
+    observers: Mapping[str, Observer | tuple] | None,
+    on_chunk: Callable[[Progress], None] | None,
+    independent_samples: bool,
+    width: int | None,
+    devices: Sequence[Device] | None,
+) -> SweepResult:
+    """`sweep` under settings that do not depend on JAX's global ones."""
     seeds, hyperparameters = _check_runs(seeds, hyperparameters)
     checkpoint_every = steps if checkpoint_every is None else checkpoint_every
     steps, checkpoint_every, record_every = _check_cadence(steps, checkpoint_every, record_every)
@@ -108,6 +151,7 @@ def sweep(
     independent_samples = bool(independent_samples)
     if devices is not None and not len(devices):
         raise ValueError("devices=[]: expected at least one, or None for all of this process")
+    check_ranges(make_optimizer, hyperparameters)
     fingerprint = check_step(
         game,
         make_optimizer,

@@ -13,8 +13,8 @@ from onesided_jax.runs import (
     Run,
     build_game,
     cells,
+    numerics,
     open_run,
-    precision,
     writing,
 )
 from onesided_jax.sweeps.cell import run_cell
@@ -80,7 +80,7 @@ def run(
       ...     finished.store("adam").steps()
       [0, 10, 20]
     """
-    with precision(recipe):
+    with numerics(recipe):
         game = build_game(recipe.game, recipe.precision)
         planned = cells(recipe)
         plan = plan_of(
@@ -90,7 +90,7 @@ def run(
             record_every=recipe.record_every,
             independent_samples=recipe.independent_samples,
         )
-        with writing(Path(out), plan=plan, recipe=recipe) as opened:
+        with writing(Path(out).absolute(), plan=plan, recipe=recipe) as opened:
             finished = processes.first(lambda: [_is_finished(opened, c.label) for c in planned])
             unfinished = [c for c, done in zip(planned, finished, strict=True) if not done]
             if unfinished:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from onesided_jax.games import Game
-from onesided_jax.players import ArrayTree
+from onesided_jax.players import ArrayTree, make_key
 from onesided_jax.runs import (
     CheckpointStore,
     DamagedCheckpointError,
@@ -18,8 +18,8 @@ from onesided_jax.runs import (
     build_game,
     cells,
     latest_valid,
+    numerics,
     open_run,
-    precision,
     unpack,
 )
 from onesided_jax.sweeps.engine import Observer, named_observers
@@ -93,7 +93,7 @@ def restore(
     """
     opened = run if isinstance(run, Run) else open_run(run)
     store, recipe = opened.store(cell), opened.recipe
-    with precision(recipe):
+    with numerics(recipe):
         if recipe is not None:
             (its,) = (found for found in cells(recipe) if found.label == cell)
             game = game or build_game(recipe.game, recipe.precision)
@@ -107,7 +107,7 @@ def restore(
             game, make_optimizer, independent_samples=opened.manifest["plan"]["independent_samples"]
         )
         hyperparameters = {k: jnp.asarray(v) for k, v in opened.hyperparameters(cell).items()}
-        keys = jax.eval_shape(jax.vmap(jax.random.key), jnp.asarray(opened.seeds(cell), jnp.uint32))
+        keys = jax.eval_shape(jax.vmap(make_key), jnp.asarray(opened.seeds(cell), jnp.uint32))
         like = jax.eval_shape(jax.vmap(init), keys, hyperparameters)
         stored = _newest(store) if step is None else store.read(step)
         wanted = {

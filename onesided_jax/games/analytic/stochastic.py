@@ -15,6 +15,7 @@ from onesided_jax.games.analytic._common import (
     require_number,
 )
 from onesided_jax.games.game import Game, GameFacts, zero_sum_field
+from onesided_jax.players import make_key
 
 __all__ = ["finite_sum_bilinear", "robust_glm", "with_noise"]
 
@@ -40,7 +41,7 @@ def with_noise(game: Game, std: float) -> Game:
     """
     require_number("std", std, ">= 0", lambda value: value >= 0)
     # The entries' number and shapes, without running init.
-    players, _ = jax.eval_shape(game.init, jax.random.key(0))
+    players, _ = jax.eval_shape(game.init, make_key(0))
     leaves, treedef = jax.tree.flatten(players)
 
     def sample(key):
