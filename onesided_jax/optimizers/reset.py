@@ -72,8 +72,7 @@ def _ends(part: Any) -> bool:
 
 def _counts_for_both(part: Any) -> bool:
     """Whether ``part`` is a state with one ``count`` beside moments of both players."""
-    count = getattr(part, "count", None) if hasattr(part, "_fields") else None
-    if count is None or not jax.tree_util.all_leaves([count]):
+    if "count" not in getattr(part, "_fields", ()) or not jax.tree_util.all_leaves([part.count]):
         return False
     return any(
         players_in(field) is not None and not isinstance(field, AlternatingState) for field in part
