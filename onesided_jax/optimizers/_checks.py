@@ -85,8 +85,8 @@ def _check_hyperparameter(name: str, value: Any) -> None:
         raise ValueError(f"{name}={value!r}: expected a real number")
     if name not in _RATES and jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).nmant < 23:
         raise ValueError(
-            f"{name} is {dtype}, which rounds 0.999 to {jnp.asarray(0.999, dtype):.4g}: expected "
-            "float32 at least; optax.inject_hyperparams takes hyperparam_dtype=jnp.float32"
+            f"{name} is {dtype}, where 0.999 may round to 1 and 1e-8 to 0: expected float32 at "
+            "least; optax.inject_hyperparams takes hyperparam_dtype=jnp.float32"
         )
     if not isinstance(value, jax.core.Tracer) and getattr(value, "is_fully_addressable", True):
         _check_range(name, np.asarray(value))
@@ -167,7 +167,7 @@ def checked_grad_fn(name: str, field: Any, params: Any, grad_fn: Any) -> Callabl
 
 
 def check_returned_field(name: str, returned: Any, field: Any) -> None:
-    """Raises ``ValueError`` unless ``grad_fn`` returned a tree and shapes like those of ``field``."""
+    """Raises ``ValueError`` unless ``grad_fn`` returned the structure and shapes of ``field``."""
     found, expected = (dict(jax.tree.flatten_with_path(tree)[0]) for tree in (returned, field))
     if jax.tree.structure(returned) != jax.tree.structure(field):
         odd = [path for path in (*found, *expected) if (path in found) != (path in expected)]

@@ -41,9 +41,9 @@ def consensus(
     Returns:
       A transformation with ``update(F, state, params, *, grad_fn, **extra)``. In it
       ``grad_fn(params, 0)`` is differentiated at ``params`` in reverse mode; if it draws a
-      minibatch of its own, :math:`J^\top F` is unbiased. A ``grad_fn`` that averages over devices
-      (``pmean`` under ``pmap``, ``shard_map`` or a named ``vmap``) keeps replicas equal: the product
-      is averaged over the same axes. No state beside ``base``'s.
+      minibatch of its own, :math:`J^\top F` is unbiased. If ``grad_fn`` averages over
+      devices (``pmean`` under ``pmap``, ``shard_map`` or a named ``vmap``), the product is averaged
+      over the same axes, so that replicas stay equal. No state beside ``base``'s.
 
     Raises:
       ValueError: for a negative ``strength``; from ``update`` if ``params`` or ``grad_fn`` is
