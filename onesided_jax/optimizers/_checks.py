@@ -88,8 +88,11 @@ def _check_hyperparameter(name: str, value: Any) -> None:
             f"{name} is {dtype}, where 0.999 may round to 1 and 1e-8 to 0: expected float32 at "
             "least; optax.inject_hyperparams takes hyperparam_dtype=jnp.float32"
         )
-    if not isinstance(value, jax.core.Tracer) and getattr(value, "is_fully_addressable", True):
-        _check_range(name, np.asarray(value))
+    try:
+        concrete = np.asarray(value)
+    except (jax.errors.TracerArrayConversionError, RuntimeError):
+        return  # a tracer, or an array with parts in other processes
+    _check_range(name, concrete)
 
 
 def _check_range(name: str, values: np.ndarray) -> None:

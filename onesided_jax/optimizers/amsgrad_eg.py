@@ -332,7 +332,7 @@ def _no_mean(b1: Any, params: Any, player: str) -> Any:
 def _mean(field: PrimalDual, mean: Any, b1: Any, player: str) -> tuple[Any, Any]:
     """The running mean with a player's gradient taken in, as the direction to use and as state."""
     gradient = getattr(field, player)
-    if isinstance(mean, tuple) and not mean:
+    if mean == ():
         return gradient, ()
     new = jax.tree.map(
         lambda g, m: jnp.asarray(1 - b1, m.dtype) * g + jnp.asarray(b1, m.dtype) * m,
