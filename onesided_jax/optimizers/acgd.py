@@ -63,7 +63,8 @@ def acgd(
     Returns:
       A transformation of ``PrimalDual`` trees with ``update(F, state, params, *, grad_fn)``;
       ``grad_fn(players, 0)`` must allow forward-mode differentiation. One copy of the players in
-      the state.
+      the state. The update itself can be differentiated in forward mode only, because conjugate
+      gradients are a loop of unknown length.
 
     Raises:
       ValueError: for a concrete number out of range; from ``init`` for complex players; from
