@@ -44,6 +44,7 @@ from onesided_jax.optimizers import (
     past_amsgrad_eg,
     past_extra_adam,
     past_extragradient,
+    reset,
     sgda,
     with_player_keys,
 )
@@ -128,6 +129,7 @@ __all__ = [
     "past_extra_adam",
     "past_extragradient",
     "report",
+    "reset",
     "resume",
     "run",
     "runs",

@@ -47,6 +47,28 @@ def make(name, primal, dual):
     return EVERY[name](primal, 0.05 if name == "amsgrad_eg_drd" and callable(dual) else dual)
 
 
+RATES = {  # what people pass as a learning rate of 0.05, for players of some dtype
+    "float": lambda dtype: 0.05,
+    "np.float32": lambda dtype: np.float32(0.05),
+    "np.float64": lambda dtype: np.float64(0.05),
+    "NumPy array": lambda dtype: np.array(0.05),
+    "weakly typed array": lambda dtype: jnp.asarray(0.05),
+    "array of the players' dtype": lambda dtype: jnp.asarray(0.05, dtype),
+    "bfloat16 array": lambda dtype: jnp.bfloat16(0.05),
+    "float32 array": lambda dtype: jnp.float32(0.05),
+    "widest array": lambda dtype: jnp.asarray(0.05, widest()),
+    "schedule": lambda dtype: optax.cosine_decay_schedule(0.05, 10),
+    "schedule of a Python float": lambda dtype: lambda count: 0.05,
+    "schedule of np.float64": lambda dtype: lambda count: np.float64(0.05),
+    "schedule of the widest array": lambda dtype: lambda count: jnp.asarray(0.05, widest()),
+}
+
+
+def widest():
+    """float64 where x64 is enabled."""
+    return jax.dtypes.canonicalize_dtype("float64")
+
+
 TREE = PrimalDual(
     primal={"kernel": np.linspace(-1, 1, 6).reshape(2, 3), "bias": np.array([0.1, 0.2, -0.3])},
     dual=[np.array([[0.5], [-0.25]]), np.array(0.75)],

@@ -319,6 +319,25 @@ def test_a_midpoint_that_turns_non_finite_is_skipped(name):
     assert not np.isfinite(lost.primal).all()
 
 
+@pytest.mark.parametrize("limit", [1, 2, 3])
+def test_bad_steps_are_counted_as_optax_counts_them(limit):
+    """Skipped or let through, a bad step counts, and a good one starts the count again."""
+    bad = np.array([1, 1, 1, 1, 0, 1, 0, 0, 1, 1, 1], bool)
+    ours, theirs = (
+        wrap(osj.sgda(0.1, 0.1), limit) for wrap in (osj.apply_if_finite, optax.apply_if_finite)
+    )
+    params = PrimalDual(jnp.ones(2), jnp.ones(2))
+    mine, reference = ours.init(params), theirs.init(params)
+    for is_bad in bad:
+        F = jax.tree.map(lambda a: jnp.where(is_bad, jnp.nan, a), params)  # noqa: B023
+        updates, mine = ours.update(F, mine, params)
+        expected, reference = theirs.update(F, reference, params)
+        assert_close(updates, expected, rtol=0)
+        for count in ("notfinite_count", "total_notfinite"):
+            assert int(getattr(mine, count)) == int(getattr(reference, count))
+    assert int(mine.total_notfinite) == bad.sum()
+
+
 def test_a_good_step_resets_the_count_of_bad_ones():
     players = PrimalDual(jnp.ones(2), jnp.ones(2))
     tx = osj.apply_if_finite(osj.extra_sgd(0.5, 0.5), 2)
@@ -428,6 +447,140 @@ def test_nnx_optimizer_updates_a_model_of_two_submodules(name):
     start = PrimalDual(tree_of().primal["kernel"], tree_of().dual[0])
     expected, _ = steps(tx, field, start, 2)
     assert_close(PrimalDual(model.generator[...], model.discriminator[...]), expected, rtol=RTOL)
+
+
+class Stateful(nnx.Module):
+    """BatchNorm in both players: a forward pass in training mode changes its statistics."""
+
+    def __init__(self):
+        rngs = nnx.Rngs(0)
+        self.generator = nnx.Sequential(nnx.Linear(2, 3, rngs=rngs), nnx.BatchNorm(3, rngs=rngs))
+        self.discriminator = nnx.Sequential(
+            nnx.BatchNorm(3, rngs=rngs), nnx.Linear(3, 1, rngs=rngs)
+        )
+
+    def value(self):
+        z = jnp.linspace(-1.0, 1.0, 8).reshape(4, 2) ** 2
+        return jnp.mean(jnp.tanh(self.discriminator(jnp.tanh(self.generator(z)))))
+
+
+def stateful_field(model):
+    grads = nnx.grad(Stateful.value)(model)
+    grads["discriminator"] = jax.tree.map(jnp.negative, grads["discriminator"])
+    return grads
+
+
+def statistics_after_a_step(tx, keep):
+    """The documented loop, at rates of 0, with the midpoint's state dropped or kept."""
+    model = Stateful()
+    optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
+
+    @nnx.jit
+    def train_step(model, optimizer):
+        F = stateful_field(model)
+        graphdef, _, rest = nnx.split(model, nnx.Param, ...)
+        left = []
+
+        def grad_fn(params, i):
+            midpoint = nnx.merge(graphdef, params, rest, copy=True)
+            field = stateful_field(midpoint)
+            left.append(nnx.state(midpoint, nnx.BatchStat))
+            return nnx.as_pure(field)
+
+        optimizer.update(model, F, grad_fn=grad_fn)
+        if keep:
+            nnx.update(model, left[-1])
+
+    train_step(model, optimizer)
+    return jax.tree.leaves(nnx.as_pure(nnx.state(model, nnx.BatchStat)))
+
+
+def statistics_after(passes):
+    model = Stateful()
+    for _ in range(passes):
+        model.value()
+    return jax.tree.leaves(nnx.as_pure(nnx.state(model, nnx.BatchStat)))
+
+
+STATEFUL = {name: partial(make, name, 0.0, 0.0) for name in NNX_NAMES}
+STATEFUL["MultiSteps"] = lambda: optax.MultiSteps(osj.extra_sgd(0.0, 0.0), 2)
+
+
+@pytest.mark.parametrize("name", STATEFUL)
+def test_batch_statistics_advance_once_a_step(name):
+    for a, b in zip(
+        statistics_after_a_step(STATEFUL[name](), keep=False), statistics_after(1), strict=True
+    ):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["extra_adam", "amsgrad_eg", "extra_sgd", "alternating_adam"])
+def test_the_state_of_the_midpoint_can_be_kept(name):
+    for a, b in zip(
+        statistics_after_a_step(make(name, 0.0, 0.0), keep=True), statistics_after(2), strict=True
+    ):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
+# ---- optax's generic tools ----
+
+
+def masked(leaf):
+    return isinstance(leaf, optax.MaskedNode)
+
+
+@ROW
+@pytest.mark.parametrize("clothes", ["PrimalDual", "dict"])
+def test_init_takes_abstract_params(name, clothes):
+    tx, params = make(name, 0.02, 0.05), tree_of("bfloat16")
+    params = params if clothes == "PrimalDual" else dict_of(*params)
+    shape = lambda leaf: (leaf.shape, leaf.dtype)  # noqa: E731
+    abstract = tx.init(jax.eval_shape(lambda: params))
+    assert jax.tree.map(shape, abstract) == jax.tree.map(shape, tx.init(params))
+
+
+@ROW
+@pytest.mark.parametrize("clothes", ["PrimalDual", "dict"])
+def test_tree_map_params_finds_every_moment(name, clothes):
+    tx, params = make(name, 0.02, 0.05), tree_of()
+    params = params if clothes == "PrimalDual" else dict_of(*params)
+    state = tx.init(params)
+    found = optax.tree_map_params(
+        tx, lambda leaf: leaf if masked(leaf) else "moment", state, is_leaf=masked
+    )
+    assert jax.tree.structure(found) == jax.tree.structure(state)
+    moments = [leaf.ndim > 0 for leaf in jax.tree.leaves(state)]
+    named = [isinstance(leaf, str) for leaf in jax.tree.leaves(found)]
+    # The players' only scalar is a moment as well: never fewer than the arrays.
+    assert all(name or not array for name, array in zip(named, moments, strict=True))
+    counts = [leaf for leaf in jax.tree.leaves(found) if not isinstance(leaf, str)]
+    assert all(leaf.dtype == jnp.int32 for leaf in counts)
+
+
+@pytest.mark.parametrize("name", [name for name in EVERY if "alternating" not in name])
+def test_tree_map_params_pairs_moments_with_the_params_own_tree(name):
+    tx, params = make(name, 0.02, 0.05), tree_of()
+    specs, state = jax.tree.map(lambda a: f"like {a.shape}", params), tx.init(params)
+    found = optax.tree_map_params(
+        tx, lambda leaf, spec: leaf if masked(leaf) else spec, state, specs, is_leaf=masked
+    )
+    for spec, leaf in zip(*map(jax.tree.leaves, (found, state)), strict=True):
+        assert (spec == f"like {leaf.shape}") if isinstance(spec, str) else leaf.dtype == jnp.int32
+
+
+def test_momentum_is_found_in_the_player_s_place():
+    tx, params = osj.amsgrad_eg(0.1, 0.1, b1_update=0.5, dual_b1=0.5), tree_of()
+    specs = jax.tree.map(lambda a: f"like {a.shape}", params)
+    found = optax.tree_map_params(
+        tx,
+        lambda leaf, spec: leaf if masked(leaf) else spec,
+        tx.init(params),
+        specs,
+        is_leaf=masked,
+    )
+    assert found.momentum.update.primal == specs.primal
+    assert found.momentum.dual.dual == specs.dual
+    assert found.momentum.extrapolation == ()
 
 
 def test_linen_params_of_two_submodules():
@@ -695,7 +848,9 @@ def test_the_tables_cover_every_public_optimizer():
     wrappers = {"descent_ascent", "alternating", "extragradient", "extragradient_plus"}
     wrappers |= {"past_extragradient", "optimistic", "lookahead_minmax", "anchored", "consensus"}
     wrappers |= {"apply_if_finite", "with_player_keys"}
-    functions = {n for n in osj.optimizers.__all__ if n[0].islower()} - {"dual_rate_decay"}
-    assert functions == wrappers | set(OPTIMIZERS)
+    others = {"dual_rate_decay", "check_hyperparameters", "reset"}
+    assert {n for n in osj.optimizers.__all__ if n[0].islower()} - others == wrappers | set(
+        OPTIMIZERS
+    )
     assert TREE.primal  # the table's own game
     assert set(WRAPPERS) | set(OPTIMIZERS) == set(EVERY)

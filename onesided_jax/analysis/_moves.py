@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from onesided_jax.analysis._bounds import Move
 from onesided_jax.optimizers import OPTIMIZERS, AmsgradEgState, PastAmsgradEgState
-from onesided_jax.optimizers._second_moment import SecondMoment, preconditioner
+from onesided_jax.optimizers._second_moment import preconditioner
 from onesided_jax.optimizers._trees import rate_at
 from onesided_jax.optimizers.schedules import dual_rate_decay
 from onesided_jax.players import PrimalDual
@@ -130,12 +130,12 @@ def _epsilons(settings: Mapping[str, Any]) -> tuple[Any, Any]:
     return eps, eps if dual_eps is None else dual_eps
 
 
-def _amsgrad_scale(count: Any, nu: Any, nu_max: PrimalDual, settings: Mapping) -> PrimalDual:
-    moment = SecondMoment(count, nu, nu_max)
+def _amsgrad_scale(count: PrimalDual, nu_max: PrimalDual, settings: Mapping) -> PrimalDual:
+    b2, convention = settings["b2"], settings["convention"]
     return PrimalDual(
         *(
-            preconditioner(moment, _float64(part), eps, settings["b2"], settings["convention"])
-            for part, eps in zip(nu_max, _epsilons(settings), strict=True)
+            preconditioner(n, _float64(part), eps, b2, convention)
+            for n, part, eps in zip(count, nu_max, _epsilons(settings), strict=True)
         )
     )
 
@@ -161,8 +161,8 @@ def _amsgrad_eg(memory, view, settings):
     )
     direction = _float64(view.field)
     if jax.tree.leaves(state.momentum.extrapolation):
-        direction = direction._replace(primal=_float64(state.momentum.extrapolation))
-    scale = _amsgrad_scale(state.count, state.nu, state.nu_max, settings)
+        direction = direction._replace(primal=_float64(state.momentum.extrapolation.primal))
+    scale = _amsgrad_scale(state.count, state.nu_max, settings)
     look = _look(direction, scale, rates)
     looks = settings["dual_extrapolation"]
     if not looks:
@@ -195,7 +195,7 @@ def _past_amsgrad_eg(memory, view, settings):
         before=jax.tree.map(lambda a, d: a - d, _float64(view.before), displacement),
         step=step,
     )
-    return (looked, _amsgrad_scale(state.count, state.nu, state.nu_max, settings)), move
+    return (looked, _amsgrad_scale(state.count, state.nu_max, settings)), move
 
 
 # --- without extrapolation, and without a preconditioner
@@ -218,7 +218,7 @@ def _plain_scale(view, settings, name):
     nu_max = PrimalDual(
         *(getattr(s.nu_max, player) for s, player in zip(states, PrimalDual._fields, strict=True))
     )
-    return _amsgrad_scale(states[0].count, (), nu_max, settings)
+    return _amsgrad_scale(PrimalDual(*(s.count for s in states)), nu_max, settings)
 
 
 def _plain(name):

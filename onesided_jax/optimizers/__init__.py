@@ -1,5 +1,6 @@
 """Min-max optimizers as optax gradient transformations, one algorithm per file."""
 
+from onesided_jax.optimizers._checks import check_hyperparameters
 from onesided_jax.optimizers._players import with_player_keys
 from onesided_jax.optimizers.acgd import AcgdState, acgd
 from onesided_jax.optimizers.adam import adam
@@ -31,6 +32,7 @@ from onesided_jax.optimizers.past_extragradient import (
     past_extragradient,
 )
 from onesided_jax.optimizers.registry import OPTIMIZERS
+from onesided_jax.optimizers.reset import reset
 from onesided_jax.optimizers.schedules import dual_rate_decay
 from onesided_jax.optimizers.sgd import extra_sgd, sgda
 
@@ -57,6 +59,7 @@ __all__ = [
     "amsgrad_xeg",
     "anchored",
     "apply_if_finite",
+    "check_hyperparameters",
     "consensus",
     "descent_ascent",
     "dual_rate_decay",
@@ -72,6 +75,7 @@ __all__ = [
     "past_amsgrad_eg",
     "past_extra_adam",
     "past_extragradient",
+    "reset",
     "sgda",
     "with_player_keys",
 ]

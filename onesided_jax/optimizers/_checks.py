@@ -1,15 +1,18 @@
-"""Argument checks shared by the optimizer factories; tracers and arrays pass unchecked."""
+"""Argument checks shared by the optimizer factories; of tracers only the dtype is seen."""
 
 from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
+
+__all__ = ["check_hyperparameters"]
 
 _NESTING = """\
 {name} received params with optax.MaskedNode leaves: it stands inside optax.partition, \
@@ -26,22 +29,85 @@ _RIGHT = {
     "alternating": "alternating(primal, dual), masks inside the players' transformations",
     "descent_ascent": "descent_ascent(primal, dual), masks inside the players' transformations",
 }
+_RATES = (
+    "primal_learning_rate",
+    "dual_learning_rate",
+    "dual_extrapolation_learning_rate",
+    "init_value",
+)
+_MOMENTA = ("b1_update", "b1_extrapolation", "dual_b1")
+_SCHEDULED = (*_RATES[:3], *_MOMENTA)
+_SIZES = ("eps", "dual_eps", "power", "update_scale", "initial_accumulator")
+_RANGES: dict[str, tuple[float, float, bool]] = {  # low, high, is high itself allowed?
+    **dict.fromkeys((*_RATES, *_SIZES, "strength", "tolerance"), (0.0, math.inf, False)),
+    **dict.fromkeys(("b1", "b2", *_MOMENTA), (0.0, 1.0, False)),
+    "slow_step_size": (0.0, 1.0, True),
+}
 
 
-def check_number(name: str, value: Any, *, low: float = 0.0, high: float = math.inf) -> None:
-    """Raises ``ValueError`` unless a concrete number is finite and in ``[low, high)``."""
-    if isinstance(value, (int, float, np.number)) and not (
-        math.isfinite(value) and low <= value < high
-    ):
-        bounds = f"{low:g} <= {name}" + (f" < {high:g}" if math.isfinite(high) else " < infinity")
-        raise ValueError(f"{name}={value!r}: expected a finite number with {bounds}")
+def check_hyperparameters(**values: Any) -> None:
+    """Checks numbers against the ranges of the optimizers' arguments of these names.
 
+    The optimizers call it themselves. Call it on the axes of a search before the search begins.
 
-def check_numbers(**values: Any) -> None:
-    """:func:`check_number` of each: betas in ``[0, 1)``, all else from 0 up."""
+    Args:
+      **values: numbers or arrays of numbers by argument name. ``None`` passes, and so do names
+        that no optimizer has. Of a tracer only the dtype is checked.
+
+    Raises:
+      ValueError: for a value that is not a finite real number in its range; for a schedule where
+        none is taken; for an array of less than float32 that is not a learning rate.
+
+    Example:
+      >>> from onesided_jax.optimizers import check_hyperparameters
+      >>> check_hyperparameters(primal_learning_rate=[1e-4, 1e-3], b2=0.99)
+      >>> check_hyperparameters(b2=[0.9, 1.5])
+      Traceback (most recent call last):
+      ...
+      ValueError: b2=1.5: expected a finite number with 0 <= b2 < 1
+    """
     for name, value in values.items():
-        is_beta = name.startswith(("b1", "b2", "dual_b"))
-        check_number(name, value, high=1.0 if is_beta else math.inf)
+        if name in _RANGES and value is not None:
+            _check_hyperparameter(name, value)
+
+
+def _check_hyperparameter(name: str, value: Any) -> None:
+    if callable(value):
+        if name in _SCHEDULED:
+            return
+        raise ValueError(
+            f"{name}={value!r}: expected a number, got a schedule; "
+            f"optax.inject_hyperparams makes one of it for any function with an argument {name!r}"
+        )
+    dtype = jnp.result_type(value) if isinstance(value, jax.Array) else np.asarray(value).dtype
+    kinds = (jnp.floating, jnp.integer, jnp.bool_)
+    if not any(jnp.issubdtype(dtype, kind) for kind in kinds):
+        raise ValueError(f"{name}={value!r}: expected a real number")
+    if name not in _RATES and jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).nmant < 23:
+        raise ValueError(
+            f"{name} is {dtype}, where 0.999 may round to 1 and 1e-8 to 0: expected float32 at "
+            "least; optax.inject_hyperparams takes hyperparam_dtype=jnp.float32"
+        )
+    try:
+        concrete = np.asarray(value)
+    except (jax.errors.TracerArrayConversionError, RuntimeError):
+        return  # a tracer, or an array with parts in other processes
+    _check_range(name, concrete)
+
+
+def _check_range(name: str, values: np.ndarray) -> None:
+    low, high, closed = _RANGES[name]
+    numbers = values.astype(np.float64)
+    inside = (low <= numbers) & ((numbers <= high) if closed else (numbers < high))
+    if not inside.all():
+        bound = "infinity" if math.isinf(high) else f"{high:g}"
+        hint = ""
+        if name in _RATES and (numbers < 0).any():
+            hint = "; both players descend F: the max player's sign lives in the field"
+        raise ValueError(
+            f"{name}={values[~inside].flat[0]}: expected a finite number with "
+            f"{low:g} <= {name} {'<=' if closed else '<'} {bound}{hint}"
+        )
 
 
 def check_count(name: str, value: Any) -> None:
@@ -79,8 +145,13 @@ def check_params(name: str, params: Any) -> None:
     check_not_masked(name, params)
 
 
-def check_midpoint_arguments(name: str, params: Any, grad_fn: Any) -> None:
-    """Raises ``ValueError`` if what the second evaluation needs was not passed to ``update``."""
+def checked_grad_fn(name: str, field: Any, params: Any, grad_fn: Any) -> Callable[[Any, Any], Any]:
+    """``grad_fn``, which must return trees like ``field``, the one that ``update`` was given.
+
+    Raises:
+      ValueError: at once if ``params`` or ``grad_fn`` was not passed to ``update``; later, from
+        the function returned, for a result of another structure or shape.
+    """
     if params is None:
         raise ValueError(f"{name} needs params: call update(F, state, params, grad_fn=...)")
     if grad_fn is None:
@@ -89,3 +160,30 @@ def check_midpoint_arguments(name: str, params: Any, grad_fn: Any) -> None:
             "call update(F, state, params, grad_fn=lambda params, i: F)"
         )
     check_not_masked(name, params)
+
+    def checked(players: Any, i: Any) -> Any:
+        returned = grad_fn(players, i)
+        check_returned_field(name, returned, field)
+        return returned
+
+    return checked
+
+
+def check_returned_field(name: str, returned: Any, field: Any) -> None:
+    """Raises ``ValueError`` unless ``grad_fn`` returned the structure and shapes of ``field``."""
+    found, expected = (dict(jax.tree.flatten_with_path(tree)[0]) for tree in (returned, field))
+    if jax.tree.structure(returned) != jax.tree.structure(field):
+        odd = [path for path in (*found, *expected) if (path in found) != (path in expected)]
+        where = f" at {jax.tree_util.keystr(odd[0])}" if odd and odd[0] else ""
+        alone = "; return F alone, without a loss or aux" if type(returned) is tuple else ""
+        raise ValueError(
+            f"{name}: grad_fn returned a {type(returned).__name__} that differs{where} from the "
+            f"{type(field).__name__} given to update as F: expected the same structure{alone}"
+        )
+    for path, leaf in expected.items():
+        if np.shape(found[path]) != np.shape(leaf):
+            raise ValueError(
+                f"{name}: grad_fn returned shape {np.shape(found[path])} at "
+                f"{jax.tree_util.keystr(path) or 'its only leaf'}, expected {np.shape(leaf)} "
+                "as in the F given to update"
+            )

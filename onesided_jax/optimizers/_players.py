@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
-from onesided_jax.optimizers._checks import check_not_masked
+from onesided_jax.optimizers._checks import check_not_masked, check_returned_field
 from onesided_jax.optimizers._extra_args import with_extra_args
+from onesided_jax.optimizers._trees import cast_like, kept_dtypes
 from onesided_jax.players import PrimalDual
 
-__all__ = ["over_players", "with_player_keys"]
+__all__ = [
+    "counts_for",
+    "merge_players",
+    "over_players",
+    "players_in",
+    "two_counts",
+    "with_player_keys",
+]
 
 # The names that programs give the min and the max player.
 _PAIRS = (
@@ -27,6 +36,7 @@ _PAIRS = (
     ("x", "y"),
     ("min", "max"),
 )
+Pairs = tuple[tuple[str, str], ...]
 Split = tuple[PrimalDual, Callable[[PrimalDual], Any]]
 
 
@@ -72,49 +82,102 @@ def over_players(
     return _adapted(name, tx, _PAIRS)
 
 
-def _adapted(name: str, tx: optax.GradientTransformation, pairs) -> Any:
+def _adapted(name: str, tx: optax.GradientTransformation, pairs: Pairs) -> Any:
     tx = with_extra_args(tx)
 
     def init(params):
-        return tx.init(_split(name, params, pairs)[0])
+        if _is_placeholder(params):
+            return tx.init(params)
+        return tx.init(_split(name, "the players", params, pairs)[0])
 
     def update(updates, state, params=None, **extra_args):
-        field, join = _split(name, updates, pairs)
+        field, join = _split(name, "the field F", updates, pairs)
         if params is not None:
-            params = _split(name, params, pairs)[0]
+            params = _split(name, "the players", params, pairs)[0]
         grad_fn = extra_args.get("grad_fn")
         if grad_fn is not None:
-            extra_args["grad_fn"] = lambda players, i: _split(
-                name, grad_fn(join(players), i), pairs
-            )[0]
+
+            def split_grad_fn(players, i):
+                returned = grad_fn(join(players), i)
+                returned, _ = _split(name, "the field that grad_fn returns", returned, pairs)
+                check_returned_field(name, returned, field)
+                return returned
+
+            extra_args["grad_fn"] = split_grad_fn
         step: Any
-        step, state = tx.update(field, state, params, **extra_args)  # pyright: ignore[reportArgumentType]
-        return join(step), state
+        step, after = tx.update(field, state, params, **extra_args)  # pyright: ignore[reportArgumentType]
+        # Last in the chain, because rates and decays of any dtype come before.
+        return join(cast_like(step, field if params is None else params)), kept_dtypes(after, state)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _split(name: str, tree: Any, pairs: tuple[tuple[str, str], ...]) -> Split:
-    """The players in ``tree``, and the way back to its own structure."""
-    if tree is None:
-        raise ValueError(
-            f"{name} needs params: pass the players to init, and to update(F, state, params, ...); "
-            "and a grad_fn that returns F"
-        )
-    if isinstance(tree, PrimalDual) and pairs is _PAIRS:
-        check_not_masked(name, tree)
-        return tree, lambda players: players
+def two_counts() -> PrimalDual:
+    """A counter for each player, so that one can be reset alone; two buffers, for donation."""
+    return PrimalDual(jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
+
+
+def counts_for(params: Any) -> Any:
+    """:func:`two_counts` in the structure of ``params``; one counter for any other tree."""
+    pair = _matched(params, _PAIRS)
+    return jnp.zeros((), jnp.int32) if pair is None else pair[1](two_counts())
+
+
+def players_in(tree: Any) -> PrimalDual | None:
+    """The two players of a tree whose top-level keys are known to name them, or ``None``."""
+    pair = _matched(tree, _PAIRS)
+    return None if pair is None else pair[0]
+
+
+def merge_players(pick: Callable[[str | None, Any, Any], Any], old: Any, new: Any) -> Any:
+    """An optimizer state made of two of equal structure, player by player.
+
+    ``pick(player, old_share, new_share)`` chooses; ``player`` is ``"primal"`` or ``"dual"``, or
+    ``None`` for a leaf that both share.
+    """
+    pair = _matched(old, _PAIRS)
+    if pair is not None:
+        other = _matched(new, _PAIRS)
+        assert other is not None
+        return pair[1](PrimalDual(*map(pick, PrimalDual._fields, pair[0], other[0])))
+    if jax.tree_util.all_leaves([old]):
+        return pick(None, old, new)
+    children, treedef = jax.tree.flatten(old, is_leaf=lambda part: part is not old)
+    others = jax.tree.leaves(new, is_leaf=lambda part: part is not new)
+    return treedef.unflatten([merge_players(pick, a, b) for a, b in zip(children, others)])
+
+
+def _is_placeholder(tree: Any) -> bool:
+    """What ``optax.tree_map_params`` passes to ``init``: a node without leaves, of optax's own."""
+    known = tree is None or isinstance(tree, (tuple, list, Mapping))
+    return not known and not jax.tree.leaves(tree)
+
+
+def _matched(tree: Any, pairs: Pairs) -> Split | None:
+    """The players in ``tree`` and the way back, if its top-level keys are one of ``pairs``."""
     children, treedef = jax.tree.flatten_with_path(tree, is_leaf=lambda part: part is not tree)
-    keys = [_key(path[0]) if path else None for path, _ in children]
+    if len(children) != 2:
+        return None
+    keys = [_key(path[0]) for path, _ in children]
     for pair in pairs:
-        if len(keys) == 2 and set(pair) == set(keys):
+        if set(pair) == set(keys):
             order = [keys.index(key) for key in pair]
-            players = PrimalDual(*(children[i][1] for i in order))
-            check_not_masked(name, players)
             # Of two, the order that sorts the keys is also the one that sorts them back.
-            return players, lambda players, order=order: treedef.unflatten(
-                [players[i] for i in order]
+            return (
+                PrimalDual(*(children[i][1] for i in order)),
+                lambda players, order=order: treedef.unflatten([players[i] for i in order]),
             )
+    return None
+
+
+def _split(name: str, role: str, tree: Any, pairs: Pairs) -> Split:
+    """The players in ``tree``, and the way back to its own structure; ``role`` is for errors."""
+    matched = _matched(tree, pairs)
+    if matched is not None:
+        check_not_masked(name, matched[0])
+        return matched
+    children, _ = jax.tree.flatten_with_path(tree, is_leaf=lambda part: part is not tree)
+    keys = [_key(path[0]) if path else None for path, _ in children]
     had = f" with top-level keys {keys}" if len(children) < 9 and any(keys) else ""
     if pairs is _PAIRS:
         expected = "PrimalDual(primal, dual), or a tree with two top-level keys such as "
@@ -124,9 +187,7 @@ def _split(name: str, tree: Any, pairs: tuple[tuple[str, str], ...]) -> Split:
             hint = "; put what belongs to one player under one key"
     else:
         expected, hint = f"top-level keys {list(pairs[0])}", ""
-    raise ValueError(
-        f"{name} expected the players as {expected}, got {type(tree).__name__}{had}{hint}"
-    )
+    raise ValueError(f"{name} expected {role} as {expected}, got {type(tree).__name__}{had}{hint}")
 
 
 def _key(entry: Any) -> str | None:

@@ -8,7 +8,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from onesided_jax.optimizers._trees import abs_squared, at_least_single
+from onesided_jax.optimizers._players import two_counts
+from onesided_jax.optimizers._trees import (
+    abs_squared,
+    at_least_single,
+    single_full,
+    single_zeros,
+)
+from onesided_jax.players import PrimalDual
 
 __all__ = ["CONVENTIONS", "Convention", "SecondMoment", "advance", "init", "preconditioner"]
 
@@ -29,7 +36,8 @@ class SecondMoment(NamedTuple):
     "torch"     :math:`\hat\nu = \max(\hat\nu, \nu)`      :math:`h = \sqrt{\hat\nu / c} + \epsilon`
     =========== ======================================== =====================================
 
-    The first two never decrease; torch's may. Those of half-precision players are float32.
+    The first two never decrease; torch's may. Those of half-precision players are float32. Each
+    player has a count of its own, so that one player can be reset alone.
     """
 
     count: Any  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -39,37 +47,41 @@ class SecondMoment(NamedTuple):
 
 def init(params: Any, initial_accumulator: Any) -> SecondMoment:
     """No gradient seen; the maximum starts at ``initial_accumulator``."""
-    params = at_least_single(params)
     return SecondMoment(
-        count=jnp.zeros((), jnp.int32),
-        nu=jax.tree.map(jnp.zeros_like, params),
-        nu_max=jax.tree.map(lambda p: jnp.full_like(p, initial_accumulator), params),
+        count=two_counts(),
+        nu=single_zeros(params),
+        nu_max=single_full(params, initial_accumulator),
     )
 
 
 def advance(moment: SecondMoment, gradients: Any, b2: Any, convention: Convention) -> SecondMoment:
-    """Takes in one gradient."""
-    count = optax.safe_increment(moment.count)
-    correction = 1 - b2**count if convention == "optax" else 1
+    """Takes in one gradient of both players."""
 
-    def average(g, v):
-        return jnp.asarray(1 - b2, v.dtype) * abs_squared(g) + jnp.asarray(b2, v.dtype) * v
+    def player(count, gradient, nu, nu_max):
+        count = optax.safe_increment(count)
+        correction = 1 - b2**count if convention == "optax" else 1
+        nu = jax.tree.map(
+            lambda g, v: (
+                jnp.asarray(1 - b2, v.dtype) * abs_squared(g) + jnp.asarray(b2, v.dtype) * v
+            ),
+            at_least_single(gradient),
+            nu,
+        )
+        nu_max = jax.tree.map(
+            lambda m, v: jnp.maximum(m, v / jnp.asarray(correction, v.dtype)), nu_max, nu
+        )
+        return count, nu, nu_max
 
-    def maximum(v_max, v):
-        return jnp.maximum(v_max, v / jnp.asarray(correction, v.dtype))
-
-    nu = jax.tree.map(average, at_least_single(gradients), moment.nu)
-    return SecondMoment(count, nu, jax.tree.map(maximum, moment.nu_max, nu))
+    players = map(player, moment.count, gradients, moment.nu, moment.nu_max)
+    return SecondMoment(*map(PrimalDual, *players))
 
 
-def preconditioner(
-    moment: SecondMoment, part: Any, eps: Any, b2: Any, convention: Convention
-) -> Any:
-    """``h`` of ``part``, one player's share of ``moment.nu_max``."""
-    correction = jnp.sqrt(1 - b2**moment.count) if convention == "torch" else 1
+def preconditioner(count: Any, nu_max: Any, eps: Any, b2: Any, convention: Convention) -> Any:
+    """``h`` of one player, whose gradients number ``count``."""
+    correction = jnp.sqrt(1 - b2**count) if convention == "torch" else 1
 
     def metric(v_max):
         scaled = jnp.sqrt(v_max) / jnp.asarray(correction, v_max.dtype)
         return scaled + jnp.asarray(eps, v_max.dtype)
 
-    return jax.tree.map(metric, part)
+    return jax.tree.map(metric, nu_max)

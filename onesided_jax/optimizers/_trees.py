@@ -14,9 +14,12 @@ __all__ = [
     "at_least_single",
     "cast_like",
     "copy",
+    "kept_dtypes",
     "per_half_step",
     "rate_at",
     "select",
+    "single_full",
+    "single_zeros",
 ]
 
 
@@ -37,16 +40,41 @@ def cast_like(tree: Any, like: Any) -> Any:
 
 def at_least_single(tree: Any) -> Any:
     """Half precision made float32: in bfloat16 0.999 rounds to 1, and long sums stand still."""
+    return jax.tree.map(lambda a: jnp.asarray(a, _single(a)), tree)
 
-    def widened(a):
-        return jnp.asarray(a, jnp.promote_types(jnp.result_type(a), jnp.float32))
 
-    return jax.tree.map(widened, tree)
+def single_zeros(params: Any) -> Any:
+    """Zeros for the moments of ``params``, which may be abstract: float32 at least."""
+    return jax.tree.map(lambda p: jnp.zeros_like(p, _single(p)), params)
+
+
+def single_full(params: Any, value: Any) -> Any:
+    """``value`` in every entry, in the dtypes of :func:`single_zeros`."""
+    return jax.tree.map(lambda p: jnp.full_like(p, value, _single(p)), params)
+
+
+def _single(a: Any) -> Any:
+    return jnp.promote_types(jnp.result_type(a), jnp.float32)
+
+
+def kept_dtypes(state: Any, before: Any) -> Any:
+    """``state`` in the dtypes of the state before, so that it can be carried by a scan."""
+    if jax.tree.structure(state) != jax.tree.structure(before):
+        return state
+
+    def kept(a, b):
+        return a if jnp.result_type(a) == jnp.result_type(b) else jnp.asarray(a, b.dtype)
+
+    return jax.tree.map(kept, state, before)
 
 
 def copy(params: Any) -> Any:
-    """Fresh buffers: state that shared them with ``params`` could not be donated beside them."""
-    return jax.tree.map(lambda p: jnp.array(p, copy=True), params)
+    """Copies the params, so that state and params can both be donated; abstract ones stay."""
+
+    def copied(p):
+        return p if isinstance(p, jax.ShapeDtypeStruct) else jnp.array(p, copy=True)
+
+    return jax.tree.map(copied, params)
 
 
 def select(condition: jax.Array, if_true: Any, if_false: Any) -> Any:

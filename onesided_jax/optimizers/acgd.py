@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from onesided_jax.optimizers._checks import check_count, check_midpoint_arguments, check_numbers
-from onesided_jax.optimizers._players import over_players
-from onesided_jax.optimizers._trees import at_least_single, cast_like, rate_at
+from onesided_jax.optimizers._checks import check_count, check_hyperparameters, checked_grad_fn
+from onesided_jax.optimizers._players import over_players, two_counts
+from onesided_jax.optimizers._trees import cast_like, rate_at, single_zeros
 from onesided_jax.players import PrimalDual
 
 __all__ = ["AcgdState", "acgd"]
@@ -20,11 +20,11 @@ class AcgdState(NamedTuple):
     """State of :func:`acgd`.
 
     Attributes:
-      count: int32 scalar, steps done.
+      count: int32 scalars, steps done, one for each player.
       nu: second moment of the field, float32 at least.
     """
 
-    count: Any  # pyright: ignore[reportIncompatibleMethodOverride]
+    count: PrimalDual  # pyright: ignore[reportIncompatibleMethodOverride]
     nu: PrimalDual
 
 
@@ -63,7 +63,8 @@ def acgd(
     Returns:
       A transformation of ``PrimalDual`` trees with ``update(F, state, params, *, grad_fn)``;
       ``grad_fn(players, 0)`` must allow forward-mode differentiation. One copy of the players in
-      the state.
+      the state. The update itself can be differentiated in forward mode only, because conjugate
+      gradients are a loop of unknown length.
 
     Raises:
       ValueError: for a concrete number out of range; from ``init`` for complex players; from
@@ -87,7 +88,7 @@ def acgd(
       2019. Schaefer, Zheng & Anandkumar, `Implicit competitive regularization in GANs
       <https://arxiv.org/abs/1910.05852>`_, 2020 (ACGD).
     """
-    check_numbers(
+    check_hyperparameters(
         primal_learning_rate=primal_learning_rate,
         dual_learning_rate=dual_learning_rate,
         b2=b2,
@@ -102,29 +103,27 @@ def acgd(
             raise ValueError(
                 "acgd: expected real players; its linear system is symmetric over them"
             )
-        nu = jax.tree.map(jnp.zeros_like, at_least_single(params))
-        return AcgdState(jnp.zeros((), jnp.int32), nu)
+        return AcgdState(two_counts(), single_zeros(params))
 
     def update(updates, state, params=None, *, grad_fn=None, **extra_args):
         del extra_args
-        check_midpoint_arguments("acgd", params, grad_fn)
+        grad_fn = checked_grad_fn("acgd", updates, params, grad_fn)
         assert params is not None
-        assert grad_fn is not None
         dtype = jnp.result_type(jnp.float32, *map(jnp.result_type, jax.tree.leaves(params)))
 
         def wide(tree):  # conjugate gradients need one dtype
             return jax.tree.map(lambda a: jnp.asarray(a, dtype), tree)
 
         F, here = wide(updates), wide(params)
-        count = optax.safe_increment(state.count)
+        counts = PrimalDual(*map(optax.safe_increment, state.count))
         nu = jax.tree.map(
             lambda g, v: jnp.asarray(1 - b2, v.dtype) * (g * g) + jnp.asarray(b2, v.dtype) * v,
             cast_like(updates, state.nu),
             state.nu,
         )
 
-        def metric(part, rate):
-            rate = rate_at(rate, state.count)
+        def metric(part, rate, before, count):
+            rate = rate_at(rate, before)
             return jax.tree.map(
                 lambda v: (
                     jnp.asarray(rate, v.dtype)
@@ -136,7 +135,7 @@ def acgd(
                 part,
             )
 
-        A_x, A_y = wide(tuple(map(metric, nu, rates)))
+        A_x, A_y = wide(tuple(map(metric, nu, rates, state.count, counts)))
         root = jax.tree.map(jnp.sqrt, A_x)
         _, jacobian = jax.linearize(lambda z: wide(grad_fn(cast_like(z, params), 0)), here)
 
@@ -153,14 +152,46 @@ def acgd(
 
         ascent = _negative(F.dual)
         force = jax.tree.map(lambda g, r: g + r, F.primal, mixed_xy(_times(A_y, ascent)))
-        solution, _ = jax.scipy.sparse.linalg.cg(
-            system, _times(root, force), tol=tolerance, maxiter=max_iterations
-        )
+        solution = _conjugate_gradients(system, _times(root, force), tolerance, max_iterations)
         step_x = _negative(_times(root, solution))
         step_y = _times(A_y, jax.tree.map(lambda a, r: a + r, ascent, mixed_yx(step_x)))
-        return cast_like(PrimalDual(step_x, step_y), params), AcgdState(count, nu)
+        return PrimalDual(step_x, step_y), AcgdState(counts, nu)
 
     return over_players("acgd", optax.GradientTransformationExtraArgs(init, update))
+
+
+def _conjugate_gradients(system: Any, force: Any, tolerance: Any, max_iterations: int) -> Any:
+    """Solves ``system(u) = force``, also under ``shard_map`` and on explicit meshes.
+
+    ``jax.scipy``'s cg does not: its result counts as different on each device, and its inner
+    products contract sharded dimensions, which is ambiguous. A sum of products is not.
+    """
+    start = _inner(force, force)
+    tiny = tolerance**2 * start
+
+    def unfinished(carry):
+        _, _, _, size, iteration = carry
+        return (size > tiny) & (iteration < max_iterations)
+
+    def advance(carry):
+        u, residual, direction, size, iteration = carry
+        image = system(direction)
+        length = size / _inner(direction, image)
+        u = _plus(u, length, direction)
+        residual = _plus(residual, -length, image)
+        after = _inner(residual, residual)
+        return u, residual, _plus(residual, after / size, direction), after, iteration + 1
+
+    nothing = jax.tree.map(jnp.zeros_like, force)
+    return jax.lax.while_loop(unfinished, advance, (nothing, force, force, start, 0))[0]
+
+
+def _inner(a: Any, b: Any) -> Any:
+    return sum(jnp.sum(x * y) for x, y in zip(*map(jax.tree.leaves, (a, b))))
+
+
+def _plus(a: Any, scale: Any, b: Any) -> Any:
+    return jax.tree.map(lambda x, y: x + scale * y, a, b)
 
 
 def _times(a: Any, b: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 
 import optax
 
-from onesided_jax.optimizers._checks import check_numbers
+from onesided_jax.optimizers._checks import check_hyperparameters
 from onesided_jax.optimizers.descent_ascent import descent_ascent
 
 __all__ = ["adam"]
@@ -45,7 +45,7 @@ def adam(
     References:
       Kingma & Ba, `Adam <https://arxiv.org/abs/1412.6980>`_, 2015.
     """
-    check_numbers(
+    check_hyperparameters(
         primal_learning_rate=primal_learning_rate,
         dual_learning_rate=dual_learning_rate,
         b1=b1,

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import optax
 
-from onesided_jax.optimizers._checks import check_count, check_midpoint_arguments, check_numbers
+from onesided_jax.optimizers._checks import check_count, check_hyperparameters, checked_grad_fn
 from onesided_jax.optimizers._extra_args import with_extra_args
 from onesided_jax.optimizers._players import over_players
 from onesided_jax.optimizers._trees import add
@@ -78,12 +78,13 @@ def alternating(
     dual = with_extra_args(dual)
 
     def init(params):
+        if not isinstance(params, PrimalDual):  # a placeholder of optax.tree_map_params
+            return AlternatingState(primal.init(params), dual.init(params))
         return AlternatingState(primal.init(params.primal), dual.init(params.dual))
 
     def update(updates, state, params=None, *, grad_fn=None, **extra_args):
-        check_midpoint_arguments("alternating", params, grad_fn)
+        grad_fn = checked_grad_fn("alternating", updates, params, grad_fn)
         assert params is not None
-        assert grad_fn is not None
         field, players, dual_state, moved = updates, params, state.dual, None
         for i in range(dual_steps):
             step, dual_state = dual.update(field.dual, dual_state, players.dual, **extra_args)
@@ -130,7 +131,7 @@ def alternating_adam(
       >>> from onesided_jax import alternating_adam
       >>> tx = alternating_adam(2e-4, 2e-4, b1=0.5)
     """
-    check_numbers(
+    check_hyperparameters(
         primal_learning_rate=primal_learning_rate,
         dual_learning_rate=dual_learning_rate,
         b1=b1,

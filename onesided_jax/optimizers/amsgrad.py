@@ -8,14 +8,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from onesided_jax.optimizers._checks import check_choice, check_numbers
+from onesided_jax.optimizers._checks import check_choice, check_hyperparameters
 from onesided_jax.optimizers._second_moment import (
     CONVENTIONS,
     Convention,
-    SecondMoment,
     preconditioner,
 )
-from onesided_jax.optimizers._trees import at_least_single, cast_like
+from onesided_jax.optimizers._trees import at_least_single, single_full, single_zeros
 from onesided_jax.optimizers.descent_ascent import descent_ascent
 
 __all__ = ["amsgrad"]
@@ -60,7 +59,7 @@ def amsgrad(
       Reddi et al., `On the Convergence of Adam and Beyond <https://arxiv.org/abs/1904.09237>`_,
       2018.
     """
-    check_numbers(
+    check_hyperparameters(
         primal_learning_rate=primal_learning_rate,
         dual_learning_rate=dual_learning_rate,
         b1=b1,
@@ -89,17 +88,16 @@ def scale_by_amsgrad(
     )
 
     def init(params):
-        params = at_least_single(params)
-        nu_max = jax.tree.map(lambda p: jnp.full_like(p, initial_accumulator), params)
-        return inner.init(params)._replace(nu_max=nu_max)
+        nu_max = single_full(params, initial_accumulator)
+        return inner.init(single_zeros(params))._replace(nu_max=nu_max)
 
     def update(updates, state, params=None):
-        updates, state = inner.update(at_least_single(updates), state, params)
+        del params
+        updates, state = inner.update(at_least_single(updates), state)
         if convention == "torch":
-            moment = SecondMoment(state.count, state.nu, state.nu_max)
-            h = preconditioner(moment, state.nu_max, eps, b2, convention)
+            h = preconditioner(state.count, state.nu_max, eps, b2, convention)
             c1 = 1 - b1**state.count
             updates = jax.tree.map(lambda m, h: m / jnp.asarray(c1, m.dtype) / h, state.mu, h)
-        return updates if params is None else cast_like(updates, params), state
+        return updates, state
 
     return optax.GradientTransformation(init, update)

@@ -11,13 +11,12 @@ import optax
 from onesided_jax.optimizers import _second_moment
 from onesided_jax.optimizers._checks import (
     check_choice,
-    check_midpoint_arguments,
-    check_number,
-    check_numbers,
+    check_hyperparameters,
+    checked_grad_fn,
 )
 from onesided_jax.optimizers._players import over_players
 from onesided_jax.optimizers._second_moment import CONVENTIONS, Convention, SecondMoment
-from onesided_jax.optimizers._trees import add, at_least_single, cast_like, rate_at
+from onesided_jax.optimizers._trees import add, rate_at, single_zeros
 from onesided_jax.optimizers.schedules import dual_rate_decay
 from onesided_jax.players import PrimalDual
 
@@ -30,14 +29,14 @@ class AmsgradEgState(NamedTuple):
     """State of :func:`amsgrad_eg`.
 
     Attributes:
-      count: int32 scalar, iterations done.
+      count: int32 scalars, iterations done, one for each player: :func:`reset` restarts one alone.
       nu: second moment of the extrapolation gradients, structure of the players; like all moments
         here float32 at least, whatever the players are.
       nu_max: its running maximum; the preconditioner is ``sqrt(nu_max) + eps``.
       momentum: the running means of :class:`Momentum` that are in use.
     """
 
-    count: Any  # pyright: ignore[reportIncompatibleMethodOverride]
+    count: PrimalDual  # pyright: ignore[reportIncompatibleMethodOverride]
     nu: PrimalDual
     nu_max: PrimalDual
     momentum: Momentum
@@ -46,7 +45,7 @@ class AmsgradEgState(NamedTuple):
 class Momentum(NamedTuple):
     """One entry for each kind of momentum: a running mean of gradients, or ``()`` if unused.
 
-    The same three slots hold the decay rates inside :func:`amsgrad_eg`.
+    A mean is a ``PrimalDual`` whose other player is ``optax.MaskedNode()``.
 
     Attributes:
       update: of the primal's update gradients.
@@ -147,7 +146,7 @@ def amsgrad_eg(
       its abstract, with our proof. Reddi et al., `On the Convergence of Adam and Beyond
       <https://arxiv.org/abs/1904.09237>`_, 2018 (AMSGrad).
     """
-    check_numbers(
+    check_hyperparameters(
         primal_learning_rate=primal_learning_rate,
         dual_learning_rate=dual_learning_rate,
         dual_extrapolation_learning_rate=dual_extrapolation_learning_rate,
@@ -164,50 +163,53 @@ def amsgrad_eg(
     if dual_extrapolation_learning_rate is None:
         dual_extrapolation_learning_rate = dual_learning_rate
     epsilons = PrimalDual(eps, eps if dual_eps is None else dual_eps)
-    b1 = Momentum(b1_update, b1_extrapolation, dual_b1)
 
     def init(params):
-        start = Momentum(params.primal, params.primal, params.dual)
-        return AmsgradEgState(
-            *_second_moment.init(params, initial_accumulator),
-            momentum=Momentum(*map(_no_mean, b1, start)),
+        momentum = Momentum(
+            _no_mean(b1_update, params, "primal"),
+            _no_mean(b1_extrapolation, params, "primal"),
+            _no_mean(dual_b1, params, "dual"),
         )
+        return AmsgradEgState(*_second_moment.init(params, initial_accumulator), momentum)
 
     def update(updates, state, params=None, *, grad_fn=None, **extra_args):
         del extra_args
-        check_midpoint_arguments("amsgrad_eg", params, grad_fn)
+        grad_fn = checked_grad_fn("amsgrad_eg", updates, params, grad_fn)
         assert params is not None
-        assert grad_fn is not None
-        count = state.count
+        count, mean = state.count, state.momentum
         moment = SecondMoment(count, state.nu, state.nu_max)
         moment = _second_moment.advance(moment, updates, b2, convention)
         scale = PrimalDual(
             *(
-                _second_moment.preconditioner(moment, part, eps, b2, convention)
-                for part, eps in zip(moment.nu_max, epsilons)
+                _second_moment.preconditioner(n, part, eps, b2, convention)
+                for n, part, eps in zip(moment.count, moment.nu_max, epsilons)
             )
         )
-        decay = Momentum(*(rate_at(b, count) for b in b1))
-        primal_rate = rate_at(primal_learning_rate, count)
+        primal_rate = rate_at(primal_learning_rate, count.primal)
+        dual_look_rate = rate_at(dual_extrapolation_learning_rate, count.dual)
+        dual_rate = rate_at(dual_learning_rate, count.dual)
 
-        look, look_mean = _mean(updates.primal, state.momentum.extrapolation, decay.extrapolation)
+        b1 = Momentum(
+            rate_at(b1_update, count.primal),
+            rate_at(b1_extrapolation, count.primal),
+            rate_at(dual_b1, count.dual),
+        )
+        look, look_mean = _mean(updates, mean.extrapolation, b1.extrapolation, "primal")
         looked = PrimalDual(
-            _step(look, scale.primal, primal_rate),
-            _step(updates.dual, scale.dual, rate_at(dual_extrapolation_learning_rate, count)),
+            _step(look, scale.primal, primal_rate), _step(updates.dual, scale.dual, dual_look_rate)
         )
         midpoint = PrimalDual(
             primal=add(params.primal, looked.primal),
             dual=add(params.dual, looked.dual) if dual_extrapolation else params.dual,
         )
         field = grad_fn(midpoint, 0)
-        move, move_mean = _mean(field.primal, state.momentum.update, decay.update)
-        dual_move, dual_mean = _mean(field.dual, state.momentum.dual, decay.dual)
+        move, move_mean = _mean(field, mean.update, b1.update, "primal")
+        dual_move, dual_mean = _mean(field, mean.dual, b1.dual, "dual")
         step = PrimalDual(
             _step(move, scale.primal, update_scale * primal_rate),
-            _step(dual_move, scale.dual, update_scale * rate_at(dual_learning_rate, count)),
+            _step(dual_move, scale.dual, update_scale * dual_rate),
         )
-        momentum = Momentum(move_mean, look_mean, dual_mean)
-        return cast_like(step, params), AmsgradEgState(*moment, momentum)
+        return step, AmsgradEgState(*moment, Momentum(move_mean, look_mean, dual_mean))
 
     return over_players("amsgrad_eg", optax.GradientTransformationExtraArgs(init, update))
 
@@ -303,7 +305,7 @@ def amsgrad_eg_drd(
             "amsgrad_eg_drd decays the dual rate itself and expected a number as "
             "dual_learning_rate, got a schedule; pass schedules to amsgrad_eg"
         )
-    check_number("dual_learning_rate", dual_learning_rate)
+    check_hyperparameters(dual_learning_rate=dual_learning_rate)
     decayed = dual_rate_decay(dual_learning_rate, power)
     return amsgrad_eg(
         primal_learning_rate,
@@ -318,19 +320,26 @@ def amsgrad_eg_drd(
     )
 
 
-def _no_mean(b1: Any, params: Any) -> Any:
-    unused = isinstance(b1, (int, float)) and b1 == 0
-    return () if unused else jax.tree.map(jnp.zeros_like, at_least_single(params))
+def _no_mean(b1: Any, params: Any, player: str) -> Any:
+    if isinstance(b1, (int, float)) and b1 == 0:
+        return ()
+    if isinstance(params, PrimalDual):  # and no placeholder of optax.tree_map_params
+        nobody = PrimalDual(optax.MaskedNode(), optax.MaskedNode())
+        params = nobody._replace(**{player: getattr(params, player)})
+    return single_zeros(params)
 
 
-def _mean(gradient: Any, mean: Any, b1: Any) -> tuple[Any, Any]:
-    """The running mean with ``gradient`` taken in, as the direction to use and as state."""
-    if isinstance(mean, tuple) and not mean:
+def _mean(field: PrimalDual, mean: Any, b1: Any, player: str) -> tuple[Any, Any]:
+    """The running mean with a player's gradient taken in, as the direction to use and as state."""
+    gradient = getattr(field, player)
+    if mean == ():
         return gradient, ()
     new = jax.tree.map(
-        lambda g, m: jnp.asarray(1 - b1, m.dtype) * g + jnp.asarray(b1, m.dtype) * m, gradient, mean
+        lambda g, m: jnp.asarray(1 - b1, m.dtype) * g + jnp.asarray(b1, m.dtype) * m,
+        gradient,
+        getattr(mean, player),
     )
-    return new, new
+    return new, mean._replace(**{player: new})
 
 
 def _step(direction: Any, scale: Any, rate: Any) -> Any:

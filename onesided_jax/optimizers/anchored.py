@@ -8,12 +8,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from onesided_jax.optimizers._checks import (
-    check_choice,
-    check_midpoint_arguments,
-    check_params,
-)
+from onesided_jax.optimizers._checks import check_choice, check_params, checked_grad_fn
 from onesided_jax.optimizers._extra_args import with_extra_args
+from onesided_jax.optimizers._players import counts_for
 from onesided_jax.optimizers._trees import add, copy
 
 __all__ = ["AnchoredState", "anchored"]
@@ -25,7 +22,7 @@ class AnchoredState(NamedTuple):
     Attributes:
       base: state of the base transformation.
       start: the params that ``init`` was given, ``z_0``.
-      count: int32 scalar, iterations done.
+      count: int32 scalar, iterations done; of two players one for each.
     """
 
     base: Any
@@ -87,25 +84,30 @@ def anchored(
 
     def init(params):
         check_params("anchored", params)
-        return AnchoredState(base.init(params), copy(params), jnp.zeros((), jnp.int32))
+        return AnchoredState(base.init(params), copy(params), counts_for(params))
 
     def update(updates, state, params=None, *, grad_fn=None, **extra_args):
         halpern = form == "halpern"
-        if halpern:
-            check_params("anchored", params)
-        else:
-            check_midpoint_arguments("anchored", params, grad_fn)
-        b = 1.0 / (state.count + 2)
-        pull = jax.tree.map(lambda z0, z: jnp.asarray(b, z0.dtype) * (z0 - z), state.start, params)
+        check_params("anchored", params)
+        fraction = jax.tree.map(lambda count: 1.0 / (count + 2), state.count)
+
+        def pulled(b, start, here):
+            return jax.tree.map(lambda z0, z: jnp.asarray(b, z0.dtype) * (z0 - z), start, here)
+
+        def moved(b, pull, step):
+            shrink = 1.0 - b if halpern else 1.0
+            return jax.tree.map(
+                lambda p, u: p + jnp.asarray(shrink, jnp.result_type(u)) * u, pull, step
+            )
+
+        pull = jax.tree.map(pulled, fraction, state.start, params)
         step, base_state = base.update(updates, state.base, params, **extra_args)
         if not halpern:
-            assert grad_fn is not None
+            grad_fn = checked_grad_fn("anchored", updates, params, grad_fn)
             field = grad_fn(add(add(params, pull), step), 0)
             step, base_state = base.update(field, state.base, params, **extra_args)
-        shrink = 1.0 - b if halpern else 1.0
-        step = jax.tree.map(
-            lambda p, u: p + jnp.asarray(shrink, jnp.result_type(u)) * u, pull, step
-        )
-        return step, AnchoredState(base_state, state.start, optax.safe_increment(state.count))
+        count = jax.tree.map(optax.safe_increment, state.count)
+        step = jax.tree.map(moved, fraction, pull, step)
+        return step, AnchoredState(base_state, state.start, count)
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -21,8 +21,9 @@ class ApplyIfFiniteState(NamedTuple):
 
     Attributes:
       inner_state: state of the wrapped optimizer.
-      notfinite_count: int32 scalar, steps skipped since the last good one.
-      total_notfinite: int32 scalar, all of them.
+      notfinite_count: int32 scalar, bad steps since the last good one, skipped or let through, as
+        in optax. Above ``max_consecutive_errors`` the last one was let through.
+      total_notfinite: int32 scalar, bad steps in all, skipped or let through.
     """
 
     inner_state: Any
@@ -77,7 +78,7 @@ def apply_if_finite(
         good = _all_finite((updates, step))
         count = jnp.where(good, 0, optax.safe_increment(state.notfinite_count))
         accept = good | (count > max_consecutive_errors)
-        total = jnp.where(good, state.total_notfinite, state.total_notfinite + 1)
+        total = jnp.where(good, state.total_notfinite, optax.safe_increment(state.total_notfinite))
         # A select, not a cond: under vmap it is one anyway, and the step is computed already.
         step = jax.tree.map(lambda u: jnp.where(accept, u, 0), step)
         return step, ApplyIfFiniteState(

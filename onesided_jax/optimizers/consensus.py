@@ -7,15 +7,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from onesided_jax.optimizers._checks import (
-    check_midpoint_arguments,
+    check_hyperparameters,
     check_not_masked,
-    check_number,
+    checked_grad_fn,
 )
 from onesided_jax.optimizers._extra_args import with_extra_args
 
 __all__ = ["consensus"]
+
+# Primitives that name an axis and exchange nothing over it.
+_LOCAL = ("axis_index", "pbroadcast", "pcast", "pvary")
 
 
 def consensus(
@@ -37,7 +41,9 @@ def consensus(
     Returns:
       A transformation with ``update(F, state, params, *, grad_fn, **extra)``. In it
       ``grad_fn(params, 0)`` is differentiated at ``params`` in reverse mode; if it draws a
-      minibatch of its own, :math:`J^\top F` is unbiased. No state beside ``base``'s.
+      minibatch of its own, :math:`J^\top F` is unbiased. If ``grad_fn`` averages over
+      devices (``pmean`` under ``pmap``, ``shard_map`` or a named ``vmap``), the product is averaged
+      over the same axes, so that replicas stay equal. No state beside ``base``'s.
 
     Raises:
       ValueError: for a negative ``strength``; from ``update`` if ``params`` or ``grad_fn`` is
@@ -57,7 +63,7 @@ def consensus(
       Mescheder, Nowozin & Geiger, `The Numerics of GANs <https://arxiv.org/abs/1705.10461>`_,
       2017.
     """
-    check_number("strength", strength)
+    check_hyperparameters(strength=strength)
     base = with_extra_args(base)
 
     def init(params):
@@ -65,14 +71,33 @@ def consensus(
         return base.init(params)
 
     def update(updates, state, params=None, *, grad_fn=None, **extra_args):
-        check_midpoint_arguments("consensus", params, grad_fn)
-        assert grad_fn is not None
+        grad_fn = checked_grad_fn("consensus", updates, params, grad_fn)
         field, pullback = jax.vjp(lambda players: grad_fn(players, 0), params)
         cotangent = jax.tree.map(lambda f, g: jnp.asarray(g, f.dtype), field, updates)
         (uphill,) = pullback(cotangent)
+        axes = _axes_of_collectives(jax.make_jaxpr(grad_fn)(params, 0).jaxpr)
+        if axes:  # a pullback through them gives each replica its own term of the sum
+            uphill = jax.lax.pmean(uphill, tuple(sorted(axes)))
         direction = jax.tree.map(
             lambda g, v: g + jnp.asarray(strength, v.dtype) * v, updates, uphill
         )
         return base.update(direction, state, params, **extra_args)
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _axes_of_collectives(jaxpr: Jaxpr) -> set[str]:
+    """Named axes over which a program reduces, gathers or exchanges."""
+    axes: set[str] = set()
+    for eqn in jaxpr.eqns:
+        if eqn.primitive.name not in _LOCAL:
+            named = (eqn.params.get(key, ()) for key in ("axes", "axis_name"))
+            for names in named:
+                names = names if isinstance(names, (tuple, list)) else (names,)
+                axes.update(name for name in names if isinstance(name, str))
+        for value in eqn.params.values():
+            for part in value if isinstance(value, (tuple, list)) else (value,):
+                inner = part.jaxpr if isinstance(part, ClosedJaxpr) else part
+                if isinstance(inner, Jaxpr):
+                    axes |= _axes_of_collectives(inner)
+    return axes

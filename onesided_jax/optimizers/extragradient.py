@@ -10,9 +10,9 @@ import optax
 
 from onesided_jax.optimizers._checks import (
     check_choice,
-    check_midpoint_arguments,
     check_not_masked,
     check_params,
+    checked_grad_fn,
 )
 from onesided_jax.optimizers._extra_args import with_extra_args
 from onesided_jax.optimizers._trees import add, copy, per_half_step
@@ -115,8 +115,7 @@ def extragradient(
         return ExtragradientState(state, separate, copy(params), jnp.zeros((), jnp.int32))
 
     def opaque_update(updates, state, params=None, *, grad_fn=None, **extra_args):
-        check_midpoint_arguments("extragradient", params, grad_fn)
-        assert grad_fn is not None
+        grad_fn = checked_grad_fn("extragradient", updates, params, grad_fn)
         looked, state = extrapolate(updates, state, params, extra_args)
         return commit(grad_fn(add(params, looked), 0), state, params, extra_args)
 

@@ -10,9 +10,9 @@ import optax
 
 from onesided_jax.optimizers._checks import (
     check_choice,
-    check_midpoint_arguments,
+    check_hyperparameters,
     check_not_masked,
-    check_number,
+    checked_grad_fn,
 )
 from onesided_jax.optimizers._trees import add
 from onesided_jax.optimizers.extragradient import (
@@ -62,7 +62,7 @@ def extragradient_plus(
       Diakonikolas, Daskalakis & Jordan, `Efficient Methods for Structured Nonconvex-Nonconcave
       Min-Max Optimization <https://arxiv.org/abs/2011.00364>`_, 2021.
     """
-    check_number("update_scale", update_scale)
+    check_hyperparameters(update_scale=update_scale)
     check_choice("extrapolation_state", extrapolation_state, EXTRAPOLATION_STATES)
     extrapolate, commit = half_steps(base, extrapolation_state)
 
@@ -72,8 +72,7 @@ def extragradient_plus(
         return ExtragradientState(base.init(params), separate, anchor=(), phase=())
 
     def update(updates, state, params=None, *, grad_fn=None, **extra_args):
-        check_midpoint_arguments("extragradient_plus", params, grad_fn)
-        assert grad_fn is not None
+        grad_fn = checked_grad_fn("extragradient_plus", updates, params, grad_fn)
         looked, state = extrapolate(updates, state, params, extra_args)
         step, state = commit(grad_fn(add(params, looked), 0), state, params, extra_args)
         return jax.tree.map(lambda u: jnp.asarray(update_scale, u.dtype) * u, step), state

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from onesided_jax.optimizers._checks import check_count, check_number, check_params
+from onesided_jax.optimizers._checks import check_count, check_hyperparameters, check_params
 from onesided_jax.optimizers._extra_args import with_extra_args
+from onesided_jax.optimizers._players import counts_for
 from onesided_jax.optimizers._trees import copy
 from onesided_jax.optimizers.adam import adam
 from onesided_jax.optimizers.extragradient import ExtragradientState
@@ -23,7 +25,8 @@ class LookaheadMinmaxState(NamedTuple):
     Attributes:
       base: state of the base transformation.
       slow: the slow players, structure of the params.
-      since_sync: int32 scalar, base steps since both players were last pulled back.
+      since_sync: int32 scalar, base steps since the last pull; of two players one for each. Both
+        are pulled together, when the smaller is due.
     """
 
     base: Any
@@ -74,7 +77,7 @@ def lookahead_minmax(
       2021, Algorithm 1.
     """
     check_count("sync_period", sync_period)
-    check_number("slow_step_size", slow_step_size, high=1.0 + 1e-12)
+    check_hyperparameters(slow_step_size=slow_step_size)
     base = with_extra_args(base)
 
     def init(params):
@@ -85,13 +88,13 @@ def lookahead_minmax(
                 f"sync_period={sync_period}: expected an even number around an extragradient "
                 "method with opaque_mode=False, two half-steps a step"
             )
-        return LookaheadMinmaxState(state, copy(params), jnp.zeros((), jnp.int32))
+        return LookaheadMinmaxState(state, copy(params), counts_for(params))
 
     def update(updates, state, params=None, **extra_args):
         check_params("lookahead_minmax", params)
         step, base_state = base.update(updates, state.base, params, **extra_args)
-        since_sync = state.since_sync + 1
-        sync = since_sync == sync_period
+        since_sync = jax.tree.map(lambda count: count + 1, state.since_sync)
+        sync = functools.reduce(jnp.minimum, jax.tree.leaves(since_sync)) == sync_period
 
         def pulled(p, u, s):
             return s + jnp.asarray(slow_step_size, s.dtype) * jnp.asarray(p + u - s, s.dtype)
@@ -105,7 +108,8 @@ def lookahead_minmax(
             step,
             slow,
         )
-        return step, LookaheadMinmaxState(base_state, slow, jnp.where(sync, 0, since_sync))
+        since_sync = jax.tree.map(lambda count: jnp.where(sync, 0, count), since_sync)
+        return step, LookaheadMinmaxState(base_state, slow, since_sync)
 
     return optax.GradientTransformationExtraArgs(init, update)
 

@@ -8,9 +8,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from onesided_jax.optimizers._checks import check_numbers
-from onesided_jax.optimizers._players import over_players
-from onesided_jax.optimizers._trees import abs_squared, at_least_single, cast_like, rate_at
+from onesided_jax.optimizers._checks import check_hyperparameters
+from onesided_jax.optimizers._players import over_players, two_counts
+from onesided_jax.optimizers._trees import (
+    abs_squared,
+    at_least_single,
+    cast_like,
+    rate_at,
+    single_full,
+)
 from onesided_jax.players import PrimalDual
 
 __all__ = ["OadagradState", "oadagrad"]
@@ -20,12 +26,12 @@ class OadagradState(NamedTuple):
     """State of :func:`oadagrad`.
 
     Attributes:
-      count: int32 scalar, gradients seen.
+      count: int32 scalars, gradients seen, one for each player.
       sum_of_squares: of these gradients, on top of ``initial_accumulator``; float32 at least.
       displacement: visible players minus the iterate: ``z_t = params - displacement``.
     """
 
-    count: Any  # pyright: ignore[reportIncompatibleMethodOverride]
+    count: PrimalDual  # pyright: ignore[reportIncompatibleMethodOverride]
     sum_of_squares: PrimalDual
     displacement: PrimalDual
 
@@ -78,7 +84,7 @@ def oadagrad(
       Liu et al., `Towards Better Understanding of Adaptive Gradient Algorithms in Generative
       Adversarial Nets <https://arxiv.org/abs/1912.11940>`_, 2020.
     """
-    check_numbers(
+    check_hyperparameters(
         primal_learning_rate=primal_learning_rate,
         dual_learning_rate=dual_learning_rate,
         eps=eps,
@@ -86,8 +92,8 @@ def oadagrad(
     )
     rates = PrimalDual(primal_learning_rate, dual_learning_rate)
 
-    def half_step(gradients, sum_of_squares, iteration):
-        def player(gradient, total, rate):
+    def half_step(gradients, sum_of_squares, iterations):
+        def player(gradient, total, rate, iteration):
             rate = rate_at(rate, iteration)
             return jax.tree.map(
                 lambda g, s: (
@@ -97,20 +103,18 @@ def oadagrad(
                 total,
             )
 
-        return PrimalDual(*map(player, gradients, sum_of_squares, rates))
+        return PrimalDual(*map(player, gradients, sum_of_squares, rates, iterations))
 
     def init(params):
         return OadagradState(
-            count=jnp.zeros((), jnp.int32),
-            sum_of_squares=jax.tree.map(
-                lambda p: jnp.full_like(p, initial_accumulator), at_least_single(params)
-            ),
+            count=two_counts(),
+            sum_of_squares=single_full(params, initial_accumulator),
             displacement=jax.tree.map(jnp.zeros_like, params),
         )
 
     def update(updates, state, params=None, **extra_args):
         del params, extra_args
-        next_count = optax.safe_increment(state.count)
+        next_count = PrimalDual(*map(optax.safe_increment, state.count))
         squares = jax.tree.map(abs_squared, at_least_single(updates))
         total = jax.tree.map(jnp.add, state.sum_of_squares, squares)
         step = cast_like(half_step(updates, state.sum_of_squares, state.count), state.displacement)

@@ -10,6 +10,7 @@ import optax
 
 from onesided_jax.optimizers._checks import check_choice
 from onesided_jax.optimizers._extra_args import with_extra_args
+from onesided_jax.optimizers._players import counts_for
 from onesided_jax.optimizers._trees import cast_like, select
 from onesided_jax.optimizers.adam import adam
 
@@ -22,7 +23,7 @@ class OptimisticState(NamedTuple):
     Attributes:
       base: state of the base transformation.
       previous: its last update.
-      count: int32 scalar, steps done.
+      count: int32 scalar, steps done; of two players one for each.
     """
 
     base: Any
@@ -86,7 +87,7 @@ def optimistic(
         return OptimisticState(
             base=base.init(params),
             previous=jax.tree.map(jnp.zeros_like, params),
-            count=jnp.zeros((), jnp.int32),
+            count=counts_for(params),
         )
 
     def update(updates, state, params=None, **extra_args):
@@ -96,10 +97,13 @@ def optimistic(
         step, base_state = base.update(updates, state.base, iterate, **extra_args)
         previous = state.previous
         if first_step == "repeat":
-            previous = select(state.count == 0, step, previous)
+            previous = jax.tree.map(
+                lambda count, u, p: select(count == 0, u, p), state.count, step, previous
+            )
         forward = jax.tree.map(lambda u, p: 2 * u - p, step, previous)
         kept = cast_like(step, state.previous)
-        return forward, OptimisticState(base_state, kept, optax.safe_increment(state.count))
+        count = jax.tree.map(optax.safe_increment, state.count)
+        return forward, OptimisticState(base_state, kept, count)
 
     return optax.GradientTransformationExtraArgs(init, update)
 

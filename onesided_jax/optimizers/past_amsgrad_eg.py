@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from onesided_jax.optimizers import _second_moment
-from onesided_jax.optimizers._checks import check_choice, check_numbers
+from onesided_jax.optimizers._checks import check_choice, check_hyperparameters
 from onesided_jax.optimizers._players import over_players
 from onesided_jax.optimizers._second_moment import CONVENTIONS, Convention, SecondMoment
 from onesided_jax.optimizers._trees import cast_like, rate_at
@@ -24,13 +24,13 @@ class PastAmsgradEgState(NamedTuple):
     """State of :func:`past_amsgrad_eg`.
 
     Attributes:
-      count: int32 scalar, gradients seen.
+      count: int32 scalars, gradients seen, one for each player.
       nu: their second moment, float32 at least.
       nu_max: its running maximum.
       displacement: visible players minus the iterate: ``z_t = params - displacement``.
     """
 
-    count: Any  # pyright: ignore[reportIncompatibleMethodOverride]
+    count: PrimalDual  # pyright: ignore[reportIncompatibleMethodOverride]
     nu: PrimalDual
     nu_max: PrimalDual
     displacement: PrimalDual
@@ -94,7 +94,7 @@ def past_amsgrad_eg(
       Popov, A modification of the Arrow-Hurwicz method for search of saddle points, 1980; the
       combination with AMSGrad and its proof are ours (docs/theory).
     """
-    check_numbers(
+    check_hyperparameters(
         primal_learning_rate=primal_learning_rate,
         dual_learning_rate=dual_learning_rate,
         b2=b2,
@@ -106,13 +106,14 @@ def past_amsgrad_eg(
     epsilons = PrimalDual(eps, eps if dual_eps is None else dual_eps)
     rates = PrimalDual(primal_learning_rate, dual_learning_rate)
 
-    def half_step(gradients, moment, iteration):
-        def player(gradient, nu_max, eps, rate):
-            h = _second_moment.preconditioner(moment, nu_max, eps, b2, convention)
+    def half_step(gradients, moment, iterations):
+        def player(gradient, count, nu_max, eps, rate, iteration):
+            h = _second_moment.preconditioner(count, nu_max, eps, b2, convention)
             rate = rate_at(rate, iteration)
             return jax.tree.map(lambda g, h: -jnp.asarray(rate, h.dtype) * g / h, gradient, h)
 
-        return PrimalDual(*map(player, gradients, moment.nu_max, epsilons, rates))
+        seen = (moment.count, moment.nu_max)
+        return PrimalDual(*map(player, gradients, *seen, epsilons, rates, iterations))
 
     def init(params):
         moment = _second_moment.init(params, initial_accumulator)
@@ -121,14 +122,18 @@ def past_amsgrad_eg(
     def update(updates, state, params=None, **extra_args):
         del params, extra_args
         moment = SecondMoment(state.count, state.nu, state.nu_max)
-        started = state.count > 0  # the first gradient was taken at z_1, not at a midpoint
-        before = jnp.maximum(state.count - 1, 0)
+        before = PrimalDual(*(jnp.maximum(count - 1, 0) for count in state.count))
         step = cast_like(half_step(updates, moment, before), state.displacement)
         new = _second_moment.advance(moment, updates, b2, convention)
         looked = cast_like(half_step(updates, new, state.count), state.displacement)
-        visible = jax.tree.map(
-            lambda d, u, e: (jnp.where(started, u, 0) - d) + e, state.displacement, step, looked
-        )
-        return visible, PastAmsgradEgState(*new, displacement=looked)
+
+        def visible(count, displacement, step, looked):
+            started = count > 0  # the first gradient was taken at z_1, not at a midpoint
+            return jax.tree.map(
+                lambda d, u, e: (jnp.where(started, u, 0) - d) + e, displacement, step, looked
+            )
+
+        moved = PrimalDual(*map(visible, state.count, state.displacement, step, looked))
+        return moved, PastAmsgradEgState(*new, displacement=looked)
 
     return over_players("past_amsgrad_eg", optax.GradientTransformationExtraArgs(init, update))

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from onesided_jax.optimizers._checks import check_choice, check_not_masked, check_params
+from onesided_jax.optimizers._players import counts_for, merge_players, players_in
 from onesided_jax.optimizers._trees import cast_like, per_half_step, select
 from onesided_jax.optimizers.adam import adam
 from onesided_jax.optimizers.extragradient import EXTRAPOLATION_STATES, half_steps
@@ -24,7 +25,7 @@ class PastExtragradientState(NamedTuple):
       extrapolation: its own state of the extrapolation half-step, ``()`` unless
         ``extrapolation_state="separate"``.
       displacement: visible params minus the iterate: ``z_t = params - displacement``.
-      count: int32 scalar, gradients seen.
+      count: int32 scalar, gradients seen; of two players one for each.
     """
 
     base: Any
@@ -91,24 +92,40 @@ def past_extragradient(
             base=base.init(params),
             extrapolation=base.init(params) if extrapolation_state == "separate" else (),
             displacement=jax.tree.map(jnp.zeros_like, params),
-            count=jnp.zeros((), jnp.int32),
+            count=counts_for(params),
         )
 
     def update(updates, state, params=None, **extra_args):
         check_params("past_extragradient", params)
-        started = state.count > 0  # the first gradient was taken at z_1, not at a midpoint
+        # The first gradient was taken at z_1, not at a midpoint.
+        started = jax.tree.map(lambda count: count > 0, state.count)
         anchor = jax.tree.map(lambda p, d: p - d, params, state.displacement)
         step, committed = commit(updates, state, anchor, extra_args)
-        step = jax.tree.map(lambda u: jnp.where(started, u, 0), step)
-        state = state._replace(base=select(started, committed.base, state.base))
+        step = jax.tree.map(
+            lambda begun, u: jax.tree.map(lambda u: jnp.where(begun, u, 0), u), started, step
+        )
+        state = state._replace(base=_advanced(started, state.base, committed.base))
         anchor = optax.apply_updates(anchor, step)
         looked, state = extrapolate(updates, state, anchor, extra_args)
         visible = jax.tree.map(lambda u, d, e: (u - d) + e, step, state.displacement, looked)
         displacement = cast_like(looked, state.displacement)
-        count = optax.safe_increment(state.count)
+        count = jax.tree.map(optax.safe_increment, state.count)
         return visible, state._replace(displacement=displacement, count=count)
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _advanced(started: Any, base: Any, committed: Any) -> Any:
+    """The base's state, ``committed`` for the players that have started."""
+    players = players_in(started)
+    if players is None:
+        return select(started, committed, base)
+    shared = players.primal | players.dual
+
+    def pick(player, old, new):
+        return select(getattr(players, player) if player else shared, new, old)
+
+    return merge_players(pick, base, committed)
 
 
 def past_extra_adam(

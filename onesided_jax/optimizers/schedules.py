@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 import optax
 
-from onesided_jax.optimizers._checks import check_number
+from onesided_jax.optimizers._checks import check_hyperparameters
 
 __all__ = ["dual_rate_decay"]
 
@@ -40,8 +40,7 @@ def dual_rate_decay(init_value: Any, power: Any = 0.5) -> optax.Schedule:
       Dou & Li, `On the One-sided Convergence of Adam-type Algorithms in Non-convex Non-concave
       Min-max Optimization <https://arxiv.org/abs/2109.14213>`_, 2021 (dual rate decay).
     """
-    check_number("init_value", init_value)
-    check_number("power", power)
+    check_hyperparameters(init_value=init_value, power=power)
 
     def schedule(count):
         return init_value * (jnp.asarray(count, jnp.result_type(float)) + 1) ** -power

@@ -6,7 +6,7 @@ from typing import Any
 
 import optax
 
-from onesided_jax.optimizers._checks import check_numbers
+from onesided_jax.optimizers._checks import check_hyperparameters
 from onesided_jax.optimizers.descent_ascent import descent_ascent
 from onesided_jax.optimizers.extragradient import extragradient
 
@@ -37,7 +37,9 @@ def sgda(
     References:
       Arrow, Hurwicz & Uzawa, Studies in Linear and Non-linear Programming, 1958.
     """
-    check_numbers(primal_learning_rate=primal_learning_rate, dual_learning_rate=dual_learning_rate)
+    check_hyperparameters(
+        primal_learning_rate=primal_learning_rate, dual_learning_rate=dual_learning_rate
+    )
     return descent_ascent(optax.sgd(primal_learning_rate), optax.sgd(dual_learning_rate))
 
 
