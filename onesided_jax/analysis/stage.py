@@ -35,7 +35,7 @@ from onesided_jax.analysis.source import (
     from_run,
     groups_of,
 )
-from onesided_jax.analysis.tables import norm_table, run_table, to_dataset
+from onesided_jax.analysis.tables import encoding, norm_table, run_table, to_dataset
 from onesided_jax.analysis.verdict import Verdict
 from onesided_jax.datasets import Dataset
 from onesided_jax.games import Game
@@ -321,7 +321,8 @@ def _stacked(fractions: list[SignFractions]) -> SignFractions:
 
 def _write(folder: Path, analysis: Analysis) -> None:
     # In memory first: HDF5 crashes the process where a disk is full.
-    (folder / "analysis.nc").write_bytes(analysis.dataset.to_netcdf(engine="h5netcdf"))
+    stored = analysis.dataset.to_netcdf(engine="h5netcdf", encoding=encoding(analysis.dataset))
+    (folder / "analysis.nc").write_bytes(stored)
     verdicts = [verdict.to_json() for verdict in analysis.verdicts]
     (folder / "verdict.json").write_text(json.dumps(verdicts, indent=2, allow_nan=False) + "\n")
     norm_table(analysis.dataset).to_csv(folder / "gradient_norms.csv", index=False)
