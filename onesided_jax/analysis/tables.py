@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import xarray as xr
 
+from onesided_jax.analysis._sample_quality import SampleQuality
 from onesided_jax.analysis.inference import cross_regions
 from onesided_jax.analysis.minty import MintyTest
 from onesided_jax.analysis.mvi_verdict import sign_fractions
@@ -15,7 +16,7 @@ from onesided_jax.analysis.source import Source, pick_run
 from onesided_jax.games import Game
 from onesided_jax.players import PrimalDual
 
-__all__ = ["encoding", "norm_table", "run_table", "to_dataset"]
+__all__ = ["encoding", "norm_table", "quality_dataset", "run_table", "to_dataset"]
 
 REGIONS = ("diagonal", "near", "newer_dual", "older_dual", "off_diagonal")
 CONTROLS = ("random x*", "fresh dual", "flipped dual")
@@ -166,6 +167,19 @@ def _pictures(source: Source, game: Game) -> xr.Dataset:
         coordinates = {"path_run": np.arange(len(path)), "step": source.steps}
         return xr.Dataset({"path": (dims, path)}, coordinates)
     return xr.Dataset()
+
+
+def quality_dataset(found: SampleQuality) -> xr.Dataset:
+    """A cell's measures over run and evaluation seed, and its gate over run."""
+    variables: dict[str, Any] = {
+        f"quality_{name}": (("run", "evaluation"), values) for name, values in found.values.items()
+    }
+    if found.gate.passes is not None:
+        variables["quality_gate"] = ("run", found.gate.passes.astype(float))
+        variables["quality_gate_reason"] = ("run", np.array(found.gate.reasons, object))
+    runs = {len(values) for values in found.values.values()}
+    coordinates = {"run": np.arange(runs.pop())} if runs else {}
+    return xr.Dataset(variables, coordinates)
 
 
 def norm_table(dataset: xr.Dataset) -> Any:

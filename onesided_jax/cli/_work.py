@@ -148,7 +148,6 @@ def _saved(run: Run) -> str:
 
 def analyze_run(run: Run, quality: bool = True, inception: Path | None = None) -> None:
     """Analyses a run and prints its verdicts, a line per optimizer."""
-    _need_extra("analysis", "xarray", "h5netcdf")
     from onesided_jax.analysis import analyze
     from onesided_jax.cli._tables import explanations, verdict_table
 
@@ -178,7 +177,6 @@ def analyze_run(run: Run, quality: bool = True, inception: Path | None = None) -
 
 def draw_report(folders: list[Path], page: Path, titles: list[str] | None = None) -> Path:
     """Draws the page of analysed runs, a section each."""
-    _need_extra("analysis", "xarray", "matplotlib", "jinja2")
     from onesided_jax.analysis import load_analysis
     from onesided_jax.report import Section, write_report
 
@@ -231,11 +229,3 @@ def _quartiles(values: Any) -> str:
         return "-"
     low, middle, high = np.quantile(finite, [0.25, 0.5, 0.75])
     return f"{middle:.3g}" if finite.size == 1 else f"{middle:.3g} [{low:.3g}, {high:.3g}]"
-
-
-def _need_extra(extra: str, *modules: str) -> None:
-    import importlib.util
-
-    missing = [name for name in modules if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ImportError(f"{', '.join(missing)} missing: pip install 'onesided-jax[{extra}]'")
