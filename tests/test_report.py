@@ -745,6 +745,14 @@ def test_rates_of_a_random_search_are_points():
     assert [len(line.get_xdata()) for line in ax.lines] == [3, 1]  # diverged, shown
 
 
+def test_a_rate_that_is_not_there_is_one_column():
+    section = many_settings(seeds=1, rates=np.geomspace(1e-3, 1, 6))
+    few = section.dataset.isel(run=slice(6)).drop_vars(["hp_primal_learning_rate", "mvi_control"])
+    ax = figures(section._replace(dataset=few, verdicts=[]))["grid"].axes[0]
+    (picture,) = ax.images
+    assert picture.get_array().shape[:2] == (6, 1)
+
+
 def test_settings_are_paired_by_key():
     """Twice the settings take twice the work: no comparison of each with each."""
     settings = [{"lr": 1e-3 * 1.001**i, "b1": 0.5} for i in range(3000)]

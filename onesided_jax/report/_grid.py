@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
@@ -36,11 +39,11 @@ _MAX_WRITTEN = 36  # cells per panel in which a number still fits
 
 
 def _rates(group: Group) -> tuple[float, float]:
-    values = group.hyperparameters
-    return (
-        float(f"{values.get('primal_learning_rate', np.nan):.6g}"),
-        float(f"{values.get('dual_learning_rate', np.nan):.6g}"),
-    )
+    def rate(name: str) -> float:  # one NaN object where there is none, so that it can be looked up
+        value = group.hyperparameters.get(name, math.nan)
+        return math.nan if math.isnan(value) else float(f"{value:.6g}")
+
+    return rate("primal_learning_rate"), rate("dual_learning_rate")
 
 
 def _comparable(cell: Cell) -> dict[tuple[float, float], Group]:
@@ -129,7 +132,7 @@ def _table(
         ax.tick_params(axis="x", rotation=45, labelcolor=MUTED)
 
 
-def _words(cell: Cell, group: Group, colours: ScalarMappable) -> tuple[list[str], float | None]:
+def _words(cell: Cell, group: Group, colours: ScalarMappable) -> tuple[list[str], Any]:
     """What stands in a group's place, and the norm that colours it; None: every run diverged."""
     value = float(median(cell.late["primal"][group.runs]))
     lost = int((cell.diverged_at[group.runs] >= 0).sum())
@@ -138,7 +141,7 @@ def _words(cell: Cell, group: Group, colours: ScalarMappable) -> tuple[list[str]
     if lost:
         words.append(f"× {lost}/{len(group.runs)}")
     floor = float(colours.get_clim()[0] or 0)
-    return words, float(np.sqrt(max(value, floor**2))) if finite else None
+    return words, np.sqrt(max(value, floor**2)) if finite else None
 
 
 def _scatter(
@@ -153,7 +156,7 @@ def _scatter(
     x, y = np.array(list(points)).T
     for scale, values in ((ax.set_xscale, x), (ax.set_yscale, y)):
         scale("log" if (values > 0).all() else "linear")
-    ax.scatter(x, y, c=list(points.values()), s=14, linewidths=0, rasterized=True)
+    ax.scatter(x, y, c=np.array(list(points.values())), s=14, linewidths=0, rasterized=True)
     lost = [r for r, group in groups.items() if (cell.diverged_at[group.runs] >= 0).any()]
     if lost:
         ax.plot(*zip(*lost, strict=True), "x", color=INK, ms=3, mew=0.7, rasterized=True)
