@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -654,6 +655,115 @@ def test_many_verdicts_become_a_grid_with_all_rows_folded_away(sections):
     assert grid.count('class="badge holds"') == 20
     assert grid.count('class="badge fails"') == 20
     assert "b1" not in grid  # does not vary
+
+
+def many_settings(seeds, rates):
+    """A section of one optimizer over a grid of both rates; the norms grow with the rates."""
+    x, y, seed = (v.ravel() for v in np.meshgrid(rates, rates, np.arange(seeds), indexing="ij"))
+    steps = np.arange(0, 101, 20)
+    norms = (x * y)[None, :, None, None] * np.ones((1, 1, len(steps), 2))
+    ds = xr.Dataset(
+        {
+            "gradient_norm_sq": (("optimizer", "run", "step", "player"), norms),
+            "seed": (("optimizer", "run"), seed[None].astype(float)),
+            "diverged_at": (("optimizer", "run"), np.where(x == rates[-1], 50.0, -1.0)[None]),
+            "hp_primal_learning_rate": (("optimizer", "run"), x[None]),
+            "hp_dual_learning_rate": (("optimizer", "run"), y[None]),
+            "mvi_control": (
+                ("optimizer", "mvi_run", "control"),
+                np.linspace(0, 1, 3 * len(x)).reshape(1, -1, 3),
+            ),
+            "necessary": (("optimizer", "mvi_run", "column"), norms[..., 0]),
+        },
+        {"optimizer": ["adam"], "step": steps, "player": PLAYERS, "control": CONTROLS},
+        {"steps": 100},
+    )
+    verdicts = [
+        {
+            "claim": "one_sided_convergence",
+            "optimizer": "adam",
+            "holds": (True, False, "inconclusive")[i % 3],
+            "value": float(a * b),
+            "hyperparameters": {"primal_learning_rate": float(a), "dual_learning_rate": float(b)},
+            "reason": f"setting {i}.",
+            "measure": "late over early",
+        }
+        for i, (a, b) in enumerate((a, b) for a in rates for b in rates)
+    ]
+    return Section("many", ds, verdicts, {})
+
+
+def test_thousands_of_settings_are_a_summary_with_the_best_and_the_worst():
+    section = many_settings(seeds=2, rates=np.geomspace(1e-3, 1, 40))
+    page = render([section])
+    assert len(page) < 1_000_000  # and not with the number of settings
+    text = words(page)
+    assert "adam 1,600 534 533 533" in text  # settings that hold, inconclusive, refuted
+    assert "The 10 best and 10 worst settings of each optimizer" in text
+    reasons = re.findall(r"setting (\d+)\.", page)
+    best = [i for i in range(1600) if i % 3 == 0]
+    worst = [i for i in range(1600) if i % 3 == 1]
+    value = np.outer(np.geomspace(1e-3, 1, 40), np.geomspace(1e-3, 1, 40)).ravel()
+    assert len(reasons) == 20
+    assert set(map(int, reasons[:10])) <= set(best)
+    assert max(value[int(i)] for i in reasons[:10]) <= np.sort(value[best])[10]
+    assert set(map(int, reasons[10:])) <= set(worst)
+    assert min(value[int(i)] for i in reasons[10:]) >= np.sort(value[worst])[-11]
+
+
+def test_a_large_grid_of_rates_stays_small_and_readable():
+    drawn = figures(many_settings(seeds=2, rates=np.geomspace(1e-3, 1, 40)))
+    ax = drawn["grid"].axes[0]
+    assert len(ax.get_xticks()) <= 12
+    (crosses,) = [line for line in ax.lines if line.get_marker() == "x"]
+    assert len(crosses.get_xdata()) == 40  # the settings whose runs diverged
+    dots = [line for line in drawn["mvi_controls"].axes[0].lines if line.get_markersize() == 3]
+    assert dots
+    assert max(len(line.get_xdata()) for line in dots) == 100
+    assert len(drawn["necessary"].axes[0].lines) < 30
+
+
+def test_rates_of_a_random_search_are_points():
+    """A table of n rates by n rates would have a place for n^2 settings."""
+    rng, runs = np.random.default_rng(0), 300
+    rates = {
+        f"hp_{p}_learning_rate": (("optimizer", "run"), rng.random((1, runs))) for p in PLAYERS
+    }
+    norms = rng.random((1, runs, 2, 2))
+    ds = xr.Dataset(
+        {
+            "gradient_norm_sq": (("optimizer", "run", "step", "player"), norms),
+            "diverged_at": (("optimizer", "run"), np.where(np.arange(runs) < 3, 10.0, -1.0)[None]),
+            **rates,
+        },
+        {"optimizer": ["adam"], "step": [0, 10], "player": PLAYERS},
+    )
+    ax = figures(Section("random", ds, [], {}))["grid"].axes[0]
+    (points,) = ax.collections
+    assert len(points.get_offsets()) == runs
+    assert not ax.images
+    assert [len(line.get_xdata()) for line in ax.lines] == [3, 1]  # diverged, shown
+
+
+def test_a_rate_that_is_not_there_is_one_column():
+    section = many_settings(seeds=1, rates=np.geomspace(1e-3, 1, 6))
+    few = section.dataset.isel(run=slice(6)).drop_vars(["hp_primal_learning_rate", "mvi_control"])
+    ax = figures(section._replace(dataset=few, verdicts=[]))["grid"].axes[0]
+    (picture,) = ax.images
+    assert picture.get_array().shape[:2] == (6, 1)
+
+
+def test_settings_are_paired_by_key():
+    """Twice the settings take twice the work: no comparison of each with each."""
+    settings = [{"lr": 1e-3 * 1.001**i, "b1": 0.5} for i in range(3000)]
+    groups = [Group(values, [i]) for i, values in enumerate(settings)]
+    copies = [{f"hp_{k}": float(np.float32(v)) for k, v in s.items()} for s in settings]
+    many = [{"optimizer": "adam", "hyperparameters": values} for values in copies]
+    late, diverged = np.arange(3000.0), np.zeros(3000, bool)
+    started = time.process_time()
+    for verdicts, found in ((many, groups[0]), (many[7:8], groups[7])):
+        assert _choose("adam", groups, verdicts, late, diverged)[0] is found
+    assert time.process_time() - started < 10  # 9 million comparisons took minutes
 
 
 def test_verdict_is_never_guessed(sections):

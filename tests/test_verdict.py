@@ -151,6 +151,7 @@ def test_diverged_seeds_are_left_out_and_counted():
     assert "5 of 6 seeds (1 diverged)" in verdict.reason
     verdict = convergence(primal, dual, diverged=np.arange(6) >= 4)
     assert (verdict.holds, verdict.runs) == ("inconclusive", 4)
+    assert verdict.details["not_judged"] == "4 seeds, 5 needed"
 
 
 @pytest.mark.parametrize("player", ["primal", "dual"])
@@ -177,6 +178,7 @@ def test_refutation_does_not_need_the_statistics_it_does_not_use():
     verdict = convergence(primal, around(0.0))
     assert verdict.details["P1"]["holds"] is False
     assert verdict.holds is False
+    assert verdict.details["not_judged"] == ""
 
 
 def test_a_window_without_a_checkpoint_is_said_and_leaves_the_rest():
@@ -188,6 +190,8 @@ def test_a_window_without_a_checkpoint_is_said_and_leaves_the_rest():
     assert verdict.holds == "inconclusive"
     assert "no checkpoint lies in the early window (0.05 to 0.25 of the run)" in verdict.reason
     assert np.isnan(verdict.value)
+    window = "no checkpoint in the early window (0.05 to 0.25 of the run)"
+    assert verdict.details["not_judged"] == window
 
 
 @pytest.mark.parametrize("primal", [-1.03, -1.0, 0.0])
@@ -197,6 +201,7 @@ def test_arms_with_decaying_rates_are_never_judged(primal):
     verdict = convergence(around(primal, 0.01), around(0.0), constant_rates=False)
     assert verdict.holds == "inconclusive"
     assert "freezing the dual alone" in verdict.reason
+    assert verdict.details["not_judged"] == "a learning rate decays"
     assert json.loads(json.dumps(verdict.to_json()))["details"]["constant_rates"] is False
 
 

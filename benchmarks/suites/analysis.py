@@ -3,6 +3,8 @@
 An entry is ``<x_s - x*, grad_x f(x_s, y_t)>`` over one minibatch, a directional derivative of every
 sample. Beside it stands what one would write first: the field at ``(x_s, y_t)`` on the same
 minibatch, jitted, one entry after the other, and an inner product.
+
+Then analysis and report of 10,000 runs beside those of 1,000 (`benchmarks.many_runs`).
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import onesided_jax as osj
-from benchmarks import ours
+from benchmarks import many_runs, ours
 from benchmarks.harness import Row, Scale, SuiteResult, interleave, progress, ratio_row, spread
 from onesided_jax.analysis.measure import make_probe
 
@@ -96,7 +98,8 @@ def run(scale: Scale, folder: Path) -> SuiteResult:
         "milliseconds_per_entry": milliseconds,
         "seconds_of_first_call": compiled,
     }
-    return SuiteResult(rows, details)
+    more, about = many_runs.rows(scale)
+    return SuiteResult([*rows, *more], {**details, "many_runs": about})
 
 
 class _Compilations:

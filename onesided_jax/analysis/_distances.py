@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.linalg import svdvals
 
 from onesided_jax.analysis.estimators import Array
+from onesided_jax.extras import need
 
 __all__ = [
     "Gaussian",
@@ -65,6 +65,9 @@ def fit_gaussian(features: ArrayLike) -> Gaussian:
 
 def gaussian_frechet_distance(a: Gaussian, b: Gaussian) -> float:
     """Squared 2-Wasserstein distance of two Gaussians; see `frechet_distance`."""
+    need("analysis", "the Fréchet distance", "scipy")
+    from scipy.linalg import svdvals
+
     cross = np.sum(svdvals(a.root @ b.root.T))
     squared = ((a.mean - b.mean) ** 2).sum() + (a.root**2).sum() + (b.root**2).sum() - 2 * cross
     return max(float(squared), 0.0)

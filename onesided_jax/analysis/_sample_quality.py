@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import xarray as xr
 
 from onesided_jax import datasets
 from onesided_jax.analysis._classifier import check_labels
@@ -27,7 +26,7 @@ from onesided_jax.games import Game
 from onesided_jax.players import make_key
 from onesided_jax.runs import Criteria, Recipe
 
-__all__ = ["SampleQuality", "find_data", "measure_quality", "quality_dataset"]
+__all__ = ["SampleQuality", "find_data", "measure_quality"]
 
 _SAMPLING_SEED = 14213  # of the latents, the same for every run; training keys are the runs' seeds
 _CHUNK = 500  # samples generated at once
@@ -227,16 +226,3 @@ def _gates(
         gate_of_runs(whole, np.arange(end - len(source.seeds), end))
         for end, source in zip(ends, sources, strict=True)
     ]
-
-
-def quality_dataset(found: SampleQuality) -> xr.Dataset:
-    """A cell's measures over run and evaluation seed, and its gate over run."""
-    variables: dict[str, Any] = {
-        f"quality_{name}": (("run", "evaluation"), values) for name, values in found.values.items()
-    }
-    if found.gate.passes is not None:
-        variables["quality_gate"] = ("run", found.gate.passes.astype(float))
-        variables["quality_gate_reason"] = ("run", np.array(found.gate.reasons, object))
-    runs = {len(values) for values in found.values.values()}
-    coordinates = {"run": np.arange(runs.pop())} if runs else {}
-    return xr.Dataset(variables, coordinates)

@@ -22,6 +22,7 @@ from onesided_jax.analysis._bounds import (
     start,
 )
 from onesided_jax.analysis._moves import check_itself, find_method, read_settings
+from onesided_jax.analysis.estimators import members
 from onesided_jax.games import Game, GameInfo
 from onesided_jax.optimizers._trees import cast_like
 from onesided_jax.players import PrimalDual, make_key
@@ -495,15 +496,14 @@ def _report(steps, sums: Sums, groups, diverged_at) -> Certificate:
         worst, first = (last[:, -1, i].copy() for last in sums.check[2:])
         notes: list[list[str]] = [[] for _ in range(runs)]
         if name == "T3":
-            for group in np.unique(groups):
-                members = np.flatnonzero(groups == group)
-                mean_lhs, mean_rhs = lhs[members].mean(0), rhs[members].mean(0)
-                lhs[members], rhs[members] = mean_lhs, mean_rhs
-                worst[members] = np.max(mean_lhs / mean_rhs)
+            for mine in members(groups):
+                mean_lhs, mean_rhs = lhs[mine].mean(0), rhs[mine].mean(0)
+                lhs[mine], rhs[mine] = mean_lhs, mean_rhs
+                worst[mine] = np.max(mean_lhs / mean_rhs)
                 broken = mean_lhs > mean_rhs * (1 + ROUNDING)
-                first[members] = steps[np.argmax(broken)] if broken.any() else 0
-                if len(members) < 2 and not np.isnan(mean_rhs).all():
-                    notes[members[0]].append("an expectation needs several seeds")
+                first[mine] = steps[np.argmax(broken)] if broken.any() else 0
+                if len(mine) < 2 and not np.isnan(mean_rhs).all():
+                    notes[mine[0]].append("an expectation needs several seeds")
         for run in range(runs):
             last = dict(zip(PREMISES, sums.failed[run, -1].tolist(), strict=True))
             broken = {p: last[p] for p in premises if last[p]}

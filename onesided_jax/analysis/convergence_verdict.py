@@ -32,6 +32,7 @@ from onesided_jax.analysis.verdict import (
     decide,
     interval_over_seeds,
     span,
+    too_few,
 )
 from onesided_jax.players import PrimalDual
 from onesided_jax.runs.criteria import Criteria
@@ -127,13 +128,15 @@ def one_sided_convergence(
     holds = all_hold([part["holds"] for part in parts.values()])
     ratio: Interval = parts["P1"]["primal_ratio"]
 
+    not_judged = ""
     if not constant_rates:
-        holds = "inconclusive"
+        holds, not_judged = "inconclusive", "a learning rate decays"
         why = (
             "not judged, because a rate of this arm decays and a falling primal gradient under"
             " dual rate decay follows from freezing the dual alone, with or without a one-sided MVI"
         )
     elif used.sum() < criteria.min_seeds:
+        not_judged = too_few(int(used.sum()), "seed", criteria.min_seeds)
         why = f"not judged, because the rule asks for {criteria.min_seeds} seeds"
     else:
         why = ", ".join(f"{name} {_WORDS[part['holds']]}" for name, part in parts.items())
@@ -142,6 +145,7 @@ def one_sided_convergence(
             why += f" ({unknown} without a number: below the noise floor, or at rounding)"
     empty = _empty_windows(steps, total_steps, criteria)
     if empty:
+        not_judged = not_judged or f"no checkpoint in {' and '.join(empty)}"
         why += f"; no checkpoint lies in {' and '.join(empty)}, so there is no number"
     reason = (
         f"Over {used.sum()} of {used.size} seeds ({diverged.sum()} diverged) the late over the"
@@ -151,6 +155,7 @@ def one_sided_convergence(
     )
     details = {**parts, "seeds": {name: v.tolist() for name, v in statistics.items()}}
     details |= {"diverged": diverged.tolist(), "constant_rates": constant_rates}
+    details["not_judged"] = not_judged
     details["quality_gate"] = {
         "passes": gate.passes,
         "reasons": list(gate.reasons),

@@ -24,6 +24,7 @@ __all__ = [
     "below_noise_floor",
     "exact_squared_norm",
     "loglog_slope",
+    "members",
     "squared_norm",
     "u_statistic",
     "window_ratio",
@@ -153,6 +154,18 @@ def below_noise_floor(norm: SquaredNorm) -> Mask:
       array([ True, False])
     """
     return ~(norm.value >= _NOISE_FLOOR * norm.standard_error) & ~(norm.standard_error == 0)
+
+
+def members(labels: ArrayLike) -> list[NDArray[np.intp]]:
+    """Indices of the entries with each label, by increasing label.
+
+    Example:
+      >>> [found.tolist() for found in members([5, 2, 5])]
+      [[1], [0, 2]]
+    """
+    labels = np.asarray(labels)
+    order = np.argsort(labels, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
 
 
 def window_ratio(

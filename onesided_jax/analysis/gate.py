@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from onesided_jax.analysis.estimators import Array, Mask
+from onesided_jax.analysis.estimators import Array, Mask, members
 from onesided_jax.runs.criteria import Criteria
 
 __all__ = ["Gate", "gate_of_runs", "no_gate", "quality_gate"]
@@ -130,7 +130,7 @@ def _judge_images(
     found: Mapping[str, Array], arms: np.ndarray, bad: Mask, criteria: Criteria
 ) -> _Judged:
     frechet = np.where(bad, np.inf, found["frechet"])
-    medians = [float(np.median(frechet[arms == arm])) for arm in np.unique(arms)]
+    medians = [float(np.median(frechet[arm])) for arm in members(arms)]
     best = min(medians)
     limits = {"class_entropy": criteria.gate_class_entropy}
     if np.isfinite(best):

@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import stdtrit
 
 from onesided_jax.analysis.estimators import Array, Mask
+from onesided_jax.extras import need
 
 __all__ = [
     "Interval",
@@ -212,7 +212,7 @@ def significant_signs(
     exact = np.isnan(t_statistic) & ~np.isnan(mean)
     significant = np.zeros(exact.shape, bool)
     if not exact.all():
-        significant = np.abs(t_statistic) > stdtrit(n - 1, 1 - alpha)
+        significant = np.abs(t_statistic) > _student(n - 1, 1 - alpha)
     if exact.any():
         if scale is None:
             raise ValueError("scale = None: expected ||x - x*|| ||g|| for entries without noise")
@@ -221,7 +221,15 @@ def significant_signs(
 
 
 def _quantile(level: float, count: int) -> float:
-    return float(stdtrit(count - 1, (1 + level) / 2))
+    return _student(count - 1, (1 + level) / 2)
+
+
+def _student(freedom: int, probability: float) -> float:
+    """The quantile of Student's t."""
+    need("analysis", "an interval over seeds", "scipy")
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, probability))
 
 
 def _constant_mean(samples: Array) -> Array:

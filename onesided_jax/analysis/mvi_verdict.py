@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from onesided_jax.analysis.estimators import Array, Mask
 from onesided_jax.analysis.inference import Interval
-from onesided_jax.analysis.verdict import Holds, Verdict, interval_over_seeds, span
+from onesided_jax.analysis.verdict import Holds, Verdict, interval_over_seeds, span, too_few
 from onesided_jax.runs.criteria import Criteria
 
 __all__ = ["SignFractions", "naive_mvi_test", "one_sided_mvi", "sign_fractions", "too_few_rows"]
@@ -152,11 +152,15 @@ def one_sided_mvi(
     }
     faults = [f"the control {name} {fault}" for name, fault in controls.items() if fault]
     holds: Holds = "inconclusive"
+    not_judged = ""
     if seeds < criteria.min_seeds:
+        not_judged = too_few(seeds, "seed", criteria.min_seeds)
         why = f"not judged, because the rule asks for {criteria.min_seeds} seeds"
     elif min(rows, columns) < criteria.mvi_rows:
+        not_judged = too_few(min(rows, columns), "checkpoint", criteria.mvi_rows)
         why = f"not judged, because the rule asks for {criteria.mvi_rows} rows and columns"
     elif short.any():
+        not_judged = "too few checkpoints are far enough from x*"
         why = (
             f"not judged, because the truncation near x* leaves {short.sum()} of the seeds with"
             f" less than {criteria.mvi_valid_share:.0%} of the rows"
@@ -187,6 +191,7 @@ def one_sided_mvi(
         },
         "seeds": {"negative": fractions.negative.tolist(), "positive": fractions.positive.tolist()},
         "target": target,
+        "not_judged": not_judged,
     }
     return Verdict(
         "one_sided_mvi", optimizer, holds, *negative, seeds, dict(hyperparameters), reason, details

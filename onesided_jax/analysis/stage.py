@@ -7,11 +7,10 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
-import xarray as xr
 
 from onesided_jax.analysis._cell import gradient_norms, known_target, minty_tests
 from onesided_jax.analysis._modes import Mixture
@@ -19,7 +18,6 @@ from onesided_jax.analysis._sample_quality import (
     SampleQuality,
     find_data,
     measure_quality,
-    quality_dataset,
 )
 from onesided_jax.analysis.convergence_verdict import one_sided_convergence
 from onesided_jax.analysis.estimators import TINY, SquaredNorm
@@ -35,12 +33,15 @@ from onesided_jax.analysis.source import (
     from_run,
     groups_of,
 )
-from onesided_jax.analysis.tables import norm_table, run_table, to_dataset
 from onesided_jax.analysis.verdict import Verdict
 from onesided_jax.datasets import Dataset
+from onesided_jax.extras import need
 from onesided_jax.games import Game
 from onesided_jax.players import PrimalDual
 from onesided_jax.runs import Criteria, Run, build_game, numerics, open_run, replacing
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 __all__ = ["Analysis", "analyze", "load_analysis"]
 
@@ -104,6 +105,7 @@ def analyze(
       An :class:`Analysis`.
 
     Raises:
+      ImportError: if a package of the extra ``analysis`` is missing, before anything is measured.
       ValueError: if the game is needed and missing, there is nothing to read, or data were given
         that nothing can be compared with.
 
@@ -123,6 +125,8 @@ def analyze(
       >>> [(v.claim, v.holds) for v in found.verdicts]  # two seeds are too few to say
       [('one_sided_convergence', 'inconclusive'), ('one_sided_mvi', 'inconclusive')]
     """
+    on_disk = isinstance(run_or_result, (str, os.PathLike, Run))
+    need("analysis", "analyze", "scipy", "xarray", *["h5netcdf"] * on_disk)
     if isinstance(run_or_result, (str, os.PathLike)):
         run_or_result = open_run(Path(run_or_result))
     if not isinstance(run_or_result, Run):
@@ -181,8 +185,12 @@ def load_analysis(run: Run) -> tuple[xr.Dataset, list[dict[str, Any]]]:
     """Reads back what :func:`analyze` wrote: the dataset, and the verdicts as dicts.
 
     Raises:
+      ImportError: if a package of the extra ``analysis`` is missing.
       ValueError: if the run has not been analysed, with the command that does it.
     """
+    need("analysis", "load_analysis", "xarray", "h5netcdf")
+    import xarray as xr
+
     if not all((run.path / name).is_file() for name in ("analysis.nc", "verdict.json")):
         raise ValueError(
             f"{str(run.path)!r} has not been analysed: run `onesided analyze {run.path}`"
@@ -201,6 +209,10 @@ def _analyze(
     on_progress: Callable[[str, int, int], None] | None,
     noted: Sequence[str] = (),
 ) -> Analysis:
+    import xarray as xr
+
+    from onesided_jax.analysis.tables import quality_dataset, to_dataset
+
     played = (game.init, game.sample, game.field, game.primal_slope)
     probe = _probe(*played, criteria.microbatches, criteria.mvi_samples)
     datasets, verdicts, notes = [], [], [*noted]
@@ -321,8 +333,11 @@ def _stacked(fractions: list[SignFractions]) -> SignFractions:
 
 
 def _write(folder: Path, analysis: Analysis) -> None:
+    from onesided_jax.analysis.tables import encoding, norm_table, run_table
+
     # In memory first: HDF5 crashes the process where a disk is full.
-    (folder / "analysis.nc").write_bytes(analysis.dataset.to_netcdf(engine="h5netcdf"))
+    stored = analysis.dataset.to_netcdf(engine="h5netcdf", encoding=encoding(analysis.dataset))
+    (folder / "analysis.nc").write_bytes(stored)
     verdicts = [verdict.to_json() for verdict in analysis.verdicts]
     (folder / "verdict.json").write_text(json.dumps(verdicts, indent=2, allow_nan=False) + "\n")
     norm_table(analysis.dataset).to_csv(folder / "gradient_norms.csv", index=False)

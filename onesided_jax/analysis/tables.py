@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import xarray as xr
 
+from onesided_jax.analysis._sample_quality import SampleQuality
 from onesided_jax.analysis.inference import cross_regions
 from onesided_jax.analysis.minty import MintyTest
 from onesided_jax.analysis.mvi_verdict import sign_fractions
@@ -15,10 +16,11 @@ from onesided_jax.analysis.source import Source, pick_run
 from onesided_jax.games import Game
 from onesided_jax.players import PrimalDual, make_key
 
-__all__ = ["norm_table", "run_table", "to_dataset"]
+__all__ = ["encoding", "norm_table", "quality_dataset", "run_table", "to_dataset"]
 
 REGIONS = ("diagonal", "near", "newer_dual", "older_dual", "off_diagonal")
 CONTROLS = ("random x*", "fresh dual", "flipped dual")
+_COMPRESSED = 1000  # entries; of fewer the compressed copy is no smaller
 _IMAGES, _POINTS, _SAMPLE_RUNS = 64, 512, 4
 
 
@@ -72,26 +74,26 @@ def _minty_dataset(tests: dict[int, MintyTest], tested: list[int]) -> xr.Dataset
     regions = cross_regions(tested, tested)
     every = list(tests.values())
 
-    def stack(name: str) -> np.ndarray:
-        return np.stack([np.asarray(getattr(test, name), float) for test in every])
+    def stack(name: str, dtype: type = float) -> np.ndarray:
+        return np.stack([np.asarray(getattr(test, name)) for test in every]).astype(dtype)
 
-    fractions = [
-        [sign_fractions(t.sign, t.valid & regions[region]) for region in REGIONS] for t in every
-    ]
+    signs, valid = stack("sign"), stack("valid", bool)
+    fractions = [sign_fractions(signs, valid & regions[region]) for region in REGIONS]
     return xr.Dataset(
         {
-            "mvi_inner": (matrices, stack("inner")),
-            "mvi_t": (matrices, stack("t")),
-            "mvi_cosine": (matrices, stack("cosine")),
-            "mvi_sign": (matrices, stack("sign")),
-            "mvi_valid": (matrices, stack("valid")),
+            # In single precision: they are most of the file. Verdicts are made of the originals.
+            "mvi_inner": (matrices, _single(stack("inner"))),
+            "mvi_t": (matrices, _single(stack("t"))),
+            "mvi_cosine": (matrices, _single(stack("cosine"))),
+            "mvi_sign": (matrices, _single(signs)),
+            "mvi_valid": (matrices, _single(valid)),
             "mvi_fraction_negative": (
                 ("mvi_run", "region"),
-                np.array([[float(f.negative) for f in row] for row in fractions]),
+                np.stack([f.negative for f in fractions], axis=-1),
             ),
             "mvi_fraction_positive": (
                 ("mvi_run", "region"),
-                np.array([[float(f.positive) for f in row] for row in fractions]),
+                np.stack([f.positive for f in fractions], axis=-1),
             ),
             "mvi_control": (
                 ("mvi_run", "control"),
@@ -117,6 +119,21 @@ def _minty_dataset(tests: dict[int, MintyTest], tested: list[int]) -> xr.Dataset
             "control": list(CONTROLS),
         },
     )
+
+
+def _single(values: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32)
+
+
+def encoding(dataset: xr.Dataset) -> dict[str, dict[str, Any]]:
+    """How the variables are stored: large arrays of numbers are compressed, without a loss."""
+    compressed = {"zlib": True, "complevel": 1, "shuffle": True}
+    return {
+        str(name): compressed
+        for name, variable in dataset.data_vars.items()
+        if variable.dtype.kind in "fiu" and variable.size >= _COMPRESSED
+    }
 
 
 def _pictures(source: Source, game: Game) -> xr.Dataset:
@@ -150,6 +167,19 @@ def _pictures(source: Source, game: Game) -> xr.Dataset:
         coordinates = {"path_run": np.arange(len(path)), "step": source.steps}
         return xr.Dataset({"path": (dims, path)}, coordinates)
     return xr.Dataset()
+
+
+def quality_dataset(found: SampleQuality) -> xr.Dataset:
+    """A cell's measures over run and evaluation seed, and its gate over run."""
+    variables: dict[str, Any] = {
+        f"quality_{name}": (("run", "evaluation"), values) for name, values in found.values.items()
+    }
+    if found.gate.passes is not None:
+        variables["quality_gate"] = ("run", found.gate.passes.astype(float))
+        variables["quality_gate_reason"] = ("run", np.array(found.gate.reasons, object))
+    runs = {len(values) for values in found.values.values()}
+    coordinates = {"run": np.arange(runs.pop())} if runs else {}
+    return xr.Dataset(variables, coordinates)
 
 
 def norm_table(dataset: xr.Dataset) -> Any:

@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike
 from onesided_jax.analysis.inference import Interval, t_interval
 from onesided_jax.runs.criteria import Criteria
 
-__all__ = ["Holds", "Verdict", "all_hold", "decide", "interval_over_seeds", "span"]
+__all__ = ["Holds", "Verdict", "all_hold", "decide", "interval_over_seeds", "span", "too_few"]
 
 Holds = bool | Literal["inconclusive"]
 
@@ -46,7 +46,8 @@ class Verdict(NamedTuple):
       runs: seeds the verdict rests on.
       hyperparameters: of the arm.
       reason: one sentence: what was measured, and why this verdict.
-      details: the sub-criteria, each with ``"holds"`` and its statistics.
+      details: the sub-criteria, each with ``"holds"`` and its statistics; ``"not_judged"`` says in
+        short what was missing for a judgement, and is empty where there was one.
     """
 
     claim: str
@@ -102,6 +103,16 @@ def span(interval: Interval) -> str:
         return "unknown"
     limits = f" [{interval.low:.3g}, {interval.high:.3g}]" if not math.isnan(interval.low) else ""
     return f"{interval.mean:.3g}{limits}"
+
+
+def too_few(count: int, what: str, needed: int) -> str:
+    """Why nothing was judged, in short.
+
+    Example:
+      >>> too_few(1, "seed", 5)
+      '1 seed, 5 needed'
+    """
+    return f"{count} {what}{'s' * (count != 1)}, {needed} needed"
 
 
 def _json(value: Any) -> Any:

@@ -31,6 +31,7 @@ from onesided_jax.cli._work import (
     first_devices,
     train_recipe,
 )
+from onesided_jax.extras import need
 from onesided_jax.runs import RECIPES, open_run, out_of_reach
 from onesided_jax.runs._words import write_json_atomically
 
@@ -51,6 +52,8 @@ def demo(out: Path = Path("demo"), open_page: bool = False) -> None:
       out: Folder for the runs and the page.
       open_page: Open the page in a browser at the end.
     """
+    packages = ("scipy", "xarray", "h5netcdf", "matplotlib", "jinja2")
+    need("analysis", "onesided demo", *packages)  # before ten minutes of training
     again = shlex.join(["onesided", "demo", "--out", str(out)])
     for name, _ in _DEMO:
         train_recipe(RECIPES[name], out / name, again=again)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import shlex
 import signal
-import textwrap
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,9 +19,6 @@ from onesided_jax.cli._console import console, errors, progress_bars, say
 from onesided_jax.runs import DamagedCheckpointError, Recipe, Run, WriteError, open_run
 
 __all__ = ["Processes", "analyze_run", "connect", "draw_report", "first_devices", "train_recipe"]
-
-_MOST_REASONS = 12  # printed; a grid of learning rates has many
-_SAID = {True: "holds", False: "does not hold", "inconclusive": "inconclusive"}
 
 
 class Processes(NamedTuple):
@@ -151,9 +147,9 @@ def _saved(run: Run) -> str:
 
 
 def analyze_run(run: Run, quality: bool = True, inception: Path | None = None) -> None:
-    """Analyses a run and shows how many settings have which verdict, and why."""
-    _need_extra("analysis", "xarray", "h5netcdf")
+    """Analyses a run and prints its verdicts, a line per optimizer."""
     from onesided_jax.analysis import analyze
+    from onesided_jax.cli._tables import explanations, verdict_table
 
     with progress_bars() as progress:
         tasks: dict[str, TaskID] = {}
@@ -173,40 +169,14 @@ def analyze_run(run: Run, quality: bool = True, inception: Path | None = None) -
             raise
     for note in [*([run.damage] if run.damage else []), *found.notes]:
         console.print(f"[yellow]{escape(note)}[/]", soft_wrap=True)
-    counts: dict[tuple[str, str], dict[str, int]] = {}
-    for verdict in found.verdicts:
-        row = counts.setdefault((verdict.claim, verdict.optimizer), {})
-        row[str(verdict.holds)] = row.get(str(verdict.holds), 0) + 1
-    table = Table(
-        "claim",
-        "optimizer",
-        "holds",
-        "does not",
-        "inconclusive",
-        title=f"{escape(str(run.path))}: verdicts",
-    )
-    for (claim, optimizer), row in counts.items():
-        table.add_row(
-            claim, optimizer, *(str(row.get(k, 0)) for k in ("True", "False", "inconclusive"))
-        )
-    table.caption = "settings of the hyperparameters per verdict"
-    console.print(table)
-    for verdict in found.verdicts[:_MOST_REASONS]:
-        settings = ", ".join(f"{name}={value:g}" for name, value in verdict.hyperparameters.items())
-        where = verdict.optimizer + f" ({settings})" * bool(settings)
-        console.print(escape(f"{verdict.claim}, {where}: {_SAID[verdict.holds]}"))
-        reason = textwrap.fill(
-            verdict.reason, console.width, initial_indent="  ", subsequent_indent="  ",
-            break_long_words=False, break_on_hyphens=False,
-        )  # fmt: skip
-        console.print(f"{escape(reason)}\n", soft_wrap=True)
-    file = escape(str(run.path / "verdict.json"))
-    console.print(f"All {len(found.verdicts)}, with the numbers behind: {file}", soft_wrap=True)
+    console.print(verdict_table(found, f"{run.path}: verdicts", console.width))
+    *legend, details = explanations(found, run.path / "verdict.json")
+    console.print(escape("\n".join(legend)), highlight=False)
+    console.print(escape(details), highlight=False, soft_wrap=True)
 
 
 def draw_report(folders: list[Path], page: Path, titles: list[str] | None = None) -> Path:
     """Draws the page of analysed runs, a section each."""
-    _need_extra("analysis", "xarray", "matplotlib", "jinja2")
     from onesided_jax.analysis import load_analysis
     from onesided_jax.report import Section, write_report
 
@@ -259,11 +229,3 @@ def _quartiles(values: Any) -> str:
         return "-"
     low, middle, high = np.quantile(finite, [0.25, 0.5, 0.75])
     return f"{middle:.3g}" if finite.size == 1 else f"{middle:.3g} [{low:.3g}, {high:.3g}]"
-
-
-def _need_extra(extra: str, *modules: str) -> None:
-    import importlib.util
-
-    missing = [name for name in modules if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ImportError(f"{', '.join(missing)} missing: pip install 'onesided-jax[{extra}]'")

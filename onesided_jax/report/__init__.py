@@ -3,14 +3,20 @@
 This room reads results only (an ``xarray.Dataset``, a list of verdicts, a manifest); it neither
 trains nor analyses, and it never looks into a run directory.
 
+It needs the extra ``analysis``: importing it without raises an ImportError that says so.
+
 * :class:`Section` is one run directory's results, the input of everything here.
 * :func:`figures` draws what applies; :func:`save_figures` writes it as SVG and PDF.
 * :func:`render` returns the page; :func:`write_report` writes page and figures.
 """
 
-from onesided_jax.report._figures import figures, save_figures
-from onesided_jax.report._page import render, write_report
-from onesided_jax.report._pictures import save_samples
-from onesided_jax.report._section import Section
+from onesided_jax.extras import need
+
+need("analysis", "onesided_jax.report", "xarray", "matplotlib", "jinja2")
+
+from onesided_jax.report._figures import figures, save_figures  # noqa: E402
+from onesided_jax.report._page import render, write_report  # noqa: E402
+from onesided_jax.report._pictures import save_samples  # noqa: E402
+from onesided_jax.report._section import Section  # noqa: E402
 
 __all__ = ["Section", "figures", "render", "save_figures", "save_samples", "write_report"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
@@ -30,15 +33,17 @@ __all__ = ["grid"]
 
 _SEQUENTIAL = "cividis"
 _SHORTEST = 1e-12  # the colours of a game that converges to 1e-100 must not all be the same
+_MAX_TICKS = 12
+_SPARSE = 4  # a table with more places per setting than this is drawn as points
 _MAX_WRITTEN = 36  # cells per panel in which a number still fits
 
 
 def _rates(group: Group) -> tuple[float, float]:
-    values = group.hyperparameters
-    return (
-        float(f"{values.get('primal_learning_rate', np.nan):.6g}"),
-        float(f"{values.get('dual_learning_rate', np.nan):.6g}"),
-    )
+    def rate(name: str) -> float:  # one NaN object where there is none, so that it can be looked up
+        value = group.hyperparameters.get(name, math.nan)
+        return math.nan if math.isnan(value) else float(f"{value:.6g}")
+
+    return rate("primal_learning_rate"), rate("dual_learning_rate")
 
 
 def _comparable(cell: Cell) -> dict[tuple[float, float], Group]:
@@ -88,45 +93,79 @@ def _table(
     heading(ax, cell.name, f"{len(cell.where)} runs")
     x = sorted({rates[0] for rates in groups})
     y = sorted({rates[1] for rates in groups})
+    if len(x) * len(y) > _SPARSE * len(groups):
+        _scatter(ax, cell, groups, colours)
+        return
     picture = np.full((len(y), len(x), 3), to_rgb(VOID))
-    floor = float(colours.get_clim()[0] or 0)
+    columns, rows = ({value: i for i, value in enumerate(values)} for values in (x, y))
     write = len(x) * len(y) <= _MAX_WRITTEN
+    crosses: list[tuple[int, int]] = []
     for rates, group in groups.items():
-        column, row = x.index(rates[0]), y.index(rates[1])
-        value = float(median(cell.late["primal"][group.runs]))
-        lost = int((cell.diverged_at[group.runs] >= 0).sum())
-        total = len(group.runs)
-        words = []
-        if np.isfinite(value):
-            root = np.sqrt(np.clip(value, floor**2, None))
+        column, row = columns[rates[0]], rows[rates[1]]
+        words, root = _words(cell, group, colours)
+        if root is not None:
             picture[row, column] = colours.to_rgba(root)[:3]
-            words.append(norm(value, digits=2).replace(" × ", "×"))
-        if lost:
-            words.append(f"× {lost}/{total}")
-        dark = picture[row, column] @ (0.299, 0.587, 0.114) < 0.5
-        text = "\n".join(words) if write else "×" * bool(lost)
-        ax.text(
-            column,
-            row,
-            text,
-            ha="center",
-            va="center",
-            fontsize=7.5,
-            color="#ffffff" if dark else ON_CELL,
-        )
+        ink = "#ffffff" if picture[row, column] @ (0.299, 0.587, 0.114) < 0.5 else ON_CELL
+        if write:
+            ax.text(
+                column, row, "\n".join(words), ha="center", va="center", fontsize=7.5, color=ink
+            )
+        elif (cell.diverged_at[group.runs] >= 0).any():
+            crosses.append((column, row))
         if group is cell.shown:
             ax.plot(
                 column + np.array([-0.46, 0.46, 0.46, -0.46, -0.46]),
                 row + np.array([-0.44, -0.44, 0.44, 0.44, -0.44]),
-                color="#ffffff" if dark else ON_CELL,
+                color=ink,
                 linewidth=1.3,
             )
+    if crosses:
+        ax.plot(*zip(*crosses, strict=True), "x", color=INK, ms=3, mew=0.7)
     ax.imshow(picture, origin="lower", aspect="auto", interpolation="nearest")
-    ax.set_xticks(range(len(x)), [setting(v) for v in x])
-    ax.set_yticks(range(len(y)), [setting(v) for v in y])
+    ax.set_xticks(*_ticks(x))
+    ax.set_yticks(*_ticks(y))
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     ax.set_xlim(-0.5, len(x) - 0.5)
     ax.set_ylim(-0.5, len(y) - 0.5)
     if len(x) > 5:
         ax.tick_params(axis="x", rotation=45, labelcolor=MUTED)
+
+
+def _words(cell: Cell, group: Group, colours: ScalarMappable) -> tuple[list[str], Any]:
+    """What stands in a group's place, and the norm that colours it; None: every run diverged."""
+    value = float(median(cell.late["primal"][group.runs]))
+    lost = int((cell.diverged_at[group.runs] >= 0).sum())
+    finite = bool(np.isfinite(value))
+    words = [norm(value, digits=2).replace(" × ", "×")] if finite else []
+    if lost:
+        words.append(f"× {lost}/{len(group.runs)}")
+    floor = float(colours.get_clim()[0] or 0)
+    return words, np.sqrt(max(value, floor**2)) if finite else None
+
+
+def _scatter(
+    ax: Axes, cell: Cell, groups: dict[tuple[float, float], Group], colours: ScalarMappable
+) -> None:
+    """Rates that form no grid (a random search): a point per setting."""
+    finite = {rates: _words(cell, group, colours)[1] for rates, group in groups.items()}
+    points = {
+        rates: to_rgb(VOID) if root is None else colours.to_rgba(root)[:3]
+        for rates, root in finite.items()
+    }
+    x, y = np.array(list(points)).T
+    for scale, values in ((ax.set_xscale, x), (ax.set_yscale, y)):
+        scale("log" if (values > 0).all() else "linear")
+    ax.scatter(x, y, c=np.array(list(points.values())), s=14, linewidths=0, rasterized=True)
+    lost = [r for r, group in groups.items() if (cell.diverged_at[group.runs] >= 0).any()]
+    if lost:
+        ax.plot(*zip(*lost, strict=True), "x", color=INK, ms=3, mew=0.7, rasterized=True)
+    shown = next((rates for rates, group in groups.items() if group is cell.shown), None)
+    if shown is not None:
+        ax.plot(*shown, "o", mfc="none", color=INK, ms=7, mew=1.3)
+
+
+def _ticks(values: list[float]) -> tuple[list[int], list[str]]:
+    """Where the ticks of an axis of cells are, and their words; of many values some."""
+    chosen = range(0, len(values), -(-len(values) // _MAX_TICKS))
+    return list(chosen), [setting(values[i]) for i in chosen]

@@ -13,7 +13,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from onesided_jax.report._section import Cell, Panel, Section, median, panel_columns, run_panels
+from onesided_jax.report._section import (
+    Cell,
+    Panel,
+    Section,
+    evenly,
+    median,
+    panel_columns,
+    run_panels,
+)
 from onesided_jax.report._style import (
     INK,
     MUTED,
@@ -55,6 +63,7 @@ def _steps(ds: xr.Dataset, dimension: str) -> np.ndarray:
     return np.asarray(ds[dimension].values)
 
 
+_MAX_DOTS = 100  # small ones in a row; of more runs some, from the least to the largest
 _FADED = 0.4  # weight of the colour where an entry is shown but not judged
 
 
@@ -181,6 +190,7 @@ def _dots(ax: Axes, values: np.ndarray | None, height: int, colour: str, marker:
     face = colour if marker == "o" else "none"
     common = {"color": colour, "marker": marker, "ls": "", "mfc": face, "clip_on": False}
     if finite.size > 1:
-        ax.plot(finite, np.full(finite.size, height), ms=3, mew=0.7, alpha=0.5, **common)
+        small = evenly(np.sort(finite), _MAX_DOTS)
+        ax.plot(small, np.full(small.size, height), ms=3, mew=0.7, alpha=0.5, **common)
     ax.plot(median(finite), height, ms=6, mew=1.3, zorder=3, **common)
     return True

@@ -17,10 +17,12 @@ __all__ = [
     "Panel",
     "Section",
     "cells",
+    "evenly",
     "median",
     "panel_columns",
     "player_names",
     "run_panels",
+    "setting_key",
 ]
 
 PLAYERS = ("primal", "dual")
@@ -29,7 +31,6 @@ LATE = 0.8
 WIDE = 4
 """With more optimizers than this, figures that show single runs show one run each."""
 _MAX_RUNS = 3  # of each optimizer in such figures; the dataset holds the others
-_SAME_RATE = 1e-4  # float32 and float64 copies of one hyperparameter differ by 6e-8
 
 
 class Section(NamedTuple):
@@ -103,10 +104,26 @@ def median(values: np.ndarray, axis: int = 0) -> np.ndarray:
       >>> median(np.array([[1.0, np.nan], [3.0, np.nan], [np.nan, np.nan]]))
       array([ 2., nan])
     """
-    masked = np.ma.masked_invalid(np.asarray(values, dtype=float))
+    values = np.asarray(values, dtype=float)
+    if values.ndim == 1:  # of thousands of settings, and masked arrays are slow
+        finite = values[np.isfinite(values)]
+        return np.median(finite) if finite.size else np.array(np.nan)
+    masked = np.ma.masked_invalid(values)
     if masked.shape[axis] == 0:
         return np.full(np.delete(masked.shape, axis), np.nan)
     return np.ma.filled(np.ma.median(masked, axis=axis), np.nan)
+
+
+def evenly(values: np.ndarray, most: int) -> np.ndarray:
+    """At most so many of the rows, the first and the last among them.
+
+    Example:
+      >>> evenly(np.arange(100), 4), evenly(np.arange(3), 4)
+      (array([ 0, 33, 66, 99]), array([0, 1, 2]))
+    """
+    if len(values) <= most:
+        return values
+    return values[np.linspace(0, len(values) - 1, most).round().astype(int)]
 
 
 def player_names(dataset: xr.Dataset) -> dict[str, str]:
@@ -116,20 +133,44 @@ def player_names(dataset: xr.Dataset) -> dict[str, str]:
     return {"primal": "primal player", "dual": "dual player"}
 
 
+def setting_key(hyperparameters: Mapping[str, Any]) -> frozenset[tuple[str, float]]:
+    """The same for copies of a setting in float32 and float64, to look it up by.
+
+    Example:
+      >>> setting_key({"hp_rate": 0.1}) == setting_key({"rate": float(np.float32(0.1))})
+      True
+    """
+    with np.errstate(over="ignore"):
+        return frozenset(
+            (name.removeprefix("hp_"), float(np.float32(value)))
+            for name, value in hyperparameters.items()
+            if isinstance(value, int | float)
+        )
+
+
 def _groups(hyperparameters: list[dict[str, float]]) -> list[Group]:
-    found: dict[tuple[tuple[str, str], ...], Group] = {}
+    found: dict[frozenset[tuple[str, float]], Group] = {}
     for run, values in enumerate(hyperparameters):
-        key = tuple((k, f"{v:.6g}") for k, v in values.items())
-        found.setdefault(key, Group(values, [])).runs.append(run)
+        found.setdefault(setting_key(values), Group(values, [])).runs.append(run)
     return list(found.values())
 
 
-def _matches(group: Group, wanted: Mapping[str, Any]) -> bool:
-    return all(
-        np.isclose(group.hyperparameters[name.removeprefix("hp_")], value, rtol=_SAME_RATE, atol=0)
-        for name, value in wanted.items()
-        if name.removeprefix("hp_") in group.hyperparameters and isinstance(value, int | float)
-    )
+def _judged(groups: list[Group], verdicts: list[Mapping[str, Any]]) -> list[Group]:
+    """The groups whose setting a verdict names, compared in the names that both have."""
+    known = set(groups[0].hyperparameters)
+    wanted: dict[frozenset[str], set[frozenset[tuple[str, float]]]] = {}
+    for verdict in verdicts:
+        key = frozenset(pair for pair in setting_key(verdict) if pair[0] in known)
+        wanted.setdefault(frozenset(name for name, _ in key), set()).add(key)
+
+    def is_judged(group: Group) -> bool:
+        key = setting_key(group.hyperparameters)
+        return any(
+            frozenset(pair for pair in key if pair[0] in names) in settings
+            for names, settings in wanted.items()
+        )
+
+    return [group for group in groups if is_judged(group)]
 
 
 def _choose(
@@ -142,9 +183,9 @@ def _choose(
     if len(groups) == 1:
         return groups[0], ""
     wanted = [v.get("hyperparameters") for v in verdicts if v["optimizer"] == name]
-    judged = [i for i, g in enumerate(groups) if any(_matches(g, w) for w in wanted if w)]
+    judged = _judged(groups, [values for values in wanted if values])
     if len(judged) == 1:
-        return groups[judged[0]], "the setting of the verdict"
+        return judged[0], "the setting of the verdict"
 
     def badness(group: Group) -> tuple[float, float]:
         value = float(median(late[group.runs]))

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from onesided_jax.report._curves import MAX_LINES, log_limits, panel_heading, player_handles
-from onesided_jax.report._section import PLAYERS, Cell, Section, median
+from onesided_jax.report._section import PLAYERS, Cell, Section, evenly, median
 from onesided_jax.report._style import (
     BOLD,
     MUTED,
@@ -114,7 +114,7 @@ def necessary(section: Section, cells: list[Cell]) -> Figure | None:
         ax.grid(axis="y")
         ax.axhline(1, color=MUTED, linewidth=0.8, linestyle=":")
         if len(lines) > 1:
-            ax.plot(steps, lines.T, color=PRIMAL, **THIN)
+            ax.plot(steps, evenly(lines, MAX_LINES).T, color=PRIMAL, **THIN)
         ax.plot(steps, median(lines), color=PRIMAL, **BOLD)
     finite = np.concatenate([lines[np.isfinite(lines)] for lines in values.values()])
     axes[0].set_ylim(0, max(1.15, 1.1 * float(np.percentile(finite, 100 - _TAIL))))

@@ -40,6 +40,10 @@ CLAIMS = {
 }
 MAX_VERDICTS = 8
 """Rows of one claim before the others are folded away."""
+MAX_SETTINGS = 50
+"""Settings of one optimizer before a summary stands in the place of the grid and of the rows."""
+EXTREMES = 10
+"""Rows of the best settings of each optimizer then, and of the worst."""
 MAX_RUNS = 120
 """Rows of the table of runs."""
 
@@ -98,17 +102,57 @@ def claims(section: Section) -> list[dict[str, Any]]:
         verdicts = [v for v in section.verdicts if v["claim"] == claim]
         if verdicts:
             name = CLAIMS.get(claim) or label(str(claim)).capitalize()
-            grid = _verdict_grid(verdicts) if len(verdicts) > MAX_VERDICTS else None
-            out.append({"name": name, "rows": [_verdict_row(v) for v in verdicts], "grid": grid})
+            out.append({"name": name, "grid": None, "summary": None} | _shown(verdicts))
     return out
 
 
-def _verdict_grid(verdicts: list[dict[str, Any]]) -> dict[str, Any]:
-    """Many verdicts at a glance: optimizers down, settings that vary across."""
-    values: dict[str, set[Any]] = {}
+def _shown(verdicts: list[dict[str, Any]]) -> dict[str, Any]:
+    """The rows of one claim's verdicts; of many a grid beside, of very many the extremes alone."""
     by_optimizer: dict[str, list[dict[str, Any]]] = {}
     for verdict in verdicts:
         by_optimizer.setdefault(str(verdict["optimizer"]), []).append(verdict)
+    if max(map(len, by_optimizer.values())) > MAX_SETTINGS:
+        ranked = {name: sorted(mine, key=_badness) for name, mine in by_optimizer.items()}
+        chosen = [v for mine in ranked.values() for v in _ends(mine)]
+        summary = [_summary_row(name, mine) for name, mine in ranked.items()]
+        return {"summary": summary, "rows": [_verdict_row(v) for v in chosen], "each": EXTREMES}
+    grid = _verdict_grid(verdicts, by_optimizer) if len(verdicts) > MAX_VERDICTS else None
+    return {"grid": grid, "rows": [_verdict_row(v) for v in verdicts]}
+
+
+def _badness(verdict: Mapping[str, Any]) -> tuple[int, float]:
+    """Claims that hold first, refuted ones last; then by value, which is better if it is less."""
+    order = ("holds", "open", "fails").index(badge(verdict["holds"]).kind)
+    value = verdict.get("value")
+    return order, np.inf if value is None or np.isnan(value) else float(value)
+
+
+def _ends(ranked: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    if len(ranked) <= 2 * EXTREMES:
+        return ranked
+    return ranked[:EXTREMES] + ranked[-EXTREMES:]
+
+
+def _summary_row(optimizer: str, verdicts: list[dict[str, Any]]) -> dict[str, Any]:
+    """How many settings of one optimizer have which verdict, and the quartiles of their values."""
+    kinds = [badge(v["holds"]).kind for v in verdicts]
+    values = np.array([v.get("value") for v in verdicts], float)
+    finite = values[np.isfinite(values)]
+    quartiles = np.quantile(finite, [0, 0.25, 0.5, 0.75, 1]) if finite.size else [np.nan] * 5
+    return {
+        "optimizer": optimizer,
+        "settings": integer(len(verdicts)),
+        "counts": [integer(kinds.count(kind)) for kind in ("holds", "open", "fails")],
+        "quartiles": [number(float(v)) for v in quartiles],
+        "measure": str(verdicts[0].get("measure") or ""),
+    }
+
+
+def _verdict_grid(
+    verdicts: list[dict[str, Any]], by_optimizer: Mapping[str, list[dict[str, Any]]]
+) -> dict[str, Any]:
+    """Many verdicts at a glance: optimizers down, settings that vary across."""
+    values: dict[str, set[Any]] = {}
     for mine in by_optimizer.values():
         for name in mine[0].get("hyperparameters") or {}:
             seen = {v["hyperparameters"].get(name) for v in mine}
