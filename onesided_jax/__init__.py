@@ -8,7 +8,7 @@
 * sweeps: ``osj.sweep(game, make_optimizer, seeds=..., hyperparameters=..., steps=...)``;
 * analysis: ``osj.analyze(run)``.
 
-Names that need flax, orbax or xarray are imported when they are first touched.
+Every name is imported when it is first touched.
 """
 
 from __future__ import annotations
@@ -16,47 +16,54 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from onesided_jax import optimizers
-from onesided_jax.optimizers import (
-    OPTIMIZERS,
-    acgd,
-    adam,
-    alternating,
-    alternating_adam,
-    amsgrad,
-    amsgrad_eg,
-    amsgrad_eg_drd,
-    amsgrad_xeg,
-    anchored,
-    apply_if_finite,
-    consensus,
-    descent_ascent,
-    dual_rate_decay,
-    extra_adam,
-    extra_sgd,
-    extragradient,
-    extragradient_plus,
-    lookahead_adam,
-    lookahead_minmax,
-    oadagrad,
-    optimistic,
-    optimistic_adam,
-    past_amsgrad_eg,
-    past_extra_adam,
-    past_extragradient,
-    reset,
-    sgda,
-    with_player_keys,
-)
-from onesided_jax.players import PrimalDual
-from onesided_jax.runtime import configure_cpu
-
 if TYPE_CHECKING:
-    from onesided_jax import analysis, datasets, games, networks, report, runs, sweeps
+    from onesided_jax import (
+        analysis,
+        datasets,
+        games,
+        networks,
+        optimizers,
+        report,
+        runs,
+        sweeps,
+    )
     from onesided_jax.analysis import analyze, certificate, certify
     from onesided_jax.games import Game, GameFacts, GameInfo
     from onesided_jax.networks import Network
+    from onesided_jax.optimizers import (
+        OPTIMIZERS,
+        acgd,
+        adam,
+        alternating,
+        alternating_adam,
+        amsgrad,
+        amsgrad_eg,
+        amsgrad_eg_drd,
+        amsgrad_xeg,
+        anchored,
+        apply_if_finite,
+        consensus,
+        descent_ascent,
+        dual_rate_decay,
+        extra_adam,
+        extra_sgd,
+        extragradient,
+        extragradient_plus,
+        lookahead_adam,
+        lookahead_minmax,
+        oadagrad,
+        optimistic,
+        optimistic_adam,
+        past_amsgrad_eg,
+        past_extra_adam,
+        past_extragradient,
+        reset,
+        sgda,
+        with_player_keys,
+    )
+    from onesided_jax.players import PrimalDual
     from onesided_jax.runs import Criteria, GameSpec, OptimizerSpec, Recipe, grid, open_run
+    from onesided_jax.runtime import configure_cpu
     from onesided_jax.sweeps import (
         Observer,
         StepView,
@@ -67,12 +74,45 @@ if TYPE_CHECKING:
         sweep,
     )
 
-_ROOMS = ("analysis", "datasets", "games", "networks", "report", "runs", "sweeps")
+_ROOMS = ("analysis", "datasets", "games", "networks", "optimizers", "report", "runs", "sweeps")
 _LAZY = {
     "analysis": ("analyze", "certificate", "certify"),
     "games": ("Game", "GameFacts", "GameInfo"),
     "networks": ("Network",),
+    "optimizers": (
+        "OPTIMIZERS",
+        "acgd",
+        "adam",
+        "alternating",
+        "alternating_adam",
+        "amsgrad",
+        "amsgrad_eg",
+        "amsgrad_eg_drd",
+        "amsgrad_xeg",
+        "anchored",
+        "apply_if_finite",
+        "consensus",
+        "descent_ascent",
+        "dual_rate_decay",
+        "extra_adam",
+        "extra_sgd",
+        "extragradient",
+        "extragradient_plus",
+        "lookahead_adam",
+        "lookahead_minmax",
+        "oadagrad",
+        "optimistic",
+        "optimistic_adam",
+        "past_amsgrad_eg",
+        "past_extra_adam",
+        "past_extragradient",
+        "reset",
+        "sgda",
+        "with_player_keys",
+    ),
+    "players": ("PrimalDual",),
     "runs": ("Criteria", "GameSpec", "OptimizerSpec", "Recipe", "grid", "open_run"),
+    "runtime": ("configure_cpu",),
     "sweeps": ("Observer", "StepView", "SweepResult", "make_train", "resume", "run", "sweep"),
 }
 _HOME = {name: room for room, names in _LAZY.items() for name in names}

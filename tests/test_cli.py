@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -247,3 +252,104 @@ def test_help_teaches(capsys):
     text = capsys.readouterr().out
     assert "Example: onesided sweep" in text
     assert "NAME=V1,V2" in text
+
+
+def carousel_file(tmp_path, **changes):
+    """A recipe of one optimizer and one seed; its numbers of steps as a spreadsheet writes them."""
+    content = {
+        "name": "small",
+        "game": {"name": "carousel"},
+        "optimizers": [{"name": "sgda", "axes": RATES}],
+        "seeds": [0],
+        "steps": 40.0,
+        "checkpoint_every": 10.0,
+        **changes,
+    }
+    path = tmp_path / "recipe.json"
+    path.write_text(json.dumps(content))
+    return str(path)
+
+
+@pytest.mark.parametrize("text", ["20", "2e1", "20.0", "2_0"])
+def test_whole_numbers_are_taken_as_people_write_them(text, tmp_path, capsys):
+    out = tmp_path / "run"
+    code = main(["sweep", carousel_file(tmp_path), "--out", str(out), "--steps", text])
+    assert code == 0, capsys.readouterr().err
+    assert osj.open_run(out).manifest["plan"]["steps"] == 20
+
+
+@pytest.mark.parametrize("text", ["1.5", "many", "nan", "inf", "1e400"])
+def test_other_texts_are_one_error(text, tmp_path, capsys):
+    assert main(["sweep", "carousel", "--out", str(tmp_path / "run"), "--steps", text]) == 2
+    shown = capsys.readouterr()
+    assert "whole number" in shown.err + shown.out
+    assert not (tmp_path / "run").exists()
+
+
+def in_shell(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-c", command.replace("onesided", f"{sys.executable} -m onesided_jax")],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-8"])
+def test_what_the_terminal_can_show_decides_nothing(encoding):
+    done = in_shell("onesided recipes && onesided games", PYTHONIOENCODING=encoding)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+
+
+def test_a_reader_that_stops_reading_is_no_error():
+    done = in_shell("set -o pipefail; onesided recipes carousel | head -1")
+    assert done.stderr == ""
+    assert done.stdout == "{\n"
+
+
+@pytest.mark.parametrize("arguments", ["--version", "--help", "sweep --help"])
+def test_help_needs_no_jax(arguments):
+    code = "import sys; from onesided_jax.cli import main; main(sys.argv[1:]); print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments.split()], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert not {"jax", "numpy", "optax"} & set(done.stdout.splitlines()[-1].split())
+
+
+def test_version():
+    done = in_shell("onesided --version")
+    assert done.stdout.startswith(f"onesided-jax {osj.__version__} (JAX ")
+
+
+def test_a_recipe_takes_whole_numbers_written_as_floats(tmp_path):
+    recipe = Recipe.load(carousel_file(tmp_path, seeds=[0.0, 1.0]))
+    assert (recipe.steps, recipe.checkpoint_every, recipe.seeds) == (40, 10, (0, 1))
+    with pytest.raises(ValueError, match=r"steps=40.5: expected an integer"):
+        Recipe.load(carousel_file(tmp_path, steps=40.5))
+
+
+def test_control_c_ends_a_command_at_any_moment(tmp_path):
+    """While it imports, compiles or trains: exit code 130, no traceback, and it does end."""
+    recipe = carousel_file(tmp_path, steps=2_000_000, checkpoint_every=1_000)
+    code = "import sys; from onesided_jax.cli import main; print(flush=True); sys.exit(main())"
+    victims = []
+    for i, delay in enumerate((0.0, 0.3, 1.0, 2.0, 4.0)):
+        arguments = ["sweep", recipe, "--out", str(tmp_path / str(i))]
+        victim = subprocess.Popen(
+            [sys.executable, "-c", code, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        victim.stdout.readline()
+        time.sleep(delay + 0.05)
+        victim.send_signal(signal.SIGINT)
+        victims.append(victim)
+    for victim in victims:
+        _, said = victim.communicate(timeout=120)
+        assert victim.returncode == 130, said
+        assert "Traceback" not in said
+        assert "Ended by SIGINT" in said

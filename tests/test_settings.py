@@ -215,7 +215,7 @@ def test_paths_stay_where_they_were_given(tmp_path, monkeypatch):
 
 BAD_AXES = {
     "b2": (1.5, "b2"),
-    "dual_learning_rate": (-0.2, "the sign lives in the field"),
+    "dual_learning_rate": (-0.2, "sign lives in the field"),
     "eps": (-1.0, "eps"),
 }
 

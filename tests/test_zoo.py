@@ -428,7 +428,7 @@ def test_numpy_scalars_are_numbers():
 
 def test_the_command_line_lists_every_game():
     out = subprocess.run(
-        [sys.executable, "-m", "onesided_jax.cli", "games"],
+        [sys.executable, "-m", "onesided_jax", "games"],
         check=True,
         capture_output=True,
         text=True,

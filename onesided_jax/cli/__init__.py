@@ -1,4 +1,7 @@
-"""The command line: the only place that prints."""
+"""The command line: the only place that prints.
+
+Nothing slow is imported here: Ctrl-C has to work before JAX is there, and ``--help`` without it.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +10,17 @@ import os
 import shlex
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-import tyro
-
-from onesided_jax import configure_cpu, processes
-from onesided_jax.cli._commands import COMMANDS
-from onesided_jax.cli._console import say
-from onesided_jax.runs import WriteError
-from onesided_jax.runs._words import DISK_ERRORS, errno_of
-from onesided_jax.runs.checkpoints import without_tracebacks
+from onesided_jax.cli._interrupt import Interrupted, interruptible
 
 __all__ = ["main"]
 
 _INPUT_ERRORS = (ValueError, TypeError, ImportError, OSError)
+_BROKEN_PIPE = 128 + 13  # what a shell reports of a program that SIGPIPE ended
 
 
-@without_tracebacks()
 def main(arguments: list[str] | None = None) -> int:
     """The entry point; returns the exit code.
 
@@ -36,50 +33,109 @@ def main(arguments: list[str] | None = None) -> int:
       >>> main(["analyze", "no/such/run"])
       2
     """
-    from onesided_jax.sweeps.interrupt import Interrupted, interruptible
-    from onesided_jax.sweeps.memory import is_out_of_memory
-
-    _use_compilation_cache()
-    with contextlib.suppress(RuntimeError):  # JAX has been computing: called from a program
-        configure_cpu()
+    given = sys.argv[1:] if arguments is None else arguments
+    _print_anything()
     try:
         with interruptible():
-            tyro.extras.subcommand_cli_from_dict(
-                COMMANDS,
-                prog="onesided",
-                description="Train, analyse and report sweeps of GANs and other min-max games.",
-                args=arguments,
-                config=(tyro.conf.OmitArgPrefixes,),
-            )
+            _run(given)
+            sys.stdout.flush()
     except SystemExit as stop:
         return int(stop.code or 0)
     except KeyboardInterrupt as error:
         number = error.signal if isinstance(error, Interrupted) else int(signal.SIGINT)
-        again = shlex.join(["onesided", *(sys.argv[1:] if arguments is None else arguments)])
-        say(f"Ended by {signal.Signals(number).name}.")
-        say("\n".join(getattr(error, "__notes__", [f"To do it again: {again}"])))
+        _say(f"Ended by {signal.Signals(number).name}.")
+        again = f"To do it again: {shlex.join(['onesided', *given])}"
+        _say("\n".join(getattr(error, "__notes__", [again])))
         return 128 + number
+    except BrokenPipeError:  # whoever reads our output has seen enough
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE
     except Exception as error:
-        lost = isinstance(error, processes.LostProcessError)
-        known = lost or isinstance(error, _INPUT_ERRORS) or is_out_of_memory(error)
-        if not known or os.environ.get("ONESIDED_DEBUG"):
-            raise
-        say(f"error: {str(error) or type(error).__name__}", "red")
-        for note in getattr(error, "__notes__", []):
-            say(note)
-        on_disk = isinstance(error, WriteError) or errno_of(error) in DISK_ERRORS
-        code = 1 if lost or on_disk or is_out_of_memory(error) else 2
-        if lost or isinstance(error, processes.NotJoinedError):
-            os._exit(code)  # an orderly end would wait for the processes that are not there
-        return code
+        return _failed(error)
     return 0
 
 
-def _use_compilation_cache() -> None:
-    """Compiled programs are kept between commands, unless the user already says where."""
+def _run(arguments: list[str]) -> None:
+    """Parses and does the command."""
+    if arguments == ["--version"]:
+        print(_versions())
+        return
+    from onesided_jax.extras import need
+
+    need("cli", "the command onesided", "tyro", "rich")
+    import tyro
+
+    from onesided_jax.cli._commands import COMMANDS
+
+    with contextlib.ExitStack() as settings:
+        if arguments and not {"-h", "--help"} & set(arguments):
+            settings.enter_context(_prepared())
+        tyro.extras.subcommand_cli_from_dict(
+            COMMANDS,
+            prog="onesided",
+            description="Train, analyse and report sweeps of GANs and other min-max games.",
+            args=arguments,
+            config=(tyro.conf.OmitArgPrefixes,),
+        )
+
+
+def _failed(error: Exception) -> int:
+    """Says what went wrong, or raises it if it is a fault of ours; returns the exit code."""
+    from onesided_jax import processes
+    from onesided_jax.runs import WriteError
+    from onesided_jax.runs._words import DISK_ERRORS, errno_of
+    from onesided_jax.sweeps.memory import is_out_of_memory
+
+    lost = isinstance(error, processes.LostProcessError)
+    known = lost or isinstance(error, _INPUT_ERRORS) or is_out_of_memory(error)
+    if not known or os.environ.get("ONESIDED_DEBUG"):
+        raise error
+    _say(f"error: {str(error) or type(error).__name__}", red=True)
+    for note in getattr(error, "__notes__", []):
+        _say(note)
+    on_disk = isinstance(error, WriteError) or errno_of(error) in DISK_ERRORS
+    code = 1 if lost or on_disk or is_out_of_memory(error) else 2
+    if lost or isinstance(error, processes.NotJoinedError):
+        os._exit(code)  # an orderly end would wait for the processes that are not there
+    return code
+
+
+def _print_anything() -> None:
+    """A character that the terminal cannot show is escaped, and ends no command."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+
+
+def _say(text: str, *, red: bool = False) -> None:
+    """One message on standard error."""
+    colours = red and sys.stderr.isatty() and "NO_COLOR" not in os.environ
+    print(f"\x1b[31m{text}\x1b[0m" if colours else text, file=sys.stderr, flush=True)
+
+
+def _versions() -> str:
+    from importlib.metadata import version
+
+    python = ".".join(map(str, sys.version_info[:3]))
+    return f"onesided-jax {version('onesided-jax')} (JAX {version('jax')}, Python {python})"
+
+
+@contextlib.contextmanager
+def _prepared() -> Iterator[None]:
+    """JAX and Orbax as a command wants them."""
     import jax
 
+    from onesided_jax.runs.checkpoints import without_tracebacks
+    from onesided_jax.runtime import configure_cpu
+
+    # Compiled programs are kept between commands, unless the user already says where.
     if jax.config.values["jax_compilation_cache_dir"] is None:
         base = os.environ.get("ONESIDED_CACHE") or os.environ.get("XDG_CACHE_HOME")
         folder = Path(base) if base else Path.home() / ".cache"
         jax.config.update("jax_compilation_cache_dir", str(folder / "onesided_jax" / "xla"))
+    with contextlib.suppress(RuntimeError):  # JAX has been computing: called from a program
+        configure_cpu()
+    with without_tracebacks():
+        yield

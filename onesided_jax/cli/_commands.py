@@ -9,37 +9,40 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from rich.markup import escape
 from rich.table import Table
 from tyro.conf import Positional, UseAppendAction, arg
 
-from onesided_jax.cli._arguments import (
-    changed,
-    find_recipe,
-    run_count,
-    with_absolute_data,
-    with_data,
-)
 from onesided_jax.cli._console import command, console
-from onesided_jax.cli._work import (
-    Processes,
-    analyze_run,
-    connect,
-    draw_report,
-    first_devices,
-    train_recipe,
-)
+from onesided_jax.cli._counts import Count
 from onesided_jax.extras import need
-from onesided_jax.runs import RECIPES, open_run, out_of_reach
-from onesided_jax.runs._words import write_json_atomically
 
 __all__ = ["COMMANDS"]
 
 _DEMO = (("carousel", "A game whose answer is known: the carousel"), ("demo", "MNIST digits"))
 
 RunArgument = Annotated[Positional[Path], arg(help="A run directory.", metavar="RUN")]
+
+
+class Processes(NamedTuple):
+    """Options of a command that several processes share.
+
+    Attributes:
+      distributed: This is one of several processes of the same command, as Slurm, GKE, Open MPI or
+        a TPU pod start them, which also tell it the following; OUT is a folder that all share.
+      coordinator: HOST:PORT of process 0, to start processes by hand.
+      num_processes: How many processes.
+      process_id: Which one this is: 0, 1, ...
+      connect_timeout: Seconds to wait for the other processes.
+    """
+
+    distributed: bool = False
+    coordinator: str | None = None
+    num_processes: Count | None = None
+    process_id: Count | None = None
+    connect_timeout: float = 300.0
 
 
 def demo(out: Path = Path("demo"), open_page: bool = False) -> None:
@@ -52,6 +55,9 @@ def demo(out: Path = Path("demo"), open_page: bool = False) -> None:
       out: Folder for the runs and the page.
       open_page: Open the page in a browser at the end.
     """
+    from onesided_jax.cli._work import analyze_run, draw_report, train_recipe
+    from onesided_jax.runs import RECIPES, open_run
+
     packages = ("scipy", "xarray", "h5netcdf", "matplotlib", "jinja2")
     need("analysis", "onesided demo", *packages)  # before ten minutes of training
     again = shlex.join(["onesided", "demo", "--out", str(out)])
@@ -73,9 +79,9 @@ def sweep(
     ],
     out: Path,
     processes: Processes,
-    steps: int | None = None,
-    checkpoint_every: int | None = None,
-    seeds: int | None = None,
+    steps: Count | None = None,
+    checkpoint_every: Count | None = None,
+    seeds: Count | None = None,
     set: Annotated[
         UseAppendAction[tuple[str, ...]],
         arg(
@@ -83,8 +89,8 @@ def sweep(
             help="Values of a float hyperparameter, in every optimizer that has it; repeatable.",
         ),
     ] = (),
-    width: int | None = None,
-    devices: int | None = None,
+    width: Count | None = None,
+    devices: Count | None = None,
     data_dir: Path | None = None,
 ) -> None:
     """Train every optimizer x hyperparameters x seed of a recipe into a run directory.
@@ -103,8 +109,16 @@ def sweep(
         the run. By default $ONESIDED_DATA is searched, and what is missing is downloaded.
       processes: Where several processes share the work.
     """
-    wanted = changed(find_recipe(recipe), steps, checkpoint_every, seeds, set)
-    wanted = with_absolute_data(wanted) if data_dir is None else with_data(wanted, data_dir)
+    from onesided_jax.cli import _arguments as arguments
+    from onesided_jax.cli._work import connect, first_devices, train_recipe
+    from onesided_jax.runs import out_of_reach
+
+    wanted = arguments.find_recipe(recipe)
+    wanted = arguments.changed(wanted, steps, checkpoint_every, seeds, set)
+    if data_dir is None:
+        wanted = arguments.with_absolute_data(wanted)
+    else:
+        wanted = arguments.with_data(wanted, data_dir)
     if width is not None and width < 1:
         raise ValueError(f"width={width}: expected an integer >= 1")
     connect(processes)
@@ -117,7 +131,7 @@ def sweep(
 def resume(
     run: RunArgument,
     processes: Processes,
-    devices: int | None = None,
+    devices: Count | None = None,
 ) -> None:
     """Continue an interrupted run, bit for bit as if it had never stopped.
 
@@ -127,6 +141,9 @@ def resume(
       devices: How many devices (on a CPU: cores) to use; by default all.
       processes: Where several processes share the work.
     """
+    from onesided_jax.cli._work import connect, first_devices, train_recipe
+    from onesided_jax.runs import open_run
+
     recipe = open_run(run).recipe
     if recipe is None:
         raise ValueError(f"{str(run)!r} was made in Python without a recipe: call sweep() again")
@@ -146,6 +163,9 @@ def analyze(run: RunArgument, quality: bool = True, inception: Path | None = Non
       inception: TorchScript file of the Inception network (inception-2015-12-05.pt), for the
         standard FID besides; needs torch.
     """
+    from onesided_jax.cli._work import analyze_run
+    from onesided_jax.runs import open_run
+
     analyze_run(open_run(run), quality, inception)
     console.print(f"Next: [bold]{command('report', run)}[/]", soft_wrap=True)
 
@@ -159,12 +179,14 @@ def report(
     Args:
       out: The page; by default report.html in the first run directory.
     """
+    from onesided_jax.cli._work import draw_report
+
     if not runs:
         raise ValueError("report: expected at least one run directory")
     draw_report(list(runs), out or runs[0] / "report.html")
 
 
-def sample(run: RunArgument, count: int = 64, seed: int = 0, out: Path | None = None) -> None:
+def sample(run: RunArgument, count: Count = 64, seed: Count = 0, out: Path | None = None) -> None:
     """Draw samples from every trained generator of a GAN run as PNG grids (points as CSV).
 
     Args:
@@ -174,6 +196,7 @@ def sample(run: RunArgument, count: int = 64, seed: int = 0, out: Path | None = 
     """
     from onesided_jax.analysis import generate
     from onesided_jax.report import save_samples
+    from onesided_jax.runs import open_run
 
     if count < 1:
         raise ValueError(f"count={count}: expected an integer >= 1")
@@ -186,6 +209,9 @@ def sample(run: RunArgument, count: int = 64, seed: int = 0, out: Path | None = 
 
 def recipes(name: Annotated[Positional[str | None], arg(help="Print this one as JSON.")] = None):
     """List the built-in recipes, or print one as JSON to edit and pass to `onesided sweep`."""
+    from onesided_jax.cli._arguments import find_recipe, run_count
+    from onesided_jax.runs import RECIPES
+
     if name is not None:
         sys.stdout.write(find_recipe(name).to_json() + "\n")
         return
@@ -207,8 +233,8 @@ def compile(
         Positional[str], arg(help="A built-in name (see `onesided recipes`) or a .json file.")
     ],
     topology: str = "v5e:1x1",
-    runs: int | None = None,
-    width: int | None = None,
+    runs: Count | None = None,
+    width: Count | None = None,
     largest: bool = True,
     scaling: bool = False,
     json: Path | None = None,
@@ -227,6 +253,8 @@ def compile(
     """
     import jax
 
+    from onesided_jax.cli._arguments import find_recipe
+    from onesided_jax.runs._words import write_json_atomically
     from onesided_jax.sweeps import CompiledCell, compile_for, weak_scaling
 
     wanted = find_recipe(recipe)

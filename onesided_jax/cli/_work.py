@@ -7,7 +7,7 @@ import shlex
 import signal
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 from rich.progress import TaskID
@@ -16,28 +16,13 @@ from rich.table import Table
 from onesided_jax import processes
 from onesided_jax.cli._arguments import run_count
 from onesided_jax.cli._console import console, errors, progress_bars, say
+from onesided_jax.cli._interrupt import Interrupted, stopping
 from onesided_jax.runs import DamagedCheckpointError, Recipe, Run, WriteError, open_run
 
-__all__ = ["Processes", "analyze_run", "connect", "draw_report", "first_devices", "train_recipe"]
+if TYPE_CHECKING:
+    from onesided_jax.cli._commands import Processes
 
-
-class Processes(NamedTuple):
-    """Options of a command that several processes share.
-
-    Attributes:
-      distributed: This is one of several processes of the same command, as Slurm, GKE, Open MPI or
-        a TPU pod start them, which also tell it the following; OUT is a folder that all share.
-      coordinator: HOST:PORT of process 0, to start processes by hand.
-      num_processes: How many processes.
-      process_id: Which one this is: 0, 1, ...
-      connect_timeout: Seconds to wait for the other processes.
-    """
-
-    distributed: bool = False
-    coordinator: str | None = None
-    num_processes: int | None = None
-    process_id: int | None = None
-    connect_timeout: float = 300.0
+__all__ = ["analyze_run", "connect", "draw_report", "first_devices", "train_recipe"]
 
 
 def connect(wanted: Processes) -> None:
@@ -74,7 +59,6 @@ def train_recipe(
     """Trains a recipe, or what is left of it, and says how far it came; `again` is how to go on."""
     from onesided_jax.sweeps import Progress as Chunk
     from onesided_jax.sweeps import run
-    from onesided_jax.sweeps.interrupt import Interrupted, stopping
 
     began, tasks = time.perf_counter(), {}
     go_on = f"To go on: {again or shlex.join(['onesided', 'resume', str(out)])}"

@@ -47,6 +47,16 @@ def short(value: Any) -> str:
     return text if len(text) <= 200 else f"{text[:200]}..."
 
 
+def as_integer(value: Any) -> Any:
+    """A whole number written as a float (JSON's 1000.0 and 1e3) as an integer; all else as it is.
+
+    Example:
+      >>> as_integer(1000.0), as_integer(0.5), as_integer("1")
+      (1000, 0.5, '1')
+    """
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def check_count(name: str, value: Any) -> None:
     """A number of steps."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:

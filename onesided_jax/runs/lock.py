@@ -9,16 +9,14 @@ import json
 import os
 import shlex
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 __all__ = ["LockedError", "lock"]
 
 _UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
-_SAME_START = 2.0  # seconds; start times are derived from a clock that is adjusted
 
 
 class LockedError(ValueError):
@@ -31,10 +29,10 @@ def lock(path: Path) -> Iterator[None]:
 
     ``flock`` decides between processes of one host: the kernel lets go of it when the holder dies,
     so a lock left by ``kill -9`` is simply taken over. The file holds its owner (host, process id,
-    start time) for the error message, and for the two places where ``flock`` does not decide: a
-    file system without it, where a dead owner of this host is recognised by its process id and
-    start time; and several hosts on a network file system, where many setups keep ``flock`` to
-    themselves. An owner on another host is therefore never overruled.
+    since when) for the error message, and for the two places where ``flock`` does not decide: a
+    file system without it, where a dead owner of this host is recognised by its process id; and
+    several hosts on a network file system, where many setups keep ``flock`` to themselves. An
+    owner on another host is therefore never overruled.
 
     Args:
       path: the lock file; its folder exists. It is removed in the end.
@@ -118,18 +116,18 @@ def _is(handle: int, path: Path) -> bool:
 
 
 def _me() -> dict[str, Any]:
-    started = psutil.Process().create_time()
-    return {"host": socket.gethostname(), "pid": os.getpid(), "started": started}
+    return {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}
 
 
 def _alive(owner: dict[str, Any]) -> bool:
+    """Whether a process of this host has the owner's number; true where it cannot be told."""
     try:
-        started = psutil.Process(owner["pid"]).create_time()
-        return abs(started - owner["started"]) < _SAME_START
-    except psutil.NoSuchProcess:
+        os.kill(owner["pid"], 0)
+    except ProcessLookupError:
         return False
-    except (psutil.Error, KeyError, TypeError, ValueError):
-        return True  # it cannot be told: be careful
+    except (OSError, KeyError, TypeError, OverflowError):
+        return True
+    return True
 
 
 def _read(handle: int) -> dict[str, Any] | None:
@@ -149,6 +147,6 @@ def _message(path: Path, owner: dict[str, Any] | None, what: str) -> str:
     host = "this host" if here else f"host {owner.get('host')!r}"
     since = ""
     with contextlib.suppress(KeyError, TypeError, ValueError, OSError, OverflowError):
-        moment = datetime.datetime.fromtimestamp(owner["started"], datetime.UTC)
-        since = f", started {moment.isoformat(sep=' ', timespec='seconds')}"
+        moment = datetime.datetime.fromtimestamp(owner["since"], datetime.UTC)
+        since = f"; since {moment.isoformat(sep=' ', timespec='seconds')}"
     return f"{where}process {owner.get('pid')} on {host}{since}"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from onesided_jax.runs._values import (
+    as_integer,
     check_count,
     check_divides,
     check_text,
@@ -92,6 +93,10 @@ class Recipe:
     description: str = ""
 
     def __post_init__(self):
+        for name in ("steps", "checkpoint_every", "record_every"):
+            object.__setattr__(self, name, as_integer(getattr(self, name)))
+        if isinstance(self.seeds, list | tuple):
+            object.__setattr__(self, "seeds", tuple(map(as_integer, self.seeds)))
         _check_recipe(self)
 
     def to_json(self) -> str:

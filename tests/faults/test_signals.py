@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from onesided_jax.sweeps.interrupt import Interrupted, interruptible, stopping
+from onesided_jax.cli._interrupt import Interrupted, interruptible, stopping
 
 from .victims import COMMAND_LINE, ROOT, run, until
 from .workload import differences, leftovers, recipe, recipe_file
@@ -60,7 +60,7 @@ def test_a_second_signal_ends_at_once(start, tmp_path):
 
 def test_the_installed_command_in_a_process_of_its_own(tmp_path, start, whole, small_file):
     out = tmp_path / "run"
-    command = [sys.executable, "-m", "onesided_jax.cli"]
+    command = [sys.executable, "-m", "onesided_jax"]
     environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "jax")}
     sweep = subprocess.Popen(
         [*command, "sweep", small_file, "--out", str(out)],

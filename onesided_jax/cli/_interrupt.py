@@ -14,6 +14,8 @@ from types import FrameType
 __all__ = ["Interrupted", "interruptible", "stopping"]
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C; Slurm, Kubernetes, spot preemption
+_came: list[int] = []
+"""Signals of the command that runs: third parties' code may swallow the exception of one."""
 _ECHO = 0.3  # seconds; a terminal and a launcher may both send the signal of one Ctrl-C
 
 
@@ -41,6 +43,7 @@ def interruptible() -> Iterator[None]:
         timer.start()
 
     def handle(number: int, frame: FrameType | None) -> None:
+        _came.append(number)
         if recovering:
             send_again(number)  # a busy machine: it came back before the hook was left
         elif not leaving:
@@ -57,10 +60,13 @@ def interruptible() -> Iterator[None]:
             before(dropped)
 
     sys.unraisablehook = hook
+    _came.clear()
     try:
         with _handlers(handle):
             try:
                 yield
+                if _came and not again:  # somebody else's code caught the exception
+                    raise Interrupted(_came[0])
                 for timer, number in again.items():
                     if timer.is_alive():
                         raise Interrupted(number)  # the block ended before it was there
@@ -87,7 +93,9 @@ def stopping(tell: Callable[[int, bool], None]) -> Iterator[Callable[[], int]]:
     Yields:
       A function that returns the number of the signal that came, or 0.
     """
-    received: list[int] = []
+    received: list[int] = _came[:1]
+    if received:
+        tell(received[0], False)
     if threading.current_thread() is not threading.main_thread():
         yield lambda: 0  # only the main thread may take signals
         return

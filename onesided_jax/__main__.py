@@ -1,4 +1,4 @@
-"""``python -m onesided_jax.cli`` is the command ``onesided``."""
+"""``python -m onesided_jax`` is the command ``onesided``."""
 
 import sys
 

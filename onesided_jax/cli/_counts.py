@@ -1,0 +1,46 @@
+"""Whole numbers on the command line, as people write them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from tyro.constructors import PrimitiveConstructorSpec
+
+__all__ = ["Count", "whole_number"]
+
+
+def whole_number(text: str) -> int:
+    """The integer that a text stands for: ``1000``, ``1_000``, ``1e3``, ``1000.0``.
+
+    Raises:
+      ValueError: for any other text.
+
+    Example:
+      >>> whole_number("1e3")
+      1000
+    """
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        number = float(text)
+        whole = int(number)
+    except (ValueError, OverflowError):
+        raise ValueError(f"{text!r}: expected a whole number, such as 1000 or 1e3") from None
+    if number != whole:
+        raise ValueError(f"{text!r}: expected a whole number, such as {round(number)}")
+    return whole
+
+
+Count = Annotated[
+    int,
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="INT",
+        instance_from_str=lambda arguments: whole_number(arguments[0]),
+        is_instance=lambda value: isinstance(value, int),
+        str_from_instance=lambda value: [str(value)],
+    ),
+]
+"""An integer option."""
