@@ -53,7 +53,7 @@ def recipe_file(tmp_path, dataset, network="dcgan"):
     return path
 
 
-def analytic_file(tmp_path, game):
+def analytic_file(tmp_path, game, **changes):
     """A recipe with one optimizer: every further one is another program to compile."""
     content = {
         "name": game.replace("_", "-"),
@@ -63,6 +63,7 @@ def analytic_file(tmp_path, game):
         "steps": 40,
         "checkpoint_every": 1,
         "criteria": SMALL,
+        **changes,
     }
     path = tmp_path / f"{game}.json"
     path.write_text(json.dumps(content))
@@ -254,26 +255,12 @@ def test_help_teaches(capsys):
     assert "NAME=V1,V2" in text
 
 
-def carousel_file(tmp_path, **changes):
-    """A recipe of one optimizer and one seed; its numbers of steps as a spreadsheet writes them."""
-    content = {
-        "name": "small",
-        "game": {"name": "carousel"},
-        "optimizers": [{"name": "sgda", "axes": RATES}],
-        "seeds": [0],
-        "steps": 40.0,
-        "checkpoint_every": 10.0,
-        **changes,
-    }
-    path = tmp_path / "recipe.json"
-    path.write_text(json.dumps(content))
-    return str(path)
-
-
 @pytest.mark.parametrize("text", ["20", "2e1", "20.0", "2_0"])
 def test_whole_numbers_are_taken_as_people_write_them(text, tmp_path, capsys):
     out = tmp_path / "run"
-    code = main(["sweep", carousel_file(tmp_path), "--out", str(out), "--steps", text])
+    code = main(
+        ["sweep", str(analytic_file(tmp_path, "carousel")), "--out", str(out), "--steps", text]
+    )
     assert code == 0, capsys.readouterr().err
     assert osj.open_run(out).manifest["plan"]["steps"] == 20
 
@@ -325,19 +312,19 @@ def test_version():
 
 
 def test_a_recipe_takes_whole_numbers_written_as_floats(tmp_path):
-    recipe = Recipe.load(carousel_file(tmp_path, seeds=[0.0, 1.0]))
-    assert (recipe.steps, recipe.checkpoint_every, recipe.seeds) == (40, 10, (0, 1))
+    recipe = Recipe.load(analytic_file(tmp_path, "carousel", steps=40.0, seeds=[0.0, 1.0]))
+    assert (recipe.steps, recipe.seeds) == (40, (0, 1))
     with pytest.raises(ValueError, match=r"steps=40.5: expected an integer"):
-        Recipe.load(carousel_file(tmp_path, steps=40.5))
+        Recipe.load(analytic_file(tmp_path, "carousel", steps=40.5))
 
 
 def test_control_c_ends_a_command_at_any_moment(tmp_path):
     """While it imports, compiles or trains: exit code 130, no traceback, and it does end."""
-    recipe = carousel_file(tmp_path, steps=2_000_000, checkpoint_every=1_000)
+    recipe = analytic_file(tmp_path, "carousel", steps=2_000_000, checkpoint_every=1_000)
     code = "import sys; from onesided_jax.cli import main; print(flush=True); sys.exit(main())"
     victims = []
     for i, delay in enumerate((0.0, 0.3, 1.0, 2.0, 4.0)):
-        arguments = ["sweep", recipe, "--out", str(tmp_path / str(i))]
+        arguments = ["sweep", str(recipe), "--out", str(tmp_path / str(i))]
         victim = subprocess.Popen(
             [sys.executable, "-c", code, *arguments],
             stdout=subprocess.PIPE,
@@ -353,3 +340,23 @@ def test_control_c_ends_a_command_at_any_moment(tmp_path):
         assert victim.returncode == 130, said
         assert "Traceback" not in said
         assert "Ended by SIGINT" in said
+
+
+def test_data_that_moved_are_found_again(images, tmp_path, capsys):
+    """Sampling needs no data; resume and analyze take the new place, and check the file."""
+    run, moved = str(tmp_path / "run"), tmp_path / "moved.npz"
+    recipe = str(recipe_file(tmp_path, f"npz:{images}"))
+    assert main(["sweep", recipe, "--out", run]) == 0
+    images.rename(moved)
+    capsys.readouterr()
+    assert main(["sample", run, "--count", "2"]) == 0
+    assert main(["analyze", run]) == 2
+    assert f"onesided analyze {run} --data FILE" in capsys.readouterr().err
+    assert main(["analyze", run, "--data", str(moved)]) == 0
+    assert main(["report", run]) == 0
+    assert main(["resume", run, "--data", str(moved)]) == 0
+    np.savez(tmp_path / "other.npz", x_train=np.zeros((40, 8, 8, 3), np.uint8))
+    capsys.readouterr()
+    for name in ("analyze", "resume"):
+        assert main([name, run, "--data", str(tmp_path / "other.npz")]) == 2
+        assert "SHA-256 differs" in capsys.readouterr().err

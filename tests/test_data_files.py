@@ -24,9 +24,8 @@ from hypothesis import strategies as st
 
 from onesided_jax import GameSpec, OptimizerSpec, Recipe, datasets, open_run
 from onesided_jax.cli import main
-from onesided_jax.cli._arguments import with_absolute_data, with_data
 from onesided_jax.datasets import cifar, cifar10, fashion_mnist, idx, load, mnist
-from onesided_jax.runs import build_game
+from onesided_jax.runs import build_game, place_data, with_absolute_data
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 RANDOM = np.random.default_rng(0)
@@ -212,15 +211,15 @@ def digits_recipe(**options):
 @pytest.mark.parametrize("dataset", ["mnist", "mnist:/elsewhere"])
 def test_the_command_line_writes_the_directory_into_the_recipe(data, monkeypatch, dataset):
     monkeypatch.chdir(data)
-    recipe = with_data(digits_recipe(dataset=dataset), Path("mnist"))
+    recipe = place_data(digits_recipe(dataset=dataset), Path("mnist"))
     assert recipe == digits_recipe(dataset=f"mnist:{data}/mnist")
     assert Recipe.from_json(recipe.to_json()) == recipe
     game = build_game(recipe.game)
     assert jax.eval_shape(game.sample, jax.random.key(0)).real.shape == (2, 28, 28, 1)
     with pytest.raises(
-        ValueError, match=r"^--data-dir x: recipe 'digits' plays on 'ring', which ha"
+        ValueError, match=r"^data='x': recipe 'digits' plays on ring, which has no files"
     ):
-        with_data(digits_recipe(dataset="ring"), Path("x"))
+        place_data(digits_recipe(dataset="ring"), Path("x"))
 
 
 def test_data_dir_is_an_option_of_sweep(tmp_path, capsys):

@@ -228,6 +228,56 @@ def test_the_axes_of_a_sweep_are_checked_like_plain_numbers(tmp_path, name):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("name", ["lr/p", "", "a\nb", "\ud800", "x" * 101])
+def test_names_that_an_analysis_cannot_hold_are_refused_before_any_work(tmp_path, name):
+    rates = {**RATES, name: 0.5}
+    with pytest.raises(ValueError, match="hyperparameter"):
+        osj.sweep(
+            osj.games.carousel(),
+            lambda h: osj.extra_adam(h["primal_learning_rate"], h["dual_learning_rate"]),
+            seeds=[0],
+            hyperparameters={key: [value] for key, value in rates.items()},
+            steps=4,
+            out=tmp_path / "run",
+        )
+    assert not (tmp_path / "run").exists()
+
+
+def test_odd_names_reach_the_analysis(tmp_path):
+    rates = {**RATES, "seed": 0.5, "a.b": 0.25, "step": 0.125, "β": 1.0}
+    result = osj.sweep(
+        game := osj.games.carousel(),
+        lambda h: osj.extra_adam(h["primal_learning_rate"], h["dual_learning_rate"]),
+        seeds=[0, 1],
+        hyperparameters={key: [value] * 2 for key, value in rates.items()},
+        steps=4,
+        checkpoint_every=2,
+        out=tmp_path / "run",
+    )
+    assert sorted(result.checkpoints) == [0, 2, 4]
+    osj.analyze(osj.open_run(tmp_path / "run"), game)
+    dataset, _ = osj.analysis.load_analysis(osj.open_run(tmp_path / "run"))
+    for name, value in rates.items():
+        assert dataset[f"hp_{name}"].values.ravel().tolist() == [value] * 2
+
+
+DIFFERENT = {
+    "seeds": ({"seeds": (0, 2)}, r"seeds: only there 1; only here 2"),
+    "a rate": ({"rates": {**RATES, "dual_learning_rate": 0.3}}, r"only there 0\.2; only here 0\.3"),
+    "steps": ({"steps": 8}, r"steps is 4 there and 8 here"),
+    "runs": ({"seeds": (0, 1, 2)}, r"only here 2; 2 values there and 3 here"),
+    "order": ({"seeds": (1, 0)}, r"in another order from place 0 on"),
+}
+
+
+@pytest.mark.parametrize("case", DIFFERENT)
+def test_another_run_is_told_by_what_differs(tmp_path, case):
+    options, message = DIFFERENT[case]
+    train(out=tmp_path)
+    with pytest.raises(ValueError, match=message):
+        train(out=tmp_path, **options)
+
+
 def test_sweeps_in_threads_keep_their_files(tmp_path):
     game, threads = osj.games.carousel(), 4
     together = threading.Barrier(threads)

@@ -33,7 +33,8 @@ def generate(run: Run, *, count: int, seed: int = 0) -> Iterator[tuple[str, int,
     if recipe is None:
         raise ValueError(f"{str(run.path)!r} has no recipe to rebuild the game from")
     with numerics(recipe):
-        game = build_game(recipe.game, recipe.precision)
+        shape = run.manifest.get("sample_shape")  # without it, of version 0.1: from the data
+        game = build_game(recipe.game, recipe.precision, sample_shape=shape)
         draw = game.generate
         if draw is None:
             raise ValueError(f"game={recipe.game.name!r} generates no samples; expected a GAN run")

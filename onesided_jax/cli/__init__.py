@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE
     except Exception as error:
-        return _failed(error)
+        return _failed(error, given)
     return 0
 
 
@@ -80,7 +80,7 @@ def _run(arguments: list[str]) -> None:
         )
 
 
-def _failed(error: Exception) -> int:
+def _failed(error: Exception, arguments: list[str]) -> int:
     """Says what went wrong, or raises it if it is a fault of ours; returns the exit code."""
     from onesided_jax import processes
     from onesided_jax.runs import WriteError
@@ -92,13 +92,21 @@ def _failed(error: Exception) -> int:
     if not known or os.environ.get("ONESIDED_DEBUG"):
         raise error
     _say(f"error: {str(error) or type(error).__name__}", red=True)
-    for note in getattr(error, "__notes__", []):
+    for note in [*getattr(error, "__notes__", []), *_moved(error, arguments)]:
         _say(note)
     on_disk = isinstance(error, WriteError) or errno_of(error) in DISK_ERRORS
     code = 1 if lost or on_disk or is_out_of_memory(error) else 2
     if lost or isinstance(error, processes.NotJoinedError):
         os._exit(code)  # an orderly end would wait for the processes that are not there
     return code
+
+
+def _moved(error: Exception, arguments: list[str]) -> list[str]:
+    """How to go on where a run's data are not where they were."""
+    takes_data = bool(arguments) and arguments[0] in ("resume", "analyze", "sample")
+    if not (takes_data and isinstance(error, FileNotFoundError)):
+        return []
+    return [f"If the data have moved: {shlex.join(['onesided', *arguments])} --data FILE"]
 
 
 def _print_anything() -> None:

@@ -6,14 +6,12 @@ import dataclasses
 import math
 from pathlib import Path
 
-from onesided_jax.datasets import WITH_FILES
-from onesided_jax.datasets._files import expand_user
 from onesided_jax.runs import RECIPES, Recipe, hyperparameters_of
 from onesided_jax.runs._values import check_count
 from onesided_jax.runs._words import nearest
 from onesided_jax.runs.recipe import MAX_RUNS
 
-__all__ = ["changed", "find_recipe", "run_count", "with_absolute_data", "with_data"]
+__all__ = ["changed", "find_recipe", "run_count"]
 
 
 def find_recipe(name: str) -> Recipe:
@@ -70,32 +68,6 @@ def changed(
         seeds=recipe.seeds if seeds is None else tuple(range(seeds)),
         optimizers=optimizers,
     )
-
-
-def with_data(recipe: Recipe, directory: Path) -> Recipe:
-    """The recipe with the directory that its data set's files are in, absolute.
-
-    It goes into the recipe, so that `resume` and `analyze` find the files as well.
-    """
-    name = str(recipe.game.options.get("dataset", "")).partition(":")[0]
-    if name not in WITH_FILES:
-        raise ValueError(
-            f"--data-dir {directory}: recipe {recipe.name!r} plays on "
-            f"{name or recipe.game.name!r}, which has no files; {', '.join(WITH_FILES)} have"
-        )
-    return _with_place(recipe, name, directory)
-
-
-def with_absolute_data(recipe: Recipe) -> Recipe:
-    """The recipe with the path in its data set's name absolute, if there is one: as `with_data`."""
-    name, _, path = str(recipe.game.options.get("dataset", "")).partition(":")
-    return _with_place(recipe, name, path) if path and name in ("npz", *WITH_FILES) else recipe
-
-
-def _with_place(recipe: Recipe, name: str, place: str | Path) -> Recipe:
-    dataset = f"{name}:{expand_user(place).resolve()}"
-    options = {**recipe.game.options, "dataset": dataset}
-    return dataclasses.replace(recipe, game=dataclasses.replace(recipe.game, options=options))
 
 
 def _divisor(whole: int, most: int) -> int:

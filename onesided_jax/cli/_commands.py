@@ -24,6 +24,7 @@ __all__ = ["COMMANDS"]
 _DEMO = (("carousel", "A game whose answer is known: the carousel"), ("demo", "MNIST digits"))
 
 RunArgument = Annotated[Positional[Path], arg(help="A run directory.", metavar="RUN")]
+DataArgument = Annotated[Path | None, arg(metavar="FILE|FOLDER")]
 
 
 class Processes(NamedTuple):
@@ -111,14 +112,12 @@ def sweep(
     """
     from onesided_jax.cli import _arguments as arguments
     from onesided_jax.cli._work import connect, first_devices, train_recipe
-    from onesided_jax.runs import out_of_reach
+    from onesided_jax.runs import out_of_reach, place_data
 
     wanted = arguments.find_recipe(recipe)
     wanted = arguments.changed(wanted, steps, checkpoint_every, seeds, set)
-    if data_dir is None:
-        wanted = arguments.with_absolute_data(wanted)
-    else:
-        wanted = arguments.with_data(wanted, data_dir)
+    if data_dir is not None:
+        wanted = place_data(wanted, data_dir)
     if width is not None and width < 1:
         raise ValueError(f"width={width}: expected an integer >= 1")
     connect(processes)
@@ -132,6 +131,7 @@ def resume(
     run: RunArgument,
     processes: Processes,
     devices: Count | None = None,
+    data: DataArgument = None,
 ) -> None:
     """Continue an interrupted run, bit for bit as if it had never stopped.
 
@@ -139,19 +139,25 @@ def resume(
 
     Args:
       devices: How many devices (on a CPU: cores) to use; by default all.
+      data: Where the run's data lie now, if they have moved.
       processes: Where several processes share the work.
     """
     from onesided_jax.cli._work import connect, first_devices, train_recipe
     from onesided_jax.runs import open_run
 
-    recipe = open_run(run).recipe
+    recipe = open_run(run, data=data).recipe
     if recipe is None:
         raise ValueError(f"{str(run)!r} was made in Python without a recipe: call sweep() again")
     connect(processes)
     train_recipe(recipe, run, devices=first_devices(devices))
 
 
-def analyze(run: RunArgument, quality: bool = True, inception: Path | None = None) -> None:
+def analyze(
+    run: RunArgument,
+    quality: bool = True,
+    inception: Path | None = None,
+    data: DataArgument = None,
+) -> None:
     """Measure gradient norms and the one-sided MVI at every checkpoint, and give verdicts.
 
     Reads the run directory only (and the data set, for the quality of a GAN's samples); writes
@@ -162,11 +168,12 @@ def analyze(run: RunArgument, quality: bool = True, inception: Path | None = Non
         trained.
       inception: TorchScript file of the Inception network (inception-2015-12-05.pt), for the
         standard FID besides; needs torch.
+      data: Where the run's data lie now, if they have moved.
     """
     from onesided_jax.cli._work import analyze_run
     from onesided_jax.runs import open_run
 
-    analyze_run(open_run(run), quality, inception)
+    analyze_run(open_run(run, data=data), quality, inception)
     console.print(f"Next: [bold]{command('report', run)}[/]", soft_wrap=True)
 
 
@@ -186,13 +193,20 @@ def report(
     draw_report(list(runs), out or runs[0] / "report.html")
 
 
-def sample(run: RunArgument, count: Count = 64, seed: Count = 0, out: Path | None = None) -> None:
+def sample(
+    run: RunArgument,
+    count: Count = 64,
+    seed: Count = 0,
+    out: Path | None = None,
+    data: DataArgument = None,
+) -> None:
     """Draw samples from every trained generator of a GAN run as PNG grids (points as CSV).
 
     Args:
       count: Samples per generator.
       seed: Seed of the latents.
       out: Folder; by default RUN/samples.
+      data: Where the data lie now; needed for runs of version 0.1 only.
     """
     from onesided_jax.analysis import generate
     from onesided_jax.report import save_samples
@@ -200,7 +214,7 @@ def sample(run: RunArgument, count: Count = 64, seed: Count = 0, out: Path | Non
 
     if count < 1:
         raise ValueError(f"count={count}: expected an integer >= 1")
-    opened = open_run(run)
+    opened = open_run(run, data=data)
     folder = out or run / "samples"
     for label, run_index, step, samples in generate(opened, count=count, seed=seed):
         path = save_samples(samples, folder / f"{label}-run{run_index}-step{step}")

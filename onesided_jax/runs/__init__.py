@@ -12,6 +12,7 @@ from onesided_jax.runs.checkpoints import (
     unpack,
 )
 from onesided_jax.runs.criteria import Criteria
+from onesided_jax.runs.data_file import place_data, with_absolute_data
 from onesided_jax.runs.directory import (
     Run,
     create_or_open,
@@ -24,7 +25,12 @@ from onesided_jax.runs.directory import (
 from onesided_jax.runs.lock import LockedError, lock
 from onesided_jax.runs.reach import out_of_reach
 from onesided_jax.runs.recipe import Recipe
-from onesided_jax.runs.records import record_program, record_session, record_width
+from onesided_jax.runs.records import (
+    record_program,
+    record_samples,
+    record_session,
+    record_width,
+)
 from onesided_jax.runs.specs import GameSpec, OptimizerSpec, hyperparameters_of
 
 __all__ = [
@@ -51,11 +57,14 @@ __all__ = [
     "open_run",
     "out_of_reach",
     "pack",
+    "place_data",
     "read_metrics",
     "record_program",
+    "record_samples",
     "record_session",
     "record_width",
     "replacing",
     "unpack",
+    "with_absolute_data",
     "writing",
 ]

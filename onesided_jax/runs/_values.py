@@ -30,6 +30,25 @@ def check_text(name: str, value: Any) -> None:
         )
 
 
+def check_name(kind: str, value: Any) -> None:
+    """A name that becomes one of a variable in analysis.nc and a column in tables.
+
+    Raises:
+      ValueError: for text that is empty, endless or not printable, or that holds a slash, which
+        separates groups in a netCDF file.
+
+    Example:
+      >>> check_name("hyperparameter", "lr/p")
+      Traceback (most recent call last):
+      ...
+      ValueError: hyperparameter 'lr/p': expected a name without '/', such as 'lr_p'
+    """
+    check_text(kind, value)
+    if "/" in value:
+        expected = f"expected a name without '/', such as {value.replace('/', '_')!r}"
+        raise ValueError(f"{kind} {short(value)}: {expected}")
+
+
 def is_unicode(text: str) -> bool:
     """Whether it can be written to a file: half a surrogate pair cannot."""
     try:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from onesided_jax import datasets, games, networks
 from onesided_jax.games import Game
@@ -21,13 +22,16 @@ from onesided_jax.runs.specs import GameSpec
 __all__ = ["build_game", "numerics"]
 
 
-def build_game(spec: GameSpec, precision: str = "float32") -> Game:
+def build_game(
+    spec: GameSpec, precision: str = "float32", *, sample_shape: Sequence[int] | None = None
+) -> Game:
     """Builds the game that a recipe names: data loaded, networks made.
 
     Args:
       spec: name and options.
       precision: of a GAN's networks and batches, ``"float32"`` or ``"float64"`` (the same initial
         weights and samples, wider); analytic games follow JAX's default dtype.
+      sample_shape: of a GAN whose data are not needed, for sampling: they are not read.
 
     Returns:
       The game.
@@ -62,7 +66,11 @@ def build_game(spec: GameSpec, precision: str = "float32") -> Game:
                     f"{known}{nearest(option, known)}"
                 )
         _check_penalty(**spec.options)
-        game = _build_gan(**spec.options)
+        options = dict(spec.options)
+        if sample_shape is not None:
+            dtype = np.uint8 if len(sample_shape) == 3 else np.float32
+            options["dataset"] = datasets.from_array(np.zeros((1, *sample_shape), dtype))
+        game = _build_gan(**options)
         return _in_float64(game) if precision == "float64" else game
     if spec.name not in games.GAMES:
         choices = ["gan", *sorted(games.GAMES)]
@@ -79,7 +87,7 @@ _NORMALIZATIONS = {"dcgan": ("none", "batch"), "mlp": ("none",), "sn_resnet": ("
 
 def _build_gan(
     *,
-    dataset: str = "mnist5k",
+    dataset: str | datasets.Dataset = "mnist5k",
     network: str = "dcgan",
     loss: str = _LOSS,
     batch_size: int = 64,
@@ -107,7 +115,7 @@ def _build_gan(
             f"normalization={normalization!r}: network={network!r} takes one of {list(choices)}"
             f"{nearest(normalization, choices)}"
         )
-    data = datasets.load(dataset)
+    data = datasets.load(dataset) if isinstance(dataset, str) else dataset
     generator, discriminator = makers[network](data.shape)
     return games.gan(
         generator=generator,

@@ -1,14 +1,62 @@
-"""The user's own file that a recipe draws its data from: is it still the one it was?"""
+"""Where a recipe's data lie: the same data at another place are the same run."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from onesided_jax.datasets import WITH_FILES
 from onesided_jax.datasets._files import expand_user
 from onesided_jax.runs.recipe import Recipe
 
-__all__ = ["changed_since", "data_sha256"]
+__all__ = ["changed_since", "data_sha256", "place_data", "placeless", "with_absolute_data"]
+
+
+def place_data(recipe: Recipe, place: str | Path) -> Recipe:
+    """The recipe with its data at a place, which becomes absolute.
+
+    Args:
+      recipe: of a GAN whose data lie in files.
+      place: the file of ``npz:PATH``, or the directory of the official files.
+
+    Raises:
+      ValueError: if the recipe's data have no files.
+
+    Example:
+      >>> from onesided_jax.runs import RECIPES
+      >>> place_data(RECIPES["ring"], "elsewhere")
+      Traceback (most recent call last):
+      ...
+      ValueError: data='elsewhere': recipe 'ring' plays on ring, which has no files; npz, ... have
+    """
+    name, _ = _split(recipe)
+    having = ["npz", *WITH_FILES]
+    if name not in having:
+        raise ValueError(
+            f"data={str(place)!r}: recipe {recipe.name!r} plays on {name or recipe.game.name}, "
+            f"which has no files; {', '.join(having)} have"
+        )
+    options = {**recipe.game.options, "dataset": f"{name}:{expand_user(place).resolve()}"}
+    return dataclasses.replace(recipe, game=dataclasses.replace(recipe.game, options=options))
+
+
+def with_absolute_data(recipe: Recipe) -> Recipe:
+    """The recipe with the path in its data set's name absolute, if there is one."""
+    name, path = _split(recipe)
+    return place_data(recipe, path) if path and name in ("npz", *WITH_FILES) else recipe
+
+
+def placeless(content: Mapping[str, Any] | None) -> Any:
+    """A recipe as JSON without the place of its data, for comparing two."""
+    if content is None:
+        return None
+    options = dict(content["game"]["options"])
+    if "dataset" in options:
+        options["dataset"] = str(options["dataset"]).partition(":")[0]
+    return {**content, "game": {**content["game"], "options": options}}
 
 
 def data_sha256(recipe: Recipe | None) -> str | None:
@@ -30,6 +78,12 @@ def changed_since(recipe: Recipe | None, known: str | None) -> str:
 
 
 def _file(recipe: Recipe | None) -> Path | None:
-    name = "" if recipe is None else str(recipe.game.options.get("dataset", ""))
-    head, _, path = name.partition(":")
-    return expand_user(path) if head == "npz" else None
+    if recipe is None:
+        return None
+    name, path = _split(recipe)
+    return expand_user(path) if name == "npz" else None
+
+
+def _split(recipe: Recipe) -> tuple[str, str]:
+    name, _, path = str(recipe.game.options.get("dataset", "")).partition(":")
+    return name, path

@@ -18,9 +18,10 @@ import numpy as np
 
 from onesided_jax import processes
 from onesided_jax.runs import manifest as manifests
+from onesided_jax.runs._values import short
 from onesided_jax.runs._words import DISK_ERRORS, errno_of, nearest, write_error
 from onesided_jax.runs.checkpoints import CheckpointStore, DamagedCheckpointError, check_path
-from onesided_jax.runs.data_file import changed_since, data_sha256
+from onesided_jax.runs.data_file import changed_since, data_sha256, place_data, placeless
 from onesided_jax.runs.lock import lock
 from onesided_jax.runs.recipe import Recipe
 
@@ -34,6 +35,7 @@ __all__ = [
     "writing",
 ]
 
+_SHOWN = 4  # differences that a message names
 _LOCK = "lock"
 _UNBORN = re.compile(r"lock|\.manifest\..*json\..*")
 
@@ -49,24 +51,27 @@ class Run:
         ``versions``, ``platform``, ``command``, ``created``, ``data_sha256`` of the file of
         ``npz:PATH``, and ``sessions`` under other versions.
       damage: one sentence if the manifest was damaged and its copy was read, else ``""``.
+      data: where the recipe's data lie now, if elsewhere than the manifest says.
     """
 
     path: Path
     manifest: Mapping[str, Any]
     damage: str = ""
+    data: Path | None = None
 
     @property
     def recipe(self) -> Recipe | None:
         """The recipe, or ``None`` for a sweep of a game built in Python."""
         content = self.manifest["recipe"]
         try:
-            return None if content is None else Recipe.from_dict(content)
+            recipe = None if content is None else Recipe.from_dict(content)
         except ValueError as error:
             versions = self.manifest.get("versions", {})
             raise ValueError(
                 f"{str(self.path)!r}: {error}; the recipe in its manifest was written by "
                 f"onesided-jax {versions.get('onesided-jax')}, which reads it"
             ) from None
+        return recipe if recipe is None or self.data is None else place_data(recipe, self.data)
 
     @property
     def cells(self) -> list[str]:
@@ -110,18 +115,20 @@ class Run:
         return all(last in self.store(cell).steps() for cell in self.cells)
 
 
-def open_run(path: str | os.PathLike[str]) -> Run:
+def open_run(path: str | os.PathLike[str], *, data: str | os.PathLike[str] | None = None) -> Run:
     """Opens a run directory for reading.
 
     Args:
       path: a folder that a sweep wrote.
+      data: where the recipe's data lie now, if they have moved: the file of ``npz:PATH``, or the
+        directory of the official files.
 
     Returns:
       The run.
 
     Raises:
       ValueError: if the folder holds no run, a manifest that is damaged in both its copies, or one
-        of another format.
+        of another format; or data of another SHA-256 than the run was begun with.
 
     Example:
       >>> from onesided_jax import open_run
@@ -137,7 +144,10 @@ def open_run(path: str | os.PathLike[str]) -> Run:
             "as written by `onesided sweep ... --out FOLDER`"
         )
     manifest, damage = manifests.read(path)
-    return Run(path.absolute(), manifest, damage)
+    run = Run(path.absolute(), manifest, damage, None if data is None else Path(data).absolute())
+    if data is not None and (changed := run.changed_data()):
+        raise ValueError(f"data={str(data)!r}: {changed}")
+    return run
 
 
 def _holds_manifest(path: Path) -> bool:
@@ -226,7 +236,8 @@ def _existing(path: Path, plan: Mapping[str, Any], recipe: Recipe | None) -> Run
         run = open_run(path)
         plan, content = json.loads(json.dumps(plan)), _content(recipe)
         # Read and written again: an older version's recipe may lack a field that has a default.
-        if run.manifest["plan"] != plan or _content(run.recipe) != content:
+        same_recipe = placeless(_content(run.recipe)) == placeless(content)
+        if run.manifest["plan"] != plan or not same_recipe:
             resume = "" if run.recipe is None else ", or `onesided resume` that one"
             raise ValueError(
                 f"{str(path)!r} holds another run ({_difference(run.manifest, plan, content)}): "
@@ -307,14 +318,58 @@ def read_metrics(
 
 
 def _difference(manifest: Mapping[str, Any], plan: Mapping[str, Any], recipe: Any) -> str:
-    """Names the first field in which two runs differ."""
-    theirs = {**manifest["plan"], **(manifest["recipe"] or {})}
-    ours = {**plan, **(recipe or {})}
-    names = [n for n in {**theirs, **ours} if theirs.get(n) != ours.get(n)]
-    if not names:
-        return "it was made without a recipe" if manifest["recipe"] is None else "with a recipe"
-    shown = [f"{n}={theirs.get(n)!r}" for n in names[:1]]
-    return f"with {shown[0]}" if len(shown[0]) < 80 else f"with another {names[0]!r}"
+    """The fields in which two runs differ, and their values.
+
+    The plan of a recipe follows from it, so that its cells are compared for sweeps without one.
+    """
+    theirs = placeless(manifest["recipe"]) or manifest["plan"]
+    ours = placeless(recipe) or plan
+    if (manifest["recipe"] is None) != (recipe is None):
+        return "it was made without a recipe" if recipe else "it was made by a recipe"
+    found = _differences(theirs, ours, "")
+    more = f"; {len(found) - _SHOWN} more differences" if len(found) > _SHOWN else ""
+    return "; ".join(found[:_SHOWN]) + more
+
+
+def _differences(there: Any, here: Any, name: str) -> list[str]:
+    """Every place where two JSON values differ, in words: what is there, and what was asked for."""
+    if there == here:
+        return []
+    if isinstance(there, dict) and isinstance(here, dict):
+        found = []
+        for key in {**there, **here}:
+            inner = f"{name}.{key}" if name else str(key)
+            found += _differences(there.get(key, _NOTHING), here.get(key, _NOTHING), inner)
+        return found
+    if isinstance(there, list) and isinstance(here, list):
+        return [f"{name}: {_lists(there, here)}"]
+    return [f"{name} is {short(there)} there and {short(here)} here"]
+
+
+class _Nothing:
+    def __repr__(self) -> str:
+        return "missing"
+
+
+_NOTHING = _Nothing()
+
+
+def _lists(there: list[Any], here: list[Any]) -> str:
+    """How two lists differ: which values one has and the other has not, or where."""
+
+    def values(which: list[Any], other: list[Any]) -> str:
+        unique = list(dict.fromkeys(json.dumps(v) for v in which if v not in other))
+        return ", ".join(unique[:_SHOWN]) + (", ..." if len(unique) > _SHOWN else "")
+
+    only_there, only_here = values(there, here), values(here, there)
+    parts = [f"only there {only_there}"] * bool(only_there)
+    parts += [f"only here {only_here}"] * bool(only_here)
+    if len(there) != len(here):
+        parts.append(f"{len(there)} values there and {len(here)} here")
+    if not parts:
+        place = next(i for i, (a, b) in enumerate(zip(there, here, strict=True)) if a != b)
+        parts.append(f"in another order from place {place} on")
+    return "; ".join(parts)
 
 
 def _content(recipe: Recipe | None) -> Any:

@@ -10,7 +10,7 @@ from onesided_jax import processes
 from onesided_jax.runs import manifest as manifests
 from onesided_jax.runs.directory import Run
 
-__all__ = ["record_program", "record_session", "record_width"]
+__all__ = ["record_program", "record_samples", "record_session", "record_width"]
 
 _FINGERPRINT = "begin, step, observers"  # what it is of
 
@@ -26,6 +26,14 @@ def record_width(run: Run, cell: str, width: int, layout: Mapping[str, Any] | No
     if layout is not None:
         changed["layouts"] = {**run.manifest.get("layouts", {}), cell: dict(layout)}
     manifest = manifests.write(run.path, {**run.manifest, **changed})
+    return dataclasses.replace(run, manifest=manifest)
+
+
+def record_samples(run: Run, shape: tuple[int, ...]) -> Run:
+    """Notes the shape of a sample: a generator can be built again without the data."""
+    if "sample_shape" in run.manifest or not processes.is_first():
+        return run
+    manifest = manifests.write(run.path, {**run.manifest, "sample_shape": list(shape)})
     return dataclasses.replace(run, manifest=manifest)
 
 

@@ -20,7 +20,7 @@ from onesided_jax.runs import (
     record_width,
     writing,
 )
-from onesided_jax.runs._values import check_count, check_divides
+from onesided_jax.runs._values import check_count, check_divides, check_name
 from onesided_jax.sweeps.cell import run_cell
 from onesided_jax.sweeps.contract import check_ranges, check_step
 from onesided_jax.sweeps.engine import Observer, named_observers
@@ -247,6 +247,8 @@ def _check_runs(
         )
     if seeds.min() < 0 or seeds.max() >= 2**32:
         raise ValueError("seeds: expected integers in [0, 2**32)")
+    for name in hyperparameters:
+        check_name("hyperparameter", name)
     columns = {name: np.asarray(values, float) for name, values in hyperparameters.items()}
     for name, values in columns.items():
         if values.shape != seeds.shape:

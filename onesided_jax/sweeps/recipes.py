@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
+
+import jax
 
 from onesided_jax import processes
-from onesided_jax.players import Device
+from onesided_jax.games import Game
+from onesided_jax.players import Device, PRNGKey, make_key
 from onesided_jax.runs import (
     Recipe,
     Run,
@@ -15,6 +19,8 @@ from onesided_jax.runs import (
     cells,
     numerics,
     open_run,
+    record_samples,
+    with_absolute_data,
     writing,
 )
 from onesided_jax.sweeps.cell import run_cell
@@ -80,6 +86,7 @@ def run(
       ...     finished.store("adam").steps()
       [0, 10, 20]
     """
+    recipe = with_absolute_data(recipe)
     with numerics(recipe):
         game = build_game(recipe.game, recipe.precision)
         planned = cells(recipe)
@@ -91,6 +98,8 @@ def run(
             independent_samples=recipe.independent_samples,
         )
         with writing(Path(out).absolute(), plan=plan, recipe=recipe) as opened:
+            if game.generate is not None:
+                opened = record_samples(opened, _sample_shape(game))
             finished = processes.first(lambda: [_is_finished(opened, c.label) for c in planned])
             unfinished = [c for c, done in zip(planned, finished, strict=True) if not done]
             if unfinished:
@@ -130,6 +139,14 @@ def run(
     return opened
 
 
+def _sample_shape(game: Game) -> tuple[int, ...]:
+    def one(key: PRNGKey) -> Any:
+        assert game.generate is not None
+        return game.generate(*game.init(key), key, 1)
+
+    return jax.eval_shape(one, make_key(0)).shape[1:]
+
+
 def _is_finished(run: Run, label: str) -> bool:
     started = label in run.manifest["widths"]
     return started and run.store(label).holds(run.manifest["plan"]["steps"])
@@ -138,6 +155,7 @@ def _is_finished(run: Run, label: str) -> bool:
 def resume(
     out: str | os.PathLike[str],
     *,
+    data: str | os.PathLike[str] | None = None,
     on_chunk: Callable[[str, Progress], None] | None = None,
     on_damage: Callable[[str], None] = warn,
     devices: Sequence[Device] | None = None,
@@ -147,6 +165,7 @@ def resume(
 
     Args:
       out: a run directory that :func:`run` began.
+      data: where the run's data lie now, if they have moved (see :func:`open_run`).
       on_chunk: as in :func:`run`.
       on_damage: as in :func:`run`.
       devices: as in :func:`run`; they need not be those that the run was begun on.
@@ -158,7 +177,7 @@ def resume(
     Raises:
       ValueError: if the folder holds no run, or one without a recipe; and as :func:`run`.
     """
-    opened = open_run(Path(out))
+    opened = open_run(out, data=data)
     if opened.recipe is None:
         raise ValueError(
             f"{str(out)!r} was made by sweep(...) in Python and has no recipe: "
