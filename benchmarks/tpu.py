@@ -51,13 +51,13 @@ def _row(recipe: str, found: CompiledCell) -> Row:
 
 def capacity(write: Callable[[Row], None]) -> None:
     # The most runs of a DCGAN would take many minutes of compiling.
-    for name, largest in (("ring", True), ("demo", False), ("mnist-dcgan", False)):
+    for name, largest in (("ring", True), ("mnist-dcgan", False)):
         tell = functools.partial(lambda name, found: write(_row(name, found)), name)
         compile_for(_first_cell(name), CHIP, largest=largest, on_cell=tell)
 
 
 def scaling(write: Callable[[Row], None]) -> None:
-    for name in ("ring", "demo"):
+    for name in ("ring", "mnist-dcgan"):
         tell = functools.partial(lambda name, found: write(_row(name, found)), name)
         weak_scaling(_first_cell(name), CHIP, on_cell=tell)
 
@@ -72,8 +72,8 @@ def convolutions(write: Callable[[Row], None]) -> None:
 
 
 def batch(write: Callable[[Row], None]) -> None:
-    options = {**RECIPES["demo"].game.options, "batch_size": 1024, "width": 64}
-    game = build_game(dataclasses.replace(RECIPES["demo"].game, options=options))
+    options = {**RECIPES["mnist-dcgan"].game.options, "batch_size": 1024, "width": 64}
+    game = build_game(dataclasses.replace(RECIPES["mnist-dcgan"].game, options=options))
     devices = tpu_devices("v5e:2x2")
     for optimizer in ("adam", "extra_adam"):
         for count in (1, 4):

@@ -15,7 +15,7 @@ import pytest
 
 import onesided_jax as osj
 from onesided_jax.cli import main
-from onesided_jax.runs import RECIPES, Recipe, open_run
+from onesided_jax.runs import RECIPES, Recipe, open_run, out_of_reach
 
 pytestmark = pytest.mark.usefixtures("quick_sweeps")
 
@@ -158,11 +158,16 @@ def test_demo_runs_both_parts_and_ends_with_a_page(tmp_path, monkeypatch):
     import dataclasses
 
     carousel = Recipe.load(analytic_file(tmp_path, "carousel"))
-    monkeypatch.setitem(RECIPES, "carousel", carousel)
+    monkeypatch.setitem(RECIPES, "demo-carousel", carousel)
     gan = Recipe.load(recipe_file(tmp_path, "ring", "mlp"))
     monkeypatch.setitem(RECIPES, "demo", dataclasses.replace(gan, name="demo"))
     assert main(["demo", "--out", str(tmp_path / "demo")]) == 0
     assert "known" in (tmp_path / "demo" / "report.html").read_text()
+
+
+@pytest.mark.parametrize("name", ["demo", "demo-carousel"])
+def test_the_demo_can_decide_everything_that_it_judges(name):
+    assert out_of_reach(RECIPES[name]) == []
 
 
 def test_recipes_are_listed_and_printed_as_json(capsys):
@@ -269,7 +274,7 @@ def test_whole_numbers_are_taken_as_people_write_them(text, tmp_path, capsys):
 def test_other_texts_are_one_error(text, tmp_path, capsys):
     assert main(["sweep", "carousel", "--out", str(tmp_path / "run"), "--steps", text]) == 2
     shown = capsys.readouterr()
-    assert "whole number" in shown.err + shown.out
+    assert "expected a whole number" in " ".join((shown.err + shown.out).split())
     assert not (tmp_path / "run").exists()
 
 

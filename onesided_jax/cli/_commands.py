@@ -16,12 +16,15 @@ from rich.table import Table
 from tyro.conf import Positional, UseAppendAction, arg
 
 from onesided_jax.cli._console import command, console
-from onesided_jax.cli._counts import Count
+from onesided_jax.cli._counts import Count, OptionalCount
 from onesided_jax.extras import need
 
 __all__ = ["COMMANDS"]
 
-_DEMO = (("carousel", "A game whose answer is known: the carousel"), ("demo", "MNIST digits"))
+_DEMO = (
+    ("carousel", "demo-carousel", "A game whose answer is known: the carousel"),
+    ("digits", "demo", "MNIST digits"),
+)
 
 RunArgument = Annotated[Positional[Path], arg(help="A run directory.", metavar="RUN")]
 DataArgument = Annotated[Path | None, arg(metavar="FILE|FOLDER")]
@@ -41,16 +44,16 @@ class Processes(NamedTuple):
 
     distributed: bool = False
     coordinator: str | None = None
-    num_processes: Count | None = None
-    process_id: Count | None = None
+    num_processes: OptionalCount = None
+    process_id: OptionalCount = None
     connect_timeout: float = 300.0
 
 
 def demo(out: Path = Path("demo"), open_page: bool = False) -> None:
-    """Train, analyse and show the two demonstrations; about ten minutes on two cores.
+    """Train, analyse and show the two demonstrations; about three minutes on two cores.
 
-    The carousel (a game whose answer is known) and a DCGAN on MNIST digits, under adam, amsgrad_eg
-    and its x-only form. Ends with OUT/report.html. Interrupted, it continues where it was.
+    The carousel, a game whose answer is known, and a small DCGAN on MNIST digits. Ends with
+    OUT/report.html. If it is interrupted, the same command continues.
 
     Args:
       out: Folder for the runs and the page.
@@ -60,14 +63,13 @@ def demo(out: Path = Path("demo"), open_page: bool = False) -> None:
     from onesided_jax.runs import RECIPES, open_run
 
     packages = ("scipy", "xarray", "h5netcdf", "matplotlib", "jinja2")
-    need("analysis", "onesided demo", *packages)  # before ten minutes of training
+    need("analysis", "onesided demo", *packages)  # before any training
     again = shlex.join(["onesided", "demo", "--out", str(out)])
-    for name, _ in _DEMO:
-        train_recipe(RECIPES[name], out / name, again=again)
-        analyze_run(open_run(out / name))
-    page = draw_report(
-        [out / name for name, _ in _DEMO], out / "report.html", [t for _, t in _DEMO]
-    )
+    for folder, recipe, _ in _DEMO:
+        train_recipe(RECIPES[recipe], out / folder, again=again)
+        analyze_run(open_run(out / folder))
+    folders, titles = [out / folder for folder, _, _ in _DEMO], [title for *_, title in _DEMO]
+    page = draw_report(folders, out / "report.html", titles)
     if open_page:
         import webbrowser
 
@@ -80,9 +82,9 @@ def sweep(
     ],
     out: Path,
     processes: Processes,
-    steps: Count | None = None,
-    checkpoint_every: Count | None = None,
-    seeds: Count | None = None,
+    steps: OptionalCount = None,
+    checkpoint_every: OptionalCount = None,
+    seeds: OptionalCount = None,
     set: Annotated[
         UseAppendAction[tuple[str, ...]],
         arg(
@@ -90,8 +92,8 @@ def sweep(
             help="Values of a float hyperparameter, in every optimizer that has it; repeatable.",
         ),
     ] = (),
-    width: Count | None = None,
-    devices: Count | None = None,
+    width: OptionalCount = None,
+    devices: OptionalCount = None,
     data_dir: Path | None = None,
 ) -> None:
     """Train every optimizer x hyperparameters x seed of a recipe into a run directory.
@@ -130,7 +132,7 @@ def sweep(
 def resume(
     run: RunArgument,
     processes: Processes,
-    devices: Count | None = None,
+    devices: OptionalCount = None,
     data: DataArgument = None,
 ) -> None:
     """Continue an interrupted run, bit for bit as if it had never stopped.
@@ -247,8 +249,8 @@ def compile(
         Positional[str], arg(help="A built-in name (see `onesided recipes`) or a .json file.")
     ],
     topology: str = "v5e:1x1",
-    runs: Count | None = None,
-    width: Count | None = None,
+    runs: OptionalCount = None,
+    width: OptionalCount = None,
     largest: bool = True,
     scaling: bool = False,
     json: Path | None = None,

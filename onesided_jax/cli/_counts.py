@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 from tyro.constructors import PrimitiveConstructorSpec
 
-__all__ = ["Count", "whole_number"]
+__all__ = ["Count", "OptionalCount", "whole_number"]
 
 
 def whole_number(text: str) -> int:
@@ -33,14 +34,22 @@ def whole_number(text: str) -> int:
     return whole
 
 
-Count = Annotated[
-    int,
-    PrimitiveConstructorSpec(
+def _optional(text: str) -> int | None:
+    return None if text == "None" else whole_number(text)
+
+
+def _constructor(read: Callable[[str], Any]) -> PrimitiveConstructorSpec[Any]:
+    return PrimitiveConstructorSpec(
         nargs=1,
         metavar="INT",
-        instance_from_str=lambda arguments: whole_number(arguments[0]),
-        is_instance=lambda value: isinstance(value, int),
+        instance_from_str=lambda arguments: read(arguments[0]),
+        is_instance=lambda value: value is None or isinstance(value, int),
         str_from_instance=lambda value: [str(value)],
-    ),
-]
+    )
+
+
+Count = Annotated[int, _constructor(whole_number)]
 """An integer option."""
+
+OptionalCount = Annotated[int | None, _constructor(_optional)]
+"""An integer option that may be left out."""

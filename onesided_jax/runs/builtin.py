@@ -35,6 +35,24 @@ _DIGITS = {**_GAN, "dataset": "mnist5k", "loss": "non_saturating"}
 _NETWORK = {"b2": 0.99, "eps": 1e-3}
 _ADAM = {"b1": 0.5, "b2": 0.999}
 
+_DEMO = (
+    ("amsgrad", {"b1": 0.0, **_THEORY}),
+    ("amsgrad_eg", _THEORY),
+    ("amsgrad_xeg", _THEORY),
+)
+# Sizes that three minutes on two cores allow.
+_DEMO_CRITERIA = Criteria(
+    slope_bins=4,
+    mvi_samples=32,
+    mvi_rows=8,
+    random_targets=3,
+    fresh_duals=3,
+    quality_samples=1_000,
+    quality_seeds=2,
+    gate_class_entropy=0.8,
+    gate_frechet_ratio=1.5,
+)
+
 
 def _analytic(name: str, game: str, description: str, seeds: int = 6) -> Recipe:
     return Recipe(
@@ -69,19 +87,32 @@ _ALL = (
         "primal gradient fall.",
     ),
     Recipe(
+        name="demo-carousel",
+        description="The carousel at one slow and one fast dual learning rate: plain descent "
+        "circles for ever, extragradient on x comes to rest.",
+        game=GameSpec("carousel"),
+        optimizers=tuple(_arm(name, 0.0125, (2.0, 0.2), **options) for name, options in _DEMO),
+        seeds=tuple(range(6)),
+        steps=30_000,
+        checkpoint_every=1_500,
+        record_every=300,
+        precision="float64",
+        criteria=Criteria(mvi_rows=12),
+    ),
+    Recipe(
         name="demo",
-        description="MNIST-5k digits, DCGAN of width 32, non-saturating loss, one seed per arm.",
-        game=GameSpec("gan", _DIGITS),
+        description="MNIST-5k digits, a narrow DCGAN (width 8, minibatch 32), five seeds per "
+        "optimizer.",
+        game=GameSpec("gan", {**_DIGITS, "width": 8, "batch_size": 32}),
         optimizers=(
             _arm("adam", 5e-4, 5e-4, **_ADAM),
-            _arm("amsgrad_eg", 5e-4, 5e-4, **_NETWORK),
             _arm("amsgrad_xeg", 1e-3, 1e-3, **_NETWORK),
         ),
-        seeds=(0,),
-        steps=1_200,
-        checkpoint_every=40,
-        record_every=5,
-        criteria=Criteria(microbatches=8, mvi_samples=128, mvi_rows=10),
+        seeds=(0, 1, 2, 3, 4),
+        steps=1_600,
+        checkpoint_every=80,
+        record_every=16,
+        criteria=_DEMO_CRITERIA,
     ),
     Recipe(
         name="mnist-dcgan",
