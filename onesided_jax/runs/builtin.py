@@ -40,13 +40,15 @@ _DEMO = (
     ("amsgrad_eg", _THEORY),
     ("amsgrad_xeg", _THEORY),
 )
-# Sizes that three minutes on two cores allow.
+# Sizes that three minutes on two cores allow; the limits were set on seeds 900 to 904.
 _DEMO_CRITERIA = Criteria(
     slope_bins=4,
-    mvi_samples=32,
-    mvi_rows=8,
-    random_targets=3,
-    fresh_duals=3,
+    dual_slope_supported=-0.5,
+    microbatches=16,
+    mvi_samples=16,
+    mvi_rows=5,
+    random_targets=2,
+    fresh_duals=2,
     quality_samples=1_000,
     quality_seeds=2,
     gate_class_entropy=0.8,
