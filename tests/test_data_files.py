@@ -172,6 +172,37 @@ def test_every_named_data_set_loads(data, monkeypatch):
         assert (dataset.data is None) == (dataset.labels is None)
 
 
+OTHER_NAMES = {
+    "dotted": lambda name: name.replace("-idx", ".idx"),
+    "upper case": str.upper,
+    "unpacked and dotted": lambda name: name.removesuffix(".gz").replace("-idx", ".idx"),
+}
+
+
+@pytest.mark.parametrize("case", OTHER_NAMES)
+def test_files_are_found_under_the_names_that_others_give_them(data, tmp_path, case):
+    expected = load("mnist", data_dir=data)
+    folder = tmp_path / "downloads" / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    for path in sorted((data / "mnist").iterdir()):
+        content = path.read_bytes()
+        if case.startswith("unpacked") and path.suffix == ".gz":
+            content = gzip.decompress(content)
+        (folder / OTHER_NAMES[case](path.name)).write_bytes(content)
+    found = load("mnist", data_dir=tmp_path / "downloads")
+    np.testing.assert_array_equal(found.data, expected.data)
+    np.testing.assert_array_equal(found.labels, expected.labels)
+
+
+def test_a_missing_file_is_told_with_what_is_there(tmp_path):
+    (tmp_path / "train-pictures.bin").touch()
+    with pytest.raises(FileNotFoundError, match=r"holds train-pictures\.bin"):
+        load("mnist", data_dir=tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"there are no files at all"):
+        load("mnist", data_dir=tmp_path / "empty")
+
+
 @pytest.mark.parametrize(("name", "file"), [("mnist", "train-images"), ("cifar10", "cifar-10-bin")])
 def test_what_a_directory_lacks_is_named(tmp_path, monkeypatch, name, file):
     with pytest.raises(

@@ -18,6 +18,7 @@ from scipy import stats
 from onesided_jax import GameSpec, PrimalDual
 from onesided_jax.datasets import ring
 from onesided_jax.games import LOSSES, GanBatch, Loss, gan
+from onesided_jax.games._gan_checks import samples_interact
 from onesided_jax.networks import Network, dcgan, from_linen, from_nnx, mlp, sn_resnet
 from onesided_jax.runs import build_game
 
@@ -1053,3 +1054,67 @@ def test_a_recipe_may_weigh_the_penalty_of_a_loss_that_has_one(tiny):
     build_game(GameSpec("gan", {**options, "gradient_penalty": 1.0}))
     with pytest.raises(ValueError, match=r"^gradient_penalty=None: expected a finite number >= 0"):
         build_game(GameSpec("gan", {**options, "gradient_penalty": None}))
+
+
+def coupled(scale):
+    """A critic with minibatch standard deviation, a layer without state, as an extra feature."""
+
+    def init(key):
+        first, second = jax.random.split(key)
+        return {
+            "hidden": jax.random.normal(first, (2, 8)),
+            "out": jax.random.normal(second, (8,)),
+            "spread": jnp.asarray(scale),
+        }, ()
+
+    def apply(params, state, inputs, *, train=True):
+        hidden = jnp.tanh(inputs @ params["hidden"])
+        spread = jnp.sqrt(jnp.var(hidden, axis=0) + 1e-8).mean()
+        return hidden @ params["out"] + params["spread"] * spread, state
+
+    return Network(init, apply)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.0])  # 0: as initialised, the layer does nothing yet
+def test_a_critic_that_couples_its_samples_without_state_gets_passes_of_its_own(scale):
+    generator, critic = mlp((2,), latent_dim=LATENT, width=8)[0], coupled(scale)
+    game = gan(
+        generator=generator,
+        discriminator=critic,
+        loss="non_saturating",
+        data=ring(),
+        batch_size=B,
+        latent_dim=LATENT,
+    )
+    players, state = game.init(jax.random.key(0))
+    trained = players.dual | {"spread": jnp.asarray(0.7)}
+    players = PrimalDual(players.primal, trained)
+    batch = game.sample(jax.random.key(1))
+    F, _ = game.field(players, state, batch)
+
+    def losses(primal, dual, which):
+        fake, _ = generator.apply(primal, state.primal, batch.latent)
+        return non_saturating(lambda x: critic.apply(dual, (), x)[0], batch, fake)[which]
+
+    expected = PrimalDual(
+        jax.grad(losses, 0)(players.primal, players.dual, 0),
+        jax.grad(losses, 1)(players.primal, players.dual, 1),
+    )
+    for found, right in zip(F, expected, strict=True):
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), found, right
+        )
+
+
+@pytest.mark.parametrize(
+    "critic",
+    [
+        mlp((8, 8, 1), latent_dim=LATENT, width=8)[1],
+        dcgan((8, 8, 1), latent_dim=LATENT, width=2)[1],
+        sn_resnet((8, 8, 1), LATENT, 2)[1],
+    ],
+    ids=["mlp", "dcgan", "sn_resnet"],
+)
+def test_critics_that_treat_samples_one_by_one_keep_the_shared_pass(critic):
+    dual = jax.eval_shape(critic.init, jax.random.key(0))
+    assert not samples_interact(critic, dual, jax.ShapeDtypeStruct((B, 8, 8, 1), jnp.float32))

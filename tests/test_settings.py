@@ -297,3 +297,21 @@ def test_sweeps_in_threads_keep_their_files(tmp_path):
 def test_make_key_is_threefry():
     with setting("jax_default_prng_impl", "rbg"):
         assert jax.random.key_impl(make_key(0)) == "threefry2x32"
+
+
+SWITCHES = {
+    "jax_disable_jit": True,
+    "jax_debug_nans": True,
+    "jax_enable_checks": True,
+    "jax_check_tracer_leaks": True,
+    "jax_numpy_dtype_promotion": "strict",
+    "jax_log_compiles": True,
+}
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("name", SWITCHES)
+def test_a_sweep_runs_under_the_debugging_switches_of_jax(name, caplog):
+    with setting(name, SWITCHES[name]):
+        result = train(small_gan(), steps=2)
+    assert np.isfinite(result.metrics["loss_primal"]).all()

@@ -6,6 +6,7 @@ Nothing slow is imported here: Ctrl-C has to work before JAX is there, and ``--h
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import shlex
 import signal
@@ -13,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from onesided_jax.cli._interrupt import Interrupted, interruptible
+from onesided_jax.cli._interrupt import Interrupted, held, interruptible
 
 __all__ = ["main"]
 
@@ -70,6 +71,8 @@ def _run(arguments: list[str]) -> None:
 
     with contextlib.ExitStack() as settings:
         if arguments and not {"-h", "--help"} & set(arguments):
+            with held():
+                _import(arguments[0])
             settings.enter_context(_prepared())
         tyro.extras.subcommand_cli_from_dict(
             COMMANDS,
@@ -128,6 +131,21 @@ def _versions() -> str:
 
     python = ".".join(map(str, sys.version_info[:3]))
     return f"onesided-jax {version('onesided-jax')} (JAX {version('jax')}, Python {python})"
+
+
+def _import(command: str) -> None:
+    """Imports what a command will need."""
+    modules = {
+        "demo": ("cli._work", "sweeps", "networks", "analysis", "report"),
+        "sweep": ("cli._work", "sweeps", "networks"),
+        "resume": ("cli._work", "sweeps", "networks"),
+        "analyze": ("cli._work", "analysis", "networks"),
+        "report": ("cli._work", "report"),
+        "sample": ("cli._work", "analysis", "report", "networks"),
+    }
+    importlib.import_module("jax")
+    for name in modules.get(command, ()):
+        importlib.import_module(f"onesided_jax.{name}")
 
 
 @contextlib.contextmanager

@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-__all__ = ["Interrupted", "interruptible", "stopping"]
+__all__ = ["Interrupted", "held", "interruptible", "stopping"]
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C; Slurm, Kubernetes, spot preemption
 _came: list[int] = []
 """Signals of the command that runs: third parties' code may swallow the exception of one."""
+_held = False
 _ECHO = 0.3  # seconds; a terminal and a launcher may both send the signal of one Ctrl-C
 
 
@@ -44,7 +45,10 @@ def interruptible() -> Iterator[None]:
 
     def handle(number: int, frame: FrameType | None) -> None:
         _came.append(number)
-        if recovering:
+        if _held:
+            if len(_came) > 1:
+                os._exit(128 + number)
+        elif recovering:
             send_again(number)  # a busy machine: it came back before the hook was left
         elif not leaving:
             raise Interrupted(number)
@@ -77,6 +81,23 @@ def interruptible() -> Iterator[None]:
                     timer.join()
     finally:
         sys.unraisablehook = before
+
+
+@contextlib.contextmanager
+def held() -> Iterator[None]:
+    """Within `interruptible`, lets a first signal wait for the end of the block.
+
+    For imports: an exception from a handler inside the import of a compiled module can abort the
+    process. A second signal ends it at once.
+    """
+    global _held
+    _held = True
+    try:
+        yield
+    finally:
+        _held = False
+    if _came:
+        raise Interrupted(_came[0])
 
 
 @contextlib.contextmanager

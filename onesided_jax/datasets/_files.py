@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from onesided_jax.errors import missing
+
 SPLITS = ("train", "test")
+_SHOWN = 12  # files that a message lists
 
 
 class OfficialFile(NamedTuple):
@@ -75,19 +78,38 @@ def find_in(dataset: str, directory: Path, names: Sequence[str], folders: Sequen
         raise FileNotFoundError(
             f"{dataset}: {directory} is no directory; expected one with {names[0]}"
         )
-    for folder in (*folders, "."):
+    places = [root / folder for folder in (*folders, ".")]
+    there = [(place, _files_of(place)) for place in places]
+    for place, files in there:
         for name in names:
-            if (root / folder / name).is_file():
-                return root / folder / name
+            if name.lower() in files:
+                return place / files[name.lower()]
+    listed = [f"{place} holds {_listed(files)}" for place, files in there if files]
     raise FileNotFoundError(
         f"{dataset}: found no {' or '.join(names)} in {root} nor in its folders "
-        f"{', '.join(folders)}"
+        f"{', '.join(folders)}; {'; '.join(listed) or 'there are no files at all'}"
     )
 
 
-def _download(dataset: str, file: OfficialFile) -> Path:
-    import pooch  # takes 0.1 s, and only downloads need it
+def _files_of(folder: Path) -> dict[str, str]:
+    """Names of a folder's files by their small letters; none where there is no such folder."""
+    if not folder.is_dir():
+        return {}
+    return {path.name.lower(): path.name for path in sorted(folder.iterdir()) if path.is_file()}
 
+
+def _listed(files: Mapping[str, str]) -> str:
+    names = list(files.values())
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+def _download(dataset: str, file: OfficialFile) -> Path:
+    try:
+        import pooch  # takes 0.1 s, and only downloads need it
+    except ModuleNotFoundError:
+        purpose = f"{dataset}: downloading (or name a directory with the files by ONESIDED_DATA)"
+        raise missing("pooch", "cli", purpose) from None
     folder = cache_directory() / dataset
     try:
         folder.mkdir(parents=True, exist_ok=True)

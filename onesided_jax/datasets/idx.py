@@ -147,7 +147,7 @@ def _load(name: str, split: str, data_dir: str | os.PathLike[str] | None) -> Dat
     family = FAMILIES[name]
     part = family.train if split == "train" else family.test
     paths = [
-        find(name, file, family.folders, data_dir, others=(file.name.removesuffix(".gz"),))
+        find(name, file, family.folders, data_dir, others=_other_names(file.name))
         for file in (part.images, part.labels)
     ]
     images, labels = read_idx(paths[0], 3), read_idx(paths[1], 1)
@@ -162,6 +162,13 @@ def _load(name: str, split: str, data_dir: str | os.PathLike[str] | None) -> Dat
         if other != name and content.hexdigest() in (strange.train.content, strange.test.content):
             raise ValueError(f"{paths[0]}: these are the images of {other!r}, not of {name!r}")
     return from_array(images, name=name, labels=labels)
+
+
+def _other_names(name: str) -> list[str]:
+    """What else an official file is called: unpacked, or with a dot as PyTorch's users know it."""
+    unpacked = name.removesuffix(".gz")
+    dotted = unpacked.replace("-idx", ".idx")
+    return [unpacked, f"{dotted}.gz", dotted]
 
 
 def read_idx(path: Path, axes: int) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from onesided_jax.games._gan_checks import check_network, check_shapes
+from onesided_jax.games._gan_checks import check_network, check_shapes, samples_interact
 from onesided_jax.games.analytic._common import require_count, require_number
 from onesided_jax.games.game import Game, GameInfo
 from onesided_jax.games.losses import Loss, find_loss
@@ -51,16 +51,19 @@ def gan(
     r"""A GAN game from two networks, a loss and a data set.
 
     The field is :math:`F = (\nabla_x \ell_G, \nabla_y \ell_D)`, both to be descended. The work is
-    shared: one generator pass, and, if the discriminator treats its samples independently (it
-    has no state such as BatchNorm's) and there is no gradient penalty, one discriminator pass over
-    real and generated samples and one backward pass for both players. Otherwise each player gets
-    a backward pass of its own; real and generated samples are then normalised apart, and the
-    discriminator's state advances on the real ones first. A discriminator that couples its samples
-    *without* having state (minibatch statistics that are not stored) must not be used: the shared
-    pass cannot see it. In half precision use bfloat16, not float16, and keep the params in float32
-    (flax's ``dtype=jnp.bfloat16``) unless the optimizer keeps its moments there: those of the
-    AMSGrad family, ``oadagrad`` and ``acgd`` do; optax's Adam keeps them in the params' dtype, and
-    in bfloat16, where 0.999 rounds to 1, its second moments never decay.
+    shared: one generator pass, and, if the discriminator treats its samples independently and there
+    is no gradient penalty, one discriminator pass over real and generated samples and one backward
+    pass for both players. Otherwise each player gets a backward pass of its own; the discriminator
+    then sees real and generated samples apart, and its state advances on the real ones first.
+
+    A discriminator with state (BatchNorm) counts as one that couples its samples. One without state
+    is tested when the game is made: ``gan`` changes one sample of a small random batch, and sees
+    whether the logits of other samples move (minibatch standard deviation, batch centring).
+
+    In half precision use bfloat16, not float16, and keep the params in float32 (flax's
+    ``dtype=jnp.bfloat16``) unless the optimizer keeps its moments there: those of the AMSGrad
+    family, ``oadagrad`` and ``acgd`` do; optax's Adam keeps them in the params' dtype, and in
+    bfloat16, where 0.999 rounds to 1, its second moments never decay.
 
     For ``minimax`` the primal loss leaves ``E log sigmoid(D(real))`` out, which does not depend on
     the generator; the field is zero-sum, the two reported losses do not add up to zero.
@@ -117,7 +120,9 @@ def gan(
     require_count("latent_dim", latent_dim)
     batch_size, latent_dim = int(batch_size), int(latent_dim)  # NumPy's small ones overflow
     require_number("gradient_penalty", gradient_penalty, ">= 0", lambda weight: weight >= 0)
-    check_shapes(generator, primal, discriminator, dual, loss, draw, batch_size, latent_dim)
+    real = check_shapes(generator, primal, discriminator, dual, loss, draw, batch_size, latent_dim)
+    separate = loss.gradient_penalty or _couples_or_underflows(*dual)
+    separate = separate or samples_interact(discriminator, dual, real)
 
     def init(key):
         generator_key, discriminator_key = jax.random.split(key)
@@ -145,7 +150,7 @@ def gan(
         fake, pull_to_generator, generator_state = jax.vjp(
             generate_fake, players.primal, has_aux=True
         )
-        shared = not (loss.gradient_penalty or _couples_or_underflows(players.dual, state.dual))
+        shared = not (separate or _couples_or_underflows(players.dual, state.dual))
         gradients = _shared_gradients if shared else _separate_gradients
         losses, grad_fake, grad_dual, discriminator_state = gradients(
             discriminator, loss, gradient_penalty, players.dual, state.dual, batch, fake

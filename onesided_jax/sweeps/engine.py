@@ -194,7 +194,8 @@ def program(
             return step(carry, hyperparameters)[0], None
 
         def recorded(carry, _):
-            carry, _ = jax.lax.scan(unrecorded, carry, length=record_every - 1)
+            if record_every > 1:  # jax.disable_jit() refuses a scan of no steps
+                carry, _ = jax.lax.scan(unrecorded, carry, length=record_every - 1)
             return step(carry, hyperparameters)
 
         def shared(clock, leaf):

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from onesided_jax import cli
-from onesided_jax.cli import _commands
+from onesided_jax.cli import _work
 from onesided_jax.sweeps import recipes
 
 from .workload import recipe
@@ -58,8 +58,8 @@ def no_work(monkeypatch, tmp_path):
         raise Accepted
 
     monkeypatch.setattr(recipes, "run_cell", begin)
-    monkeypatch.setattr(_commands, "analyze_run", begin)
-    monkeypatch.setattr(_commands, "draw_report", begin)
+    monkeypatch.setattr(_work, "analyze_run", begin)
+    monkeypatch.setattr(_work, "draw_report", begin)
     monkeypatch.chdir(tmp_path)
 
 
