@@ -1,4 +1,4 @@
-"""Do networks, data and loss fit each other? Asked of abstract values, before any work is done."""
+"""Do networks, data and loss fit each other? Checks shapes; nothing is computed."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def check_shapes(
     draw: Callable[[PRNGKey, int], Any],
     batch_size: int,
     latent_dim: int,
-) -> None:
-    """``ValueError`` if what one part makes is not what the next one takes.
+) -> tuple[Any, Any]:
+    """Check that each part takes what another one makes.
 
     Args:
       generator: a network.
@@ -49,12 +49,19 @@ def check_shapes(
       draw: the data.
       batch_size: samples of a minibatch.
       latent_dim: size of a latent.
+
+    Returns:
+      Abstract real and generated samples of a minibatch.
+
+    Raises:
+      ValueError: the parts do not fit each other.
     """
     fake = _check_latents(generator, *primal, batch_size, latent_dim)
     real = _check_data(draw, batch_size)
     _check_shape("generator", "samples", fake, real.shape, "like the data's")
     logits = _check_discriminator(discriminator, *dual, real)
     _check_losses(loss, logits)
+    return real, fake
 
 
 def _check_latents(
