@@ -18,7 +18,7 @@ from scipy import stats
 from onesided_jax import GameSpec, PrimalDual
 from onesided_jax.datasets import ring
 from onesided_jax.games import LOSSES, GanBatch, Loss, gan
-from onesided_jax.games._gan_checks import samples_interact
+from onesided_jax.games._coupling import couples_samples
 from onesided_jax.networks import Network, dcgan, from_linen, from_nnx, mlp, sn_resnet
 from onesided_jax.runs import build_game
 
@@ -1116,5 +1116,6 @@ def test_a_critic_that_couples_its_samples_without_state_gets_passes_of_its_own(
     ids=["mlp", "dcgan", "sn_resnet"],
 )
 def test_critics_that_treat_samples_one_by_one_keep_the_shared_pass(critic):
-    dual = jax.eval_shape(critic.init, jax.random.key(0))
-    assert not samples_interact(critic, dual, jax.ShapeDtypeStruct((B, 8, 8, 1), jnp.float32))
+    params, state = jax.eval_shape(critic.init, jax.random.key(0))
+    batch = jax.ShapeDtypeStruct((B, 8, 8, 1), jnp.float32)
+    assert not couples_samples(critic, params, state, batch)

@@ -300,11 +300,10 @@ def test_make_key_is_threefry():
 
 
 SWITCHES = {
-    "jax_disable_jit": True,
     "jax_debug_nans": True,
     "jax_enable_checks": True,
     "jax_check_tracer_leaks": True,
-    "jax_numpy_dtype_promotion": "strict",
+    "jax_numpy_rank_promotion": "raise",
     "jax_log_compiles": True,
 }
 

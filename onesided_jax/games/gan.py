@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from onesided_jax.games._gan_checks import check_network, check_shapes, samples_interact
+from onesided_jax.games._coupling import couples_samples
+from onesided_jax.games._gan_checks import check_network, check_shapes
 from onesided_jax.games.analytic._common import require_count, require_number
 from onesided_jax.games.game import Game, GameInfo
 from onesided_jax.games.losses import Loss, find_loss
@@ -51,19 +52,18 @@ def gan(
     r"""A GAN game from two networks, a loss and a data set.
 
     The field is :math:`F = (\nabla_x \ell_G, \nabla_y \ell_D)`, both to be descended. The work is
-    shared: one generator pass, and, if the discriminator treats its samples independently and there
-    is no gradient penalty, one discriminator pass over real and generated samples and one backward
-    pass for both players. Otherwise each player gets a backward pass of its own; the discriminator
-    then sees real and generated samples apart, and its state advances on the real ones first.
+    shared: one generator pass, and, if the discriminator treats its samples independently and
+    there is no gradient penalty, one discriminator pass over real and generated samples and one
+    backward pass for both players. Otherwise each player gets a backward pass of its own; real and
+    generated samples are then normalised apart, and the discriminator's state advances on the real
+    ones first. A discriminator with state (BatchNorm) gets separate passes. So does one without,
+    unless its traced program shows that each logit depends on the sample of its own row alone:
+    minibatch statistics, or an operation that the check does not know, mean separate passes.
 
-    A discriminator with state (BatchNorm) counts as one that couples its samples. One without state
-    is tested when the game is made: ``gan`` changes one sample of a small random batch, and sees
-    whether the logits of other samples move (minibatch standard deviation, batch centring).
-
-    In half precision use bfloat16, not float16, and keep the params in float32 (flax's
-    ``dtype=jnp.bfloat16``) unless the optimizer keeps its moments there: those of the AMSGrad
-    family, ``oadagrad`` and ``acgd`` do; optax's Adam keeps them in the params' dtype, and in
-    bfloat16, where 0.999 rounds to 1, its second moments never decay.
+    In half precision use bfloat16, not float16, and keep the params in float32
+    (flax's ``dtype=jnp.bfloat16``) unless the optimizer keeps its moments there: those of the
+    AMSGrad family, ``oadagrad`` and ``acgd`` do; optax's Adam keeps them in the params' dtype, and
+    in bfloat16, where 0.999 rounds to 1, its second moments never decay.
 
     For ``minimax`` the primal loss leaves ``E log sigmoid(D(real))`` out, which does not depend on
     the generator; the field is zero-sum, the two reported losses do not add up to zero.
@@ -120,9 +120,10 @@ def gan(
     require_count("latent_dim", latent_dim)
     batch_size, latent_dim = int(batch_size), int(latent_dim)  # NumPy's small ones overflow
     require_number("gradient_penalty", gradient_penalty, ">= 0", lambda weight: weight >= 0)
-    real = check_shapes(generator, primal, discriminator, dual, loss, draw, batch_size, latent_dim)
-    separate = loss.gradient_penalty or _couples_or_underflows(*dual)
-    separate = separate or samples_interact(discriminator, dual, real)
+    real, fake = check_shapes(
+        generator, primal, discriminator, dual, loss, draw, batch_size, latent_dim
+    )
+    shares = not loss.gradient_penalty and _treats_rows_apart(discriminator, *dual, real, fake)
 
     def init(key):
         generator_key, discriminator_key = jax.random.split(key)
@@ -150,7 +151,7 @@ def gan(
         fake, pull_to_generator, generator_state = jax.vjp(
             generate_fake, players.primal, has_aux=True
         )
-        shared = not (separate or _couples_or_underflows(players.dual, state.dual))
+        shared = shares and not _underflows(players.dual)
         gradients = _shared_gradients if shared else _separate_gradients
         losses, grad_fake, grad_dual, discriminator_state = gradients(
             discriminator, loss, gradient_penalty, players.dual, state.dual, batch, fake
@@ -284,13 +285,16 @@ def _value_and_slope(
     return value, pull(jnp.full_like(value, 1 / logits.shape[0]))[0]
 
 
-def _couples_or_underflows(params: Any, state: Any) -> bool:
-    """Whether the shared backward pass would not be exact.
+def _treats_rows_apart(discriminator: Any, params: Any, state: Any, real: Any, fake: Any) -> bool:
+    """Whether one pass over real and generated samples is that of each; BatchNorm has state."""
+    rows = jax.eval_shape(lambda *parts: jnp.concatenate(parts), real, fake)
+    stateful = bool(jax.tree.leaves(state))
+    return not stateful and not couples_samples(discriminator, params, state, rows)
 
-    A network with state couples its samples (BatchNorm); float16 cannot hold the floor.
-    """
-    half = any(leaf.dtype == jnp.float16 for leaf in jax.tree.leaves(params))
-    return half or bool(jax.tree.leaves(state))
+
+def _underflows(params: Any) -> bool:
+    """Whether the shared backward pass would not be exact: float16 cannot hold the floor."""
+    return any(leaf.dtype == jnp.float16 for leaf in jax.tree.leaves(params))
 
 
 def _sampler(data: Any) -> Callable[[PRNGKey, int], ArrayTree]:

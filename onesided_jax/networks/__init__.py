@@ -4,6 +4,8 @@ A `Network` is ``(init, apply)``. Build the package's own with `dcgan`, `mlp` an
 bring any flax module through `from_nnx` or `from_linen`; `Conv` and `ConvTranspose` are flax's
 layers, computed as matrix products where that is faster (ten times, for vmapped training on a CPU).
 
+Names that need flax are imported when they are first touched, because flax is slow to import.
+
 Example:
   >>> import jax
   >>> from onesided_jax.networks import dcgan
@@ -13,12 +15,28 @@ Example:
   36513
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from onesided_jax.networks._linen import from_linen
 from onesided_jax.networks.conv import choose_form, conv, conv_transpose
-from onesided_jax.networks.dcgan import dcgan
-from onesided_jax.networks.layers import Conv, ConvTranspose
-from onesided_jax.networks.mlp import mlp
-from onesided_jax.networks.network import Network, from_linen, from_nnx
-from onesided_jax.networks.sn_resnet import sn_resnet
+from onesided_jax.networks.network import Network, from_nnx
+
+if TYPE_CHECKING:
+    from onesided_jax.networks._dcgan import dcgan
+    from onesided_jax.networks._mlp import mlp
+    from onesided_jax.networks._sn_resnet import sn_resnet
+    from onesided_jax.networks.layers import Conv, ConvTranspose
+
+_LAZY = {
+    "Conv": "layers",
+    "ConvTranspose": "layers",
+    "dcgan": "_dcgan",
+    "mlp": "_mlp",
+    "sn_resnet": "_sn_resnet",
+}
 
 __all__ = [
     "Conv",
@@ -33,3 +51,13 @@ __all__ = [
     "mlp",
     "sn_resnet",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -130,7 +130,7 @@ def conv(
             x, kernel, stride, pads, dimension_numbers=("NHWC", "HWIO", "NHWC"), precision=precision
         )
 
-    empty = min(*out, *x.shape, *kernel.shape) < 1
+    empty = _any_empty(*out, *x.shape, *kernel.shape)
     return choose_form("native" if empty else form)(gemm, native, x, kernel)
 
 
@@ -187,7 +187,7 @@ def conv_transpose(
     def native(x, kernel):
         return lax.conv_transpose(x, kernel, stride, pads, precision=precision)
 
-    empty = min(*out, *x.shape, *kernel.shape) < 1
+    empty = _any_empty(*out, *x.shape, *kernel.shape)
     return choose_form("native" if empty else form)(gemm, native, x, kernel)
 
 
@@ -238,14 +238,19 @@ def _geometry(
     return (x.shape[1], x.shape[2]), (kernel.shape[0], kernel.shape[1]), stride
 
 
+def _any_empty(*sizes: Any) -> bool:
+    """Whether a size is known to be below 1; symbolic sizes of `jax.export` cannot be compared."""
+    return any(isinstance(size, numbers.Integral) and size < 1 for size in sizes)
+
+
 def _pads(padding: Padding, named: Callable[[str], Sequence[_Pair]]) -> _Pads:
     """Padding as ((top, bottom), (left, right)); ``named`` knows what SAME and VALID mean."""
     try:
         if isinstance(padding, str):
             rows, columns = named({"SAME": "SAME", "VALID": "VALID"}[padding])
-        else:
-            one = isinstance(padding, (int, numbers.Integral))
-            rows, columns = (padding, padding) if one else padding
+            return rows, columns  # may be symbolic
+        one = isinstance(padding, (int, numbers.Integral))
+        rows, columns = (padding, padding) if one else padding
         return _both(rows), _both(columns)
     except (KeyError, TypeError, ValueError):
         raise ValueError(

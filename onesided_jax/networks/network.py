@@ -1,20 +1,27 @@
-"""`Network`: a neural network as two pure functions, made from flax modules of either API."""
+"""`Network`: a neural network as two pure functions, and `from_nnx`, which makes one."""
 
 from __future__ import annotations
 
-import inspect
 import math
 import operator
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import errors, linen, nnx
 
+from onesided_jax.networks._modes import boolean_switches, call_defaults, check_modes, trace
 from onesided_jax.players import PRNG_IMPLEMENTATION, ArrayTree, PRNGKey, keys_like, make_key
 
-__all__ = ["Network", "from_linen", "from_nnx"]
+if TYPE_CHECKING:
+    from flax import nnx
+
+__all__ = ["Network", "from_nnx"]
+
+REMEDY = (
+    "from_nnx tells the mode by the module's train() and eval(), which set 'deterministic' and "
+    "'use_running_average' of its layers"
+)
 
 
 class Network(NamedTuple):
@@ -53,7 +60,9 @@ def from_nnx(factory: Callable[[nnx.Rngs], nnx.Module]) -> Network:
     ``nnx.Param`` variables are the params, all other variables the state. The module's
     ``train()`` or ``eval()`` is called before each application; values that it sows are dropped.
     The random streams of dropout are state, as raw ``uint32`` key data: the same params, state and
-    inputs always draw the same mask, and each training application moves the stream on.
+    inputs always draw the same mask, and each training application moves the stream on. The first
+    application traces both modes: a module with BatchNorm, dropout or a state that training
+    changes must compute something else in evaluation.
 
     Args:
       factory: builds the module from its random streams, for example
@@ -67,7 +76,8 @@ def from_nnx(factory: Callable[[nnx.Rngs], nnx.Module]) -> Network:
       TypeError: ``factory`` is a module instead of a function that builds one, or it builds
         something else.
       ValueError: (from ``init``) a module with random streams, and a key of another
-        implementation than the default.
+        implementation than the default; (from ``apply``) a module with modes that computes the
+        same in both.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -80,6 +90,8 @@ def from_nnx(factory: Callable[[nnx.Rngs], nnx.Module]) -> Network:
       >>> outputs.shape
       (5, 2)
     """
+    from flax import nnx  # slow to import
+
     if isinstance(factory, nnx.Module):
         raise TypeError(
             f"from_nnx takes a function that builds the module, not a module: got a "
@@ -93,6 +105,7 @@ def from_nnx(factory: Callable[[nnx.Rngs], nnx.Module]) -> Network:
     graphdef, *parts = nnx.split(abstract, nnx.Param, ...)
     params_template, state_template = map(nnx.to_pure_dict, parts)
     state_shapes = jax.tree.map(jnp.shape, jax.eval_shape(_plain, state_template))
+    check_once = _mode_check(abstract, params_template, state_template, graphdef)
 
     def init(key: PRNGKey) -> tuple[ArrayTree, ArrayTree]:
         _, *parts = nnx.split(factory(nnx.Rngs(key)), nnx.Param, ...)
@@ -108,101 +121,71 @@ def from_nnx(factory: Callable[[nnx.Rngs], nnx.Module]) -> Network:
     def apply(
         params: ArrayTree, state: ArrayTree, inputs: Any, *, train: bool = True
     ) -> tuple[Any, ArrayTree]:
-        parts = (_typed(params_template, params), _typed(state_template, state))
-        module = nnx.merge(graphdef, *map(nnx.State, parts), copy=True)
-        if not train:
-            module.eval()
-            return module(inputs), state
-        module.train()
-        outputs = module(inputs)
-        _, _, _, new_state = nnx.split(module, nnx.Param, nnx.Intermediate, ...)
-        return outputs, _plain(nnx.to_pure_dict(new_state)) or ()
+        check_once(inputs)
+        parts = _typed(params_template, params), _typed(state_template, state)
+        new_state, outputs = _run(graphdef, *parts, inputs, train=train)
+        return outputs, (_plain(new_state) or ()) if train else state
 
     return Network(init, apply)
 
 
-def from_linen(module: linen.Module, example_input: ArrayTree) -> Network:
-    """Make a `Network` of a flax linen module.
+def _run(
+    graphdef: Any, params: Any, state: Any, inputs: Any, *, train: bool, **options: Any
+) -> tuple[Any, Any]:
+    """New state and outputs of one application of an nnx module."""
+    from flax import nnx
 
-    The ``params`` collection is the params, all other collections (``batch_stats``, ...) the
-    state. Whether the network is in training is told to the module's ``__call__`` by its argument
-    ``train``, if it has one.
+    module = nnx.merge(graphdef, nnx.State(params), nnx.State(state), copy=True)
+    (module.train if train else module.eval)()
+    outputs = module(inputs, **options)
+    _, _, _, new_state = nnx.split(module, nnx.Param, nnx.Intermediate, ...)
+    return nnx.to_pure_dict(new_state), outputs
 
-    Args:
-      module: the module, not bound; its ``__call__`` takes ``inputs`` first.
-      example_input: inputs of the right shapes and dtypes, as arrays or `jax.ShapeDtypeStruct`;
-        the values are not used.
 
-    Returns:
-      The network.
+def _mode_check(
+    module: nnx.Module, params: Any, state: Any, graphdef: Any
+) -> Callable[[Any], None]:
+    """A function of inputs that raises ValueError for a module that ignores its mode; once."""
+    from flax import nnx
 
-    Raises:
-      ValueError: the module draws random numbers when applied (dropout), which linen keeps
-        outside its variables (write such a network in nnx), a collection of its variables
-        changes shape when applied (``sow``), which no loop can carry, or a module with state knows
-        training by another name than ``train``.
+    kinds = (nnx.BatchNorm, nnx.Dropout)
+    layers = {
+        type(layer).__name__
+        for _, layer in nnx.iter_graph(module)
+        if isinstance(layer, kinds) and getattr(layer, "rate", 1)
+    }
+    checked = not (layers or jax.tree.leaves(state))
 
-    Example:
-      >>> import jax, jax.numpy as jnp
-      >>> from flax import linen
-      >>> network = from_linen(linen.Dense(2), jnp.ones((1, 3)))
-      >>> params, state = network.init(jax.random.key(0))
-      >>> jax.tree.map(jnp.shape, params), state
-      ({'bias': (2,), 'kernel': (3, 2)}, ())
-    """
-    parameters = inspect.signature(type(module).__call__).parameters
-    takes_train = "train" in parameters
-    example = jax.tree.map(lambda a: jax.ShapeDtypeStruct(jnp.shape(a), a.dtype), example_input)
-
-    def mode(train: bool) -> dict[str, Any]:
-        return {"train": train} if takes_train else {}
-
-    def init(key: PRNGKey) -> tuple[ArrayTree, ArrayTree]:
-        inputs = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), example)
-        variables = dict(module.init(key, inputs, **mode(True)))
-        return variables.pop("params", {}), variables or ()
-
-    def apply(
-        params: ArrayTree, state: Any, inputs: Any, *, train: bool = True
-    ) -> tuple[Any, ArrayTree]:
-        variables: dict[str, Any] = {"params": params, **(state or {})}
-        mutable = [name for name in variables if name != "params"]
-        outputs, changed = module.apply(variables, inputs, mutable=mutable, **mode(train))
-        return outputs, (dict(changed) or ()) if train else state
-
-    def states(key: PRNGKey, inputs: Any) -> tuple[ArrayTree, ArrayTree]:
-        params, state = init(key)
-        return state, apply(params, state, inputs)[1]
-
-    try:
-        before, after = jax.eval_shape(states, make_key(0), example)
-    except errors.InvalidRngError as error:
-        raise ValueError(
-            f"{type(module).__name__} draws random numbers when applied (dropout?); a linen module "
-            "has nowhere to keep their state, so write it as an nnx module and use from_nnx"
-        ) from error
-    before, after = ({k: _shapes(v) for k, v in dict(state).items()} for state in (before, after))
-    other = next((name for name in _OTHER_NAMES if name in parameters), None)
-    if before and other and not takes_train:
-        raise ValueError(
-            f"{type(module).__name__} has state ({', '.join(before)}), and its __call__ takes "
-            f"{other!r}: expected an argument named 'train', which is true in training"
+    def check(inputs: Any) -> None:
+        nonlocal checked
+        if checked:
+            return
+        abstract = jax.tree.map(
+            lambda a: jax.ShapeDtypeStruct(jnp.shape(a), jnp.result_type(a)), inputs
         )
-    growing = sorted(k for k in before | after if before.get(k) != after.get(k))
-    if growing:
-        raise ValueError(
-            f"{type(module).__name__} has collections that change shape when it is applied, "
-            f"{growing} (sow?): a state must stay as it is to be carried through a loop"
-        )
-    return Network(init, apply)
 
+        def traced(train: bool, **options: Any) -> Any:
+            def application(state: Any, params: Any, inputs: Any) -> tuple[Any, Any]:
+                return _run(graphdef, params, state, inputs, train=train, **options)
 
-_OTHER_NAMES = ("training", "is_training", "deterministic", "use_running_average", "inference")
+            return trace(application, state, params, abstract)
 
+        def switches_mode(options: dict[str, Any]) -> bool:
+            try:
+                return traced(True, **options).changes_state != training.changes_state
+            except Exception:  # an option that means something else
+                return False
 
-def _shapes(tree: Any) -> Any:
-    leaves, treedef = jax.tree.flatten(tree)
-    return treedef, [(leaf.shape, leaf.dtype) for leaf in leaves]
+        def switched() -> list[str]:
+            options = boolean_switches(call_defaults(type(module)))
+            return [f"{name!r}" for name, value in options if switches_mode({name: value})]
+
+        training, evaluation = traced(True), traced(False)
+        check_modes(type(module).__name__, (training, evaluation), layers, ", ".join(state),
+                    switched, REMEDY)  # fmt: skip
+        checked = True
+
+    return check
 
 
 def _plain(tree: Any) -> Any:
