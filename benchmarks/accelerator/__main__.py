@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,8 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(error, file=sys.stderr)
             return 2
         data = None if options.data_dir is None else str(options.data_dir.resolve())
-        context = work.Context(options.tiny, device["platform"], data, str(out.resolve()))
-        measure(options.only, context, kept, end)
+        with tempfile.TemporaryDirectory() as scratch:
+            cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", scratch) if options.tiny else None
+            context = work.Context(
+                options.tiny, device["platform"], data, str(out.resolve()), cache
+            )
+            measure(options.only, context, kept, end)
         print(table.text(table.lines(kept.content)))
         print(kept.path)
     for sentence in results.too_much(out):

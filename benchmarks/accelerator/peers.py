@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks import ours
 from benchmarks.accelerator.speed import WALL, Case
-from benchmarks.accelerator.sweeps import DCGANS, SMALL_WIDTH, images
+from benchmarks.accelerator.sweeps import DCGANS, images_of, sizes_of
 from benchmarks.accelerator.work import Context, Row
 from benchmarks.harness import progress, repeat, spread
 from benchmarks.networks_torch import Task, count, dcgan_task, ring_task, torch
@@ -84,8 +84,9 @@ def captured(contender: Any) -> Any:
     return contender
 
 
-def contenders(task: Task, runs: int, bfloat16: bool, tiny: bool) -> dict[str, Callable[[], Any]]:
+def contenders(task: Task, runs: int, case: Case, tiny: bool) -> dict[str, Callable[[], Any]]:
     """By name, in order of worth: functions that make one."""
+    bfloat16, images = case.dtype == "bfloat16", case.game in DCGANS
     adam: Any = (ours.RATE, ours.B1)
     setting = Setting(torch.get_num_threads(), bfloat16=bfloat16)
     graph = setting._replace(capturable=True)
@@ -95,7 +96,9 @@ def contenders(task: Task, runs: int, bfloat16: bool, tiny: bool) -> dict[str, C
             return Sequential(task, found._replace(bfloat16=bfloat16), *adam)
 
         steps = 1 if tiny else 20
-        choices = {"threads": (setting.threads,), "form": FORMS, "channels_last": (False, True)}
+        choices: dict[str, Any] = {"threads": (setting.threads,), "form": FORMS}
+        if images:
+            choices["channels_last"] = (False, True)
         best, _ = best_setting(make, steps, 1 if tiny else 3, choices)
         return make(best)
 
@@ -120,7 +123,7 @@ def speeds(case: Case, runs: int, context: Context, done: list[Row]) -> Iterator
     torch.backends.cudnn.benchmark = True
     task = _task(case, context)
     known = {row["side"] for row in done}
-    for name, make in contenders(task, runs, case.dtype == "bfloat16", context.tiny).items():
+    for name, make in contenders(task, runs, case, context.tiny).items():
         if name in known:
             continue
         number = runs if "ensemble" in name else 1
@@ -170,10 +173,9 @@ def _forget() -> None:
 
 def _task(case: Case, context: Context) -> Task:
     device = "cuda" if context.platform == "gpu" else "cpu"
+    width, batch = sizes_of(case.game, context.tiny)
     if case.game in DCGANS:
-        width, batch = (SMALL_WIDTH, 8) if context.tiny else (DCGANS[case.game][0], 64)
-        data = images(case.game, context.data_dir)
+        data = images_of(case.game, context.data_dir, context.tiny)
         return dcgan_task(data, ours.LATENT["dcgan"], width, batch, device)
-    width, batch = (16, 16) if context.tiny else (64, 128)
     means = np.asarray(ring_means(), np.float32)
     return ring_task(means, 0.02, ours.LATENT["mlp"], width, batch, device)

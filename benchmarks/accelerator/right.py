@@ -27,20 +27,21 @@ from benchmarks.accelerator.sweeps import (
 from benchmarks.accelerator.work import Context, Job, Row
 from benchmarks.harness import progress
 
-TOLERANCE = 1e-2
+TOLERANCE = 1e-3  # another order of the same sums gives up to 1e-4, TF32 more than 1e-3
 STEPS = 20
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
-TINY_OPTIMIZERS = ("adam", "alternating_adam")
+TINY_OPTIMIZERS = ("adam",)
 COMPILERS = 8  # optimizers that are compiled at a time
 
 
 def jobs(context: Context) -> list[Job]:
     """Bits are asked for in two processes each, for XLA times its kernels anew in each."""
     flag = DETERMINISTIC if context.platform == "gpu" else ""
+    ways = {"as it comes": ""} | ({"deterministic ops": flag} if flag else {})
     bits = [
         Job(f"bits, {told}{again}", 90.0, flags)
         for again in (("",) if context.tiny else ("", ", again"))
-        for told, flags in (("as it comes", ""), ("deterministic ops", flag))
+        for told, flags in ways.items()
     ]
     # Resuming is judged with deterministic operations: else the operations would be.
     return [Job("optimizers", 150.0), Job("dcgan"), Job("resume", 90.0, flag), *bits]
@@ -120,7 +121,7 @@ def resume(context: Context, done: list[Row]) -> Iterator[Row]:
             raise AssertionError("the sweep was not stopped")
 
         whole: dict[str, Any] = {}
-        for name in ("dcgan28", "ring"):
+        for name in ("ring",) if context.tiny else ("dcgan28", "ring"):
             game = make_game(name, "native", tiny=context.tiny)
             whole["device"] = train(game, make, device, **plan)
             again = continued(game, device, device, name)
@@ -143,7 +144,7 @@ def bits(context: Context, done: list[Row]) -> Iterator[Row]:
     """The same sweep twice in this process; the digests are compared with those of another."""
     cases = (("ring", "auto"), ("dcgan28", "gemm"), ("dcgan28", "native"))
     known = {(row["game"], row["conv"]) for row in done}
-    for name, conv in cases[: 2 if context.tiny else 3]:
+    for name, conv in cases[: 1 if context.tiny else 3]:
         if (name, conv) in known:
             continue
         game, make = make_game(name, conv, tiny=context.tiny), optimizer("adam")

@@ -14,10 +14,11 @@ import onesided_jax as osj
 from benchmarks import ours
 from benchmarks.accelerator.sweeps import (
     DCGANS,
-    SMALL_WIDTH,
     chunk_seconds,
     make_game,
-    precision_of,
+    products_in,
+    shape_of,
+    sizes_of,
 )
 from benchmarks.accelerator.work import Row
 from benchmarks.harness import progress, repeat, spread
@@ -57,16 +58,15 @@ def speeds(
       >>> row["runs"], row["run_steps_per_second"] > 0
       (2, True)
     """
-    platform, full = jax.devices()[0].platform, None
-    jax.config.update("jax_default_matmul_precision", precision_of(case.dtype, platform))
-    game = make_game(case.game, case.conv, case.dtype, tiny, data_dir)
+    game, full = make_game(case.game, case.conv, case.dtype, tiny, data_dir), None
     for number in runs:
         row: Row = {"side": "ours", **case._asdict(), "runs": number}
         if full is not None:
             yield row | {"problem": f"not tried: {full} runs are too many"}
             continue
         try:
-            row |= _measure(case, game, number, tiny)
+            with products_in(case.dtype):
+                row |= _measure(case, game, number, tiny)
         except (MemoryError, jax.errors.JaxRuntimeError) as error:
             row["problem"] = str(error).partition("\n")[0][:300]
             if is_out_of_memory(error):
@@ -104,9 +104,7 @@ def _gigaflop(game: str, tiny: bool) -> float | None:
     """Of a DCGAN's matrix products."""
     if game not in DCGANS:
         return None
-    width, pixels, channels = DCGANS[game]
-    width, batch = (SMALL_WIDTH, 8) if tiny else (width, 64)
-    return ours.dcgan_step_flops(width, batch, (pixels, pixels, channels)) / 1e9
+    return ours.dcgan_step_flops(*sizes_of(game, tiny), shape_of(game, tiny)) / 1e9
 
 
 def busy(case: Case, runs: int, *, tiny: bool = False) -> Row:
@@ -115,14 +113,13 @@ def busy(case: Case, runs: int, *, tiny: bool = False) -> Row:
     The same steps in one dispatch, which no host interrupts, over the wall time of chunks between
     which checkpoints are fetched and kept in memory.
     """
-    platform = jax.devices()[0].platform
-    jax.config.update("jax_default_matmul_precision", precision_of(case.dtype, platform))
     steps, chunks = (2, 3) if tiny else (100, 5)
     game, make = make_game(case.game, case.conv, case.dtype, tiny), ours.optimizer("adam")
     device: Any = jax.devices()[:1]
-    whole = ours.Sweep(game, make, runs, steps * (chunks - 1), width=runs, devices=device)
-    alone = np.median(repeat(whole.advance, 0.0)) * runs * steps * (chunks - 1)
-    chunked = chunk_seconds(game, make, runs, steps, chunks)
+    with products_in(case.dtype):
+        whole = ours.Sweep(game, make, runs, steps * (chunks - 1), width=runs, devices=device)
+        alone = np.median(repeat(whole.advance, 0.0)) * runs * steps * (chunks - 1)
+        chunked = chunk_seconds(game, make, runs, steps, chunks)
     progress(f"device busy between chunks: {alone / chunked:.3f}")
     return {
         **case._asdict(),

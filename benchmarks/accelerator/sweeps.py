@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from benchmarks import ours
 from onesided_jax.sweeps import SweepResult
 
 DCGANS = {"dcgan28": (32, 28, 1), "dcgan32": (64, 32, 3)}  # width, pixels, channels
-SMALL_WIDTH = 8
 MakeOptimizer = Callable[[Mapping[str, Any]], Any]
 
 
@@ -30,14 +30,39 @@ def precision_of(name: str, platform: str) -> str | None:
     return "tensorfloat32" if platform == "gpu" else None
 
 
-def images(game: str, data_dir: str | None) -> np.ndarray:
-    """``uint8[2048, H, W, C]``: MNIST's first digits where its files are given, or strokes."""
+@contextlib.contextmanager
+def products_in(name: str) -> Iterator[None]:
+    """Sets the precision of products for all threads, which a context of JAX's does not."""
+    before = jax.config.values["jax_default_matmul_precision"]
+    jax.config.update("jax_default_matmul_precision", precision_of(name, jax.devices()[0].platform))
+    try:
+        yield
+    finally:
+        jax.config.update("jax_default_matmul_precision", before)
+
+
+def shape_of(game: str, tiny: bool) -> tuple[int, int, int]:
+    """``(H, W, C)`` of a DCGAN's images; tiny ones are halved once instead of twice."""
     _, pixels, channels = DCGANS[game]
-    if data_dir is not None and channels == 1:
-        data = osj.datasets.load("mnist", data_dir=data_dir).data
-        assert data is not None
-        return data[:2048]
-    return ours.images(2048, pixels, channels)
+    pixels = pixels // 2 if tiny else pixels
+    return pixels, pixels, channels
+
+
+def sizes_of(game: str, tiny: bool) -> tuple[int, int]:
+    """A GAN's width and batch."""
+    if game in DCGANS:
+        return (8, 8) if tiny else (DCGANS[game][0], 64)
+    return (16, 16) if tiny else (64, 128)
+
+
+def images_of(game: str, data_dir: str | None, tiny: bool) -> np.ndarray:
+    """``uint8[2048, H, W, C]``: MNIST's first digits where its files are given, or strokes."""
+    pixels, _, channels = shape_of(game, tiny)
+    if data_dir is None or channels != 1:
+        return ours.images(2048, pixels, channels)
+    data = osj.datasets.load("mnist", data_dir=data_dir).data
+    assert data is not None
+    return data[:2048, ::2, ::2] if tiny else data[:2048]
 
 
 def make_game(
@@ -49,10 +74,10 @@ def make_game(
 ) -> osj.Game:
     """``"dcgan28"``, ``"dcgan32"``, ``"ring"`` or an analytic game by its name."""
     if name in DCGANS:
-        width, batch = (SMALL_WIDTH, 8) if tiny else (DCGANS[name][0], 64)
-        return ours.dcgan_game(width, batch, conv, images(name, data_dir), dtype)
+        data = images_of(name, data_dir, tiny)
+        return ours.dcgan_game(*sizes_of(name, tiny), conv, data, dtype)
     if name == "ring":
-        return ours.mlp_game(*((16, 16) if tiny else (64, 128)))
+        return ours.mlp_game(*sizes_of(name, tiny))
     return osj.games.make_game(name)
 
 

@@ -42,12 +42,14 @@ class Context(NamedTuple):
       platform: ``"gpu"``, ``"tpu"`` or ``"cpu"``.
       data_dir: folder with MNIST's official files, or ``None``.
       out: folder of the results.
+      cache: folder of compiled programs that tiny jobs share; the others time compiling too.
     """
 
     tiny: bool
     platform: str
     data_dir: str | None
     out: str
+    cache: str | None = None
 
 
 class Job(NamedTuple):
@@ -93,13 +95,14 @@ def probe() -> dict[str, Any]:
 def run(section: str, job: Job, context: Context, done: list[Row], seconds: float) -> Outcome:
     """Runs a job for at most so many seconds; ``done`` are rows that it need not measure again."""
     start = time.perf_counter()
-    told = {"section": section, "job": job.name, "context": context._asdict(), "done": done}
-    command = [sys.executable, "-m", "benchmarks.accelerator.child", json.dumps(told)]
+    about = {"section": section, "job": job.name, "context": context._asdict(), "done": done}
+    command = [sys.executable, "-m", "benchmarks.accelerator.child", json.dumps(about)]
     if job.command:
         command = [part.format(minutes=f"{seconds / 60:.1f}") for part in job.command]
     rows: list[Row] = []
+    limit = min(seconds, job.seconds)
     with tempfile.TemporaryDirectory() as scratch, (Path(scratch) / "stderr").open("w+") as errors:
-        process = subprocess.Popen(
+        with subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -107,21 +110,21 @@ def run(section: str, job: Job, context: Context, done: list[Row], seconds: floa
             cwd=ROOT,
             env=environment(job.flags, scratch, context),
             start_new_session=True,  # PyTorch's compiler has processes of its own
-        )
-        timer = threading.Timer(min(seconds, job.seconds), _end, [process])
-        timer.start()
-        try:
-            rows.extend(_rows(process.stdout or ()))
-            process.wait()
-        finally:
-            _end(process)
-            timer.cancel()
+        ) as process:
+            timer = threading.Timer(limit, _end, [process])
+            timer.start()
+            try:
+                rows.extend(_rows(process.stdout or ()))
+                process.wait()
+            finally:
+                timer.cancel()
+                _end(process)
         took = time.perf_counter() - start
         errors.seek(0)
         problem = None
         if process.returncode:
-            late = took >= min(seconds, job.seconds)
-            problem = f"cut off after {took:.0f} s" if late else _last_line(errors.read())
+            told = _last_line(errors.read())
+            problem = f"cut off after {took:.0f} s" if took >= limit else told
     return Outcome(rows, problem, round(took, 1))
 
 
@@ -156,8 +159,8 @@ def environment(
 ) -> dict[str, str]:
     """The environment of a job."""
     path = [str(ROOT), os.environ.get("PYTHONPATH", "")]
-    if context is not None and context.tiny:
-        flags += QUICK if context.platform == "cpu" else ""
+    if context is not None and context.tiny and context.platform == "cpu":
+        flags += QUICK
     if scratch is not None:
         path += [_as_if_installed(Path(scratch))]
     changed = {
@@ -166,23 +169,16 @@ def environment(
         "PYTHONPATH": os.pathsep.join(filter(None, path)),
         "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip(),
     }
-    if context is not None and context.tiny:
-        changed |= _compiled_once(context)
+    if context is not None and context.cache is not None:
+        changed |= {
+            "JAX_COMPILATION_CACHE_DIR": context.cache,
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0",
+        }
     platforms = os.environ.get("JAX_PLATFORMS", "")
     if platforms and "cpu" not in platforms.split(","):
         changed["JAX_PLATFORMS"] = f"{platforms},cpu"  # the device is compared with the CPU
     return os.environ | changed
-
-
-def _compiled_once(context: Context) -> dict[str, str]:
-    """A cache that the tiny jobs share; the others each time what compiling takes."""
-    return {
-        "JAX_COMPILATION_CACHE_DIR": os.environ.get(
-            "JAX_COMPILATION_CACHE_DIR", str(Path(context.out) / ".compiled")
-        ),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0",
-    }
 
 
 def _as_if_installed(scratch: Path) -> str:
