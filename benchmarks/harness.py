@@ -128,6 +128,15 @@ def interleave(
     return measured
 
 
+def repeat(side: Callable[[], float], wall: float, least: int = 3) -> list[float]:
+    """What a side returns, call after call, until the wall time is used; the first is dropped."""
+    side()
+    start, measured = time.perf_counter(), []
+    while len(measured) < least or time.perf_counter() < start + wall:
+        measured.append(side())
+    return measured
+
+
 def seconds(work: Callable[[], Any]) -> float:
     """Wall time of a call, until its JAX arrays are there."""
     start = time.perf_counter()
@@ -154,9 +163,9 @@ def progress(message: str) -> None:
     print(f"  {message.strip()}", flush=True)
 
 
-def jax_gemm(size: int = GEMM_SIZE) -> Callable[[], float]:
-    """A function that multiplies two float32 matrices in JAX and returns GFLOP/s."""
-    a, b = jax.random.normal(jax.random.key(0), (2, size, size), jnp.float32)
+def jax_gemm(size: int = GEMM_SIZE, dtype: str = "float32") -> Callable[[], float]:
+    """A function that multiplies two matrices in JAX and returns GFLOP/s."""
+    a, b = jax.random.normal(jax.random.key(0), (2, size, size), jnp.float32).astype(dtype)
     product = jax.jit(jnp.matmul).lower(a, b).compile()
     jax.block_until_ready(product(a, b))
     return lambda: 2e-9 * size**3 / seconds(lambda: product(a, b))
@@ -184,7 +193,7 @@ def machine() -> dict[str, Any]:
         "system": platform.system(),
         "python": platform.python_version(),
         "backend": jax.default_backend(),
-        **{name: _version(name) for name in ("jax", "jaxlib", "flax", "torch", "cooper-optim")},
+        **{name: version(name) for name in ("jax", "jaxlib", "flax", "torch", "cooper-optim")},
         "numpy": np.__version__,
         "gemm_gflops": {
             name: None if value is None else round(value, 1) for name, value in gemm_peak().items()
@@ -201,7 +210,7 @@ def cpu_name() -> str:
     return platform.processor() or "unknown"
 
 
-def _version(distribution: str) -> str | None:
+def version(distribution: str) -> str | None:
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:

@@ -14,15 +14,15 @@ import onesided_jax as osj
 from onesided_jax.players import Device
 from onesided_jax.sweeps.devices import Crew
 from onesided_jax.sweeps.engine import Program, program
-from onesided_jax.sweeps.strategy import abstract_carry, blocks_of, choose_strategy
+from onesided_jax.sweeps.strategy import abstract_carry, blocks_of, choose_strategy, needed_bytes
 from onesided_jax.sweeps.strategy import start as begin
 
 LATENT = {"dcgan": 64, "mlp": 16}
 RATE, B1 = 2e-4, 0.5  # Radford et al. 2016
 
 
-def images(count: int = 2048, size: int = 28) -> np.ndarray:
-    """Stand-ins for digits, ``uint8[count, size, size, 1]``: two soft strokes on black, and noise.
+def images(count: int = 2048, size: int = 28, channels: int = 1) -> np.ndarray:
+    """Stand-ins for digits, ``uint8[count, size, size, channels]``: two soft strokes, and noise.
 
     Real images would be fetched or need another package, and no timing depends on what they show.
     """
@@ -35,19 +35,43 @@ def images(count: int = 2048, size: int = 28) -> np.ndarray:
     distance = ((offset - along.clip(0, 1) * direction) ** 2).sum(2)  # squared, to the stroke
     bright = np.exp(-distance / (size / 14) ** 2).max(1) * 255
     noisy = bright + rng.normal(0, 4, bright.shape)
-    return noisy.clip(0, 255).astype(np.uint8)[..., None]
+    grey = noisy.clip(0, 255).astype(np.uint8)[..., None]
+    return np.repeat(grey, channels, -1)
 
 
-def dcgan_game(width: int = 32, batch: int = 64, conv: str = "auto") -> osj.Game:
-    generator, discriminator = osj.networks.dcgan((28, 28, 1), LATENT["dcgan"], width, conv=conv)
+def dcgan_game(
+    width: int = 32,
+    batch: int = 64,
+    conv: str = "auto",
+    data: np.ndarray | None = None,
+    dtype: str = "float32",
+) -> osj.Game:
+    """``data``: ``uint8[N, H, W, C]``; ``dtype``: of the networks' arithmetic."""
+    data = images() if data is None else data
+    height, columns, channels = data.shape[1:]
+    networks = osj.networks.dcgan((height, columns, channels), LATENT["dcgan"], width, conv=conv)
+    generator, discriminator = (computing_in(dtype, network) for network in networks)
     return osj.games.gan(
         generator=generator,
         discriminator=discriminator,
         loss="non_saturating",
-        data=osj.datasets.from_array(images()),
+        data=osj.datasets.from_array(data),
         batch_size=batch,
         latent_dim=LATENT["dcgan"],
     )
+
+
+def computing_in(dtype: str, network: osj.Network) -> osj.Network:
+    """The network with arithmetic in ``dtype``; its parameters and outputs stay float32."""
+    if dtype == "float32":
+        return network
+
+    def apply(params: Any, state: Any, inputs: Any, *, train: bool = True) -> tuple[Any, Any]:
+        narrow = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
+        outputs, state = network.apply(narrow, state, inputs.astype(dtype), train=train)
+        return outputs.astype(jnp.float32), state
+
+    return osj.Network(network.init, apply)
 
 
 def mlp_game(width: int = 64, batch: int = 128) -> osj.Game:
@@ -81,6 +105,7 @@ class Sweep:
 
     Attributes:
       compile_seconds: to trace and compile the initialisation and the chunk.
+      planned_bytes: what the compiled chunk says that it needs of a device.
       strategy: the layout.
       steps: steps per chunk.
       done: steps done by every run.
@@ -110,7 +135,8 @@ class Sweep:
         self._crew = Crew(built, rates, blocks, steps, self.strategy.devices)
         self._carries = self._crew.place([begin(built, seeds, rates, block) for block in blocks])
         abstract = abstract_carry(built, seeds, rates, self.strategy.width)
-        built.compile(*abstract, steps, self.strategy.devices[0])
+        compiled = built.compile(*abstract, steps, self.strategy.devices[0])
+        self.planned_bytes = needed_bytes(compiled)
         self.compile_seconds = time.perf_counter() - start
         self.done = 0
         self._losses: list[tuple[float, float]] = []
@@ -158,19 +184,22 @@ def parameter_count(game: osj.Game) -> tuple[int, int]:
     return primal, dual
 
 
-def dcgan_step_flops(width: int, batch: int) -> float:
+def dcgan_step_flops(width: int, batch: int, shape: tuple[int, int, int] = (28, 28, 1)) -> float:
     """What the matrix products of one simultaneous step of the DCGAN need, counted by hand.
 
     A product per layer forwards, one for the weight's gradient and one for the input's; the
     discriminator sees real and generated images, the latents need no gradient. Multiplications
     and additions count apart; elementwise passes, padding and the optimizer count as nothing.
     """
-    latent, fine, coarse = LATENT["dcgan"], width, 2 * width
-    dense = latent * 49 * coarse
-    up = 49 * coarse * 16 * fine + 196 * fine * 16  # pixels in x channels in x taps x channels out
-    down = 196 * 16 * fine + 49 * 16 * fine * coarse  # pixels out x taps x channels
-    head = 49 * coarse
-    return 2.0 * batch * (2 * dense + 3 * up + 2 * 3 * (down + head))
+    height, columns, channels = shape
+    fine, coarse, taps, convolutions = channels, width, 16, 0
+    while min(height, columns) > 7 and height % 2 == columns % 2 == 0:
+        height, columns = height // 2, columns // 2
+        convolutions += height * columns * taps * fine * coarse  # as many up as down
+        fine, coarse = coarse, 2 * coarse
+    head = height * columns * fine
+    dense = LATENT["dcgan"] * head
+    return 2.0 * batch * (2 * dense + 3 * convolutions + 2 * 3 * (convolutions + head))
 
 
 def counted_flops(game: osj.Game, make: Callable[..., Any]) -> float | None:

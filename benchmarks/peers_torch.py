@@ -7,7 +7,6 @@ both gradients are of the players before the step.
 from __future__ import annotations
 
 import itertools
-import math
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -20,12 +19,11 @@ try:
     import torch
     from torch import nn
     from torch.func import functional_call, grad_and_value, stack_module_state, vmap
-    from torch.nn.functional import leaky_relu, relu, softplus
+    from torch.nn.functional import softplus
+
+    from benchmarks.networks_torch import Task, count
 except ImportError as error:  # pragma: no cover - depends on the installation
     raise ImportError(MISSING_TORCH) from error
-
-LEAK = 0.2
-TRUNCATION = 0.87962566103423978  # deviation of a standard normal cut at 2
 
 
 class Setting(NamedTuple):
@@ -37,12 +35,19 @@ class Setting(NamedTuple):
         in most tutorials; ``"one pass"``: D of real and fake together, two backward passes.
       channels_last: memory format of images and kernels.
       fused: Adam's fused kernel.
+      bfloat16: networks under ``torch.autocast``; parameters stay float32.
+      capturable: Adam keeps its count on the device, as a CUDA graph of the step needs.
     """
 
     threads: int
     form: str = "one pass"
     channels_last: bool = False
     fused: bool = True
+    bfloat16: bool = False
+    capturable: bool = False
+
+    def autocast(self, device: str) -> Any:
+        return torch.autocast(device, torch.bfloat16, enabled=self.bfloat16)
 
     @property
     def pool(self) -> str:
@@ -60,123 +65,26 @@ class Setting(NamedTuple):
 FORMS = ("one pass", "three passes")
 
 
-class DcganGenerator(nn.Module):
-    """``osj.networks.dcgan``'s generator of 28 x 28 x 1 images."""
-
-    def __init__(self, latent: int, width: int):
-        super().__init__()
-        self.width = width
-        self.dense = nn.Linear(latent, 49 * 2 * width)
-        self.up1 = nn.ConvTranspose2d(2 * width, width, 4, 2, 1)
-        self.up2 = nn.ConvTranspose2d(width, 1, 4, 2, 1)
-        lecun_normal(self)
-
-    def forward(self, latents: torch.Tensor) -> torch.Tensor:
-        x = relu(self.dense(latents)).view(-1, 2 * self.width, 7, 7)
-        return torch.tanh(self.up2(relu(self.up1(x))))
-
-
-class DcganDiscriminator(nn.Module):
-    """``osj.networks.dcgan``'s discriminator of 28 x 28 x 1 images."""
-
-    def __init__(self, width: int):
-        super().__init__()
-        self.down1 = nn.Conv2d(1, width, 4, 2, 1)
-        self.down2 = nn.Conv2d(width, 2 * width, 4, 2, 1)
-        self.head = nn.Linear(49 * 2 * width, 1)
-        lecun_normal(self)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        x = leaky_relu(self.down2(leaky_relu(self.down1(images), LEAK)), LEAK)
-        return self.head(x.flatten(1))[:, 0]
-
-
-class Mlp(nn.Module):
-    """Two hidden layers of ``osj.networks.mlp``; without ``leak`` ReLU, as in the generator."""
-
-    def __init__(self, inputs: int, width: int, outputs: int, leak: float = 0.0):
-        super().__init__()
-        self.first = nn.Linear(inputs, width)
-        self.second = nn.Linear(width, width)
-        self.head = nn.Linear(width, outputs)
-        self.leak, self.scalar = leak, outputs == 1
-        lecun_normal(self)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        for layer in (self.first, self.second):
-            x = layer(x)
-            x = leaky_relu(x, self.leak) if self.leak else relu(x)
-        x = self.head(x)
-        return x[..., 0] if self.scalar else x
-
-
-def lecun_normal(module: nn.Module) -> None:
-    """Flax's default start: a truncated normal of variance 1 / fan-in, biases at zero."""
-    for layer in module.children():
-        weight: Any = layer.weight
-        size = weight[0].numel()
-        if isinstance(layer, nn.ConvTranspose2d):  # [in, out, kh, kw]
-            size = weight.shape[0] * math.prod(weight.shape[2:])
-        deviation = 1 / math.sqrt(size) / TRUNCATION
-        nn.init.trunc_normal_(weight, std=deviation, a=-2 * deviation, b=2 * deviation)
-        nn.init.zeros_(layer.bias)  # pyright: ignore[reportArgumentType]
-
-
-def count(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
-
-
-class Task(NamedTuple):
-    """A GAN: how its networks are made and its minibatches drawn.
-
-    Attributes:
-      networks: ``() -> (generator, discriminator)``.
-      draw: ``(*shape) -> real samples``, with replacement where they are stored.
-      batch: samples per minibatch.
-      latent: length of the generator's input.
-    """
-
-    networks: Callable[[], tuple[nn.Module, nn.Module]]
-    draw: Callable[..., torch.Tensor]
-    batch: int
-    latent: int
-
-
-def dcgan_task(images: np.ndarray, latent: int, width: int, batch: int) -> Task:
-    """``images``: ``uint8[N, 28, 28, 1]``."""
-    stored = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
-
-    def draw(*shape: int) -> torch.Tensor:
-        return (stored[torch.randint(len(stored), shape)].float() - 127.5) * (1 / 127.5)
-
-    return Task(
-        lambda: (DcganGenerator(latent, width), DcganDiscriminator(width)), draw, batch, latent
-    )
-
-
-def ring_task(means: np.ndarray, deviation: float, latent: int, width: int, batch: int) -> Task:
-    """``means``: ``float[modes, 2]``, of equally likely Gaussians."""
-    centres = torch.from_numpy(means)
-
-    def draw(*shape: int) -> torch.Tensor:
-        chosen = centres[torch.randint(len(centres), shape)]
-        return chosen + deviation * torch.randn(*shape, 2)
-
-    return Task(lambda: (Mlp(latent, width, 2), Mlp(2, width, 1, LEAK)), draw, batch, latent)
-
-
 def timed(
     step: Callable[[], tuple[torch.Tensor, torch.Tensor]], steps: int, setting: Setting
 ) -> tuple[float, tuple[float, float]]:
     """Seconds of ``steps`` steps, and both players' losses averaged over them and any runs."""
     losses = []
     with threads(setting.threads):
+        synchronise()
         start = time.perf_counter()
         for _ in range(steps):
             losses.append(step())
+        synchronise()
         elapsed = time.perf_counter() - start
     primal, dual = (torch.stack(player).mean().item() for player in zip(*losses, strict=True))
     return elapsed, (primal, dual)
+
+
+def synchronise() -> None:
+    """Waits for the GPU, where PyTorch uses one."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
 
 
 class Sequential:
@@ -203,6 +111,7 @@ class Sequential:
             make: Any = _cooper().optim.ExtraAdam
         else:
             make, options["fused"] = torch.optim.Adam, setting.fused
+            options["capturable"] = setting.capturable
         self.optimizers = [make(player, **options) for player in self.players]
         self.losses = (float("nan"), float("nan"))
 
@@ -229,9 +138,9 @@ class Sequential:
         real = self.task.draw(self.task.batch)
         if self.setting.channels_last:
             real = real.contiguous(memory_format=torch.channels_last)
-        fake = self.generator(torch.randn(self.task.batch, self.task.latent))
         form = self._one_pass if self.setting.form == "one pass" else self._three_passes
-        primal, dual, gradients = form(real, fake)
+        with self.setting.autocast(self.task.device):
+            primal, dual, gradients = form(real, self.generator(self.task.latents()))
         for player, gradient in zip(self.players, gradients, strict=True):
             for parameter, value in zip(player, gradient, strict=True):
                 parameter.grad = value
@@ -250,6 +159,26 @@ class Sequential:
         of_dual = torch.autograd.grad(dual, self.players[1])
         primal = softplus(-self.discriminator(fake)).mean()
         return primal, dual, [torch.autograd.grad(primal, self.players[0]), of_dual]
+
+
+def functional_gradients(generator: nn.Module, discriminator: nn.Module) -> Callable[..., Any]:
+    """``(primal, dual, real, latents) -> (both gradients, both losses)``, a pure function."""
+
+    def gradients(primal: Any, dual: Any, real: torch.Tensor, latents: torch.Tensor):
+        def primal_loss(primal: Any):
+            fake = functional_call(generator, primal, (latents,))
+            return softplus(-functional_call(discriminator, dual, (fake,))).mean(), fake
+
+        def dual_loss(dual: Any, fake: torch.Tensor):
+            both = functional_call(discriminator, dual, (torch.cat([real, fake]),))
+            on_real, on_fake = both.split(len(real))
+            return softplus(-on_real).mean() + softplus(on_fake).mean()
+
+        of_primal, (primal_value, fake) = grad_and_value(primal_loss, has_aux=True)(primal)
+        of_dual, dual_value = grad_and_value(dual_loss)(dual, fake.detach())
+        return (of_primal, of_dual), (primal_value, dual_value)
+
+    return gradients
 
 
 class Ensemble:
@@ -272,26 +201,10 @@ class Ensemble:
             lr=rate,
             betas=(b1, 0.999),
             fused=setting.fused,
+            capturable=setting.capturable,
         )
         self.losses = (float("nan"), float("nan"))
-
-        def apply(which: int, parameters: Any, inputs: torch.Tensor) -> torch.Tensor:
-            return functional_call(skeletons[which], parameters, (inputs,))
-
-        def gradients(primal: Any, dual: Any, real: torch.Tensor, latents: torch.Tensor):
-            def primal_loss(primal: Any):
-                fake = apply(0, primal, latents)
-                return softplus(-apply(1, dual, fake)).mean(), fake
-
-            def dual_loss(dual: Any, fake: torch.Tensor):
-                on_real, on_fake = apply(1, dual, torch.cat([real, fake])).split(len(real))
-                return softplus(-on_real).mean() + softplus(on_fake).mean()
-
-            of_primal, (primal_value, fake) = grad_and_value(primal_loss, has_aux=True)(primal)
-            of_dual, dual_value = grad_and_value(dual_loss)(dual, fake.detach())
-            return (of_primal, of_dual), (primal_value, dual_value)
-
-        self.gradients: Any = vmap(gradients)
+        self.gradients: Any = vmap(functional_gradients(*skeletons))
 
     def advance(self, steps: int) -> float:
         """Seconds per run-step."""
@@ -300,12 +213,12 @@ class Ensemble:
 
     def step(self) -> tuple[torch.Tensor, torch.Tensor]:
         real = self.task.draw(self.runs, self.task.batch)
-        latents = torch.randn(self.runs, self.task.batch, self.task.latent)
-        gradients, losses = self.gradients(
-            *({k: v.detach() for k, v in player.items()} for player in self.players),
-            real,
-            latents,
-        )
+        with self.setting.autocast(self.task.device):
+            gradients, losses = self.gradients(
+                *({k: v.detach() for k, v in player.items()} for player in self.players),
+                real,
+                self.task.latents(self.runs),
+            )
         for player, gradient in zip(self.players, gradients, strict=True):
             for name, value in player.items():
                 value.grad = gradient[name]

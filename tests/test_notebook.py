@@ -52,6 +52,7 @@ def test_it_runs_at_tiny_size(tmp_path, committed):
     assert_clean(executed)
     said = "\n".join(texts(executed))
     assert "size 'tiny'" in said
+    assert "ring auto float32, 16 runs: " in said
     assert "Interrupted; saved up to step 30 of 60." in said
     assert "11 of 11 checkpoints as if never interrupted, bit for bit." in said
     assert "colab-tiny/report.html" in said

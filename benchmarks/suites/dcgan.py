@@ -37,12 +37,13 @@ SETTINGS = {
 
 def run(scale: Scale, folder: Path) -> SuiteResult:
     del folder
+    from benchmarks import networks_torch
     from benchmarks import peers_torch as peers
 
     width, batch, runs = scale.pick((8, 16, 2), (32, 64, 8))
     steps, naive_steps, torch_steps = scale.pick((4, 1, 4), (20, 1, 40))
     game = ours.dcgan_game(width, batch)
-    task = peers.dcgan_task(ours.images(), ours.LATENT["dcgan"], width, batch)
+    task = networks_torch.dcgan_task(ours.images(), ours.LATENT["dcgan"], width, batch)
 
     torch_best, tried = peers.best_setting(
         lambda setting: peers.Sequential(task, setting, ours.RATE, ours.B1),

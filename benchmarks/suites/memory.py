@@ -91,12 +91,13 @@ def ours_side(width: int, batch: int, runs: int, steps: int) -> dict[str, float 
 
 
 def ensemble_side(width: int, batch: int, runs: int, steps: int) -> dict[str, float | None]:
+    from benchmarks import networks_torch
     from benchmarks import peers_torch as peers
 
     peers.torch.ones(8).add_(1)
 
     def build():
-        task = peers.dcgan_task(ours.images(), ours.LATENT["dcgan"], width, batch)
+        task = networks_torch.dcgan_task(ours.images(), ours.LATENT["dcgan"], width, batch)
         setting = peers.Setting(max(peers.thread_counts()))
         ensemble = peers.Ensemble(task, runs, setting, ours.RATE, ours.B1)
         return lambda: ensemble.advance(1)

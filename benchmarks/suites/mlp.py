@@ -17,13 +17,14 @@ DEVIATION = 0.02  # osj.datasets.ring's
 
 def run(scale: Scale, folder: Path) -> SuiteResult:
     del folder
+    from benchmarks import networks_torch
     from benchmarks import peers_torch as peers
 
     runs = scale.pick(4, 64)
     steps, torch_steps, ensemble_steps = scale.pick((10, 10, 5), (200, 400, 40))
     width, batch = 64, 128
     game = ours.mlp_game(width, batch)
-    task = peers.ring_task(ring_means(), DEVIATION, ours.LATENT["mlp"], width, batch)
+    task = networks_torch.ring_task(ring_means(), DEVIATION, ours.LATENT["mlp"], width, batch)
     best, tried = peers.best_setting(
         lambda setting: peers.Sequential(task, setting, ours.RATE, ours.B1),
         scale.pick(5, 50),

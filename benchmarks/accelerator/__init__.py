@@ -1,0 +1,1 @@
+"""What an accelerator does with this package; see ``python -m benchmarks.accelerator --help``."""
