@@ -300,6 +300,7 @@ def test_make_key_is_threefry():
 
 
 SWITCHES = {
+    "jax_disable_jit": True,
     "jax_debug_nans": True,
     "jax_enable_checks": True,
     "jax_check_tracer_leaks": True,
@@ -312,5 +313,6 @@ SWITCHES = {
 @pytest.mark.parametrize("name", SWITCHES)
 def test_a_sweep_runs_under_the_debugging_switches_of_jax(name, caplog):
     with setting(name, SWITCHES[name]):
-        result = train(small_gan(), steps=2)
+        # Step by step a GAN would take minutes.
+        result = train(None if name == "jax_disable_jit" else small_gan(), steps=2)
     assert np.isfinite(result.metrics["loss_primal"]).all()

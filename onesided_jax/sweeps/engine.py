@@ -214,6 +214,8 @@ def program(
     tracing = threading.Lock()  # the devices' threads ask at the same time; traced once is enough
 
     def compile_advance(carry, hyperparameters, steps, device):
+        if jax.config.jax_disable_jit:  # pyright: ignore[reportAttributeAccessIssue]
+            return _Interpreted(functools.partial(advance, steps))
         leaves, treedef = jax.tree.flatten((carry, hyperparameters))
         key = (treedef, tuple((leaf.shape, leaf.dtype) for leaf in leaves), steps, device)
         if key not in executables:
@@ -228,6 +230,22 @@ def program(
         return executables[key]
 
     return Program(jax.jit(jax.vmap(init_run)), compile_advance, advance)
+
+
+class _Interpreted:
+    """In place of an executable under ``jax.disable_jit()``, where JAX runs none."""
+
+    def __init__(self, advance: Callable[..., Any]):
+        self._advance = advance
+
+    def __call__(self, carry: Carry, hyperparameters: Any) -> Any:
+        return self._advance(carry, hyperparameters)
+
+    def memory_analysis(self) -> None:
+        """Nothing is known of it."""
+
+    def cost_analysis(self) -> None:
+        """Nothing is known of it."""
 
 
 def _clocks(
