@@ -72,3 +72,27 @@ def test_an_exported_step_is_the_step():
         if jax.dtypes.issubdtype(ours.dtype, jax.dtypes.prng_key):
             ours, theirs = map(jax.random.key_data, (ours, theirs))
         np.testing.assert_allclose(theirs, ours, rtol=1e-5, atol=1e-6)
+
+
+GENERATORS = {
+    "mlp": lambda conv: networks.mlp((8, 8, 1), latent_dim=4, width=8),
+    "dcgan": lambda conv: networks.dcgan((8, 8, 1), 4, 4, conv=conv),
+    "sn_resnet": lambda conv: networks.sn_resnet((8, 8, 1), 4, 4, conv=conv),
+}
+
+
+@pytest.mark.parametrize("conv", ["gemm", "native"])
+@pytest.mark.parametrize("name", GENERATORS)
+def test_a_generator_exports_with_a_batch_size_left_open(name, conv):
+    generator, _ = GENERATORS[name](conv)
+    params, state = generator.init(jax.random.key(0))
+
+    def sample(latents):
+        return generator.apply(params, state, latents, train=False)[0]
+
+    (batch,) = export.symbolic_shape("batch")
+    latents = jax.ShapeDtypeStruct((batch, 4), np.float32)
+    found = export.export(jax.jit(sample))(latents)
+    for size in (1, 3):
+        latents = np.random.default_rng(size).normal(size=(size, 4)).astype(np.float32)
+        np.testing.assert_allclose(found.call(latents), sample(latents), rtol=1e-4, atol=1e-5)

@@ -500,15 +500,57 @@ class AlwaysTraining(linen.Module):
         return linen.BatchNorm(use_running_average=False)(x)
 
 
-def test_from_linen_without_a_train_argument():
-    network = from_linen(AlwaysTraining(), jnp.ones((1, 3)))
-    params, state = jit(network.init)(KEY)
-    x = arrays((16, 3), ())[0] + 5
-    _, after = jit(network.apply)(params, state, x)
-    assert float(abs(after["batch_stats"]["BatchNorm_0"]["mean"]).min()) > 0.01
-    _, unchanged = network.apply(params, state, x, train=False)
-    chex.assert_trees_all_equal(unchanged, state)
+class IsTrain(linen.Module):
+    @linen.compact
+    def __call__(self, x, is_train=True):
+        return linen.BatchNorm(use_running_average=not is_train)(x)
 
+
+class Training(linen.Module):
+    @linen.compact
+    def __call__(self, x, training=False):
+        return linen.BatchNorm(use_running_average=not training)(x)
+
+
+class FieldTrain(linen.Module):
+    train: bool = True
+
+    @linen.compact
+    def __call__(self, x):
+        return linen.BatchNorm(use_running_average=not self.train)(x)
+
+
+class DropoutTraining(linen.Module):
+    @linen.compact
+    def __call__(self, x, training=False):
+        return linen.Dropout(0.5, deterministic=not training)(x)
+
+
+class RunningAverage(linen.Module):
+    @linen.compact
+    def __call__(self, x, use_running_average=True):
+        return linen.BatchNorm(use_running_average=use_running_average)(x)
+
+
+WITHOUT_MODES = {
+    AlwaysTraining: "training changes its state",
+    IsTrain: "'is_train'",
+    Training: "'training'",
+    FieldTrain: "the field 'train'",
+    DropoutTraining: "'training'",
+    RunningAverage: "'use_running_average'",
+}
+
+
+@pytest.mark.parametrize("module", WITHOUT_MODES, ids=lambda module: module.__name__)
+def test_from_linen_refuses_a_module_that_ignores_its_mode(module):
+    message = rf"^{module.__name__} computes the same in .*{WITHOUT_MODES[module]}"
+    with pytest.raises(ValueError, match=message):
+        from_linen(module(), jnp.ones((4, 3)))
+
+
+def test_from_linen_of_a_module_without_modes():
+    x = arrays((16, 3), ())[0] + 5
     stateless = from_linen(linen.Dense(2), jnp.ones((1, 3)))
     params, state = jit(jax.vmap(stateless.init))(jax.random.split(KEY, 4))
     assert params["kernel"].shape == (4, 3, 2)
@@ -527,19 +569,6 @@ def test_from_linen_refuses_a_state_that_grows():
 
     with pytest.raises(ValueError, match=r"Sowing has collections .*\['losses'\] \(sow\?\)"):
         from_linen(Sowing(), jnp.ones((1, 3)))
-
-
-def test_from_linen_refuses_batch_norm_that_would_never_train():
-    class Other(linen.Module):
-        @linen.compact
-        def __call__(self, x, training=False):
-            return linen.BatchNorm(use_running_average=not training)(x)
-
-    message = (
-        r"^Other has state \(batch_stats\), and its __call__ takes 'training': expected an arg"
-    )
-    with pytest.raises(ValueError, match=message):
-        from_linen(Other(), jnp.ones((1, 3)))
 
 
 def test_from_linen_refuses_dropout():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -105,12 +106,15 @@ def _listed(files: Mapping[str, str]) -> str:
 
 
 def _download(dataset: str, file: OfficialFile) -> Path:
+    folder = cache_directory() / dataset
+    cached = folder / file.name
+    if cached.is_file() and hashlib.sha256(cached.read_bytes()).hexdigest() == file.sha256:
+        return cached
     try:
         import pooch  # takes 0.1 s, and only downloads need it
     except ModuleNotFoundError:
         purpose = f"{dataset}: downloading (or name a directory with the files by ONESIDED_DATA)"
         raise missing("pooch", "cli", purpose) from None
-    folder = cache_directory() / dataset
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

