@@ -55,7 +55,7 @@ def work(name: str, context: Context, done: list[Row]) -> Iterator[Row]:
     )
 
 
-def _plan(context: Context) -> dict[str, int]:
+def _plan(context: Context) -> dict[str, Any]:
     """Of a sweep: one plan for all, so that a program is compiled once."""
     return {"runs": 2 if context.tiny else 8, "steps": STEPS, "every": STEPS // 2}
 
