@@ -219,7 +219,9 @@ def test_every_section_runs_at_tiny_size_with_what_a_borrowed_machine_has(tmp_pa
     path = os.pathsep.join([str(tmp_path), str(ROOT)])
     out = tmp_path / "out"
     cache = str(ROOT / ".cache" / "jax")
-    done = run_accelerator("--tiny", "--out", out, PYTHONPATH=path, JAX_COMPILATION_CACHE_DIR=cache)
+    done = run_accelerator(
+        "--tiny", "--minutes=30", "--out", out, PYTHONPATH=path, JAX_COMPILATION_CACHE_DIR=cache
+    )
     assert done.returncode == 0, done.stderr
     (stored,) = out.iterdir()
     assert stored.name == "tiny-cpu.json"
@@ -263,7 +265,7 @@ def test_an_accelerators_bad_arguments_are_refused(arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
-CONTEXT = work.Context(True, "cpu", None, "")
+CONTEXT = work.Context(False, "cpu", None, "")
 
 
 def child(source, seconds=60.0):
@@ -326,6 +328,8 @@ def made_up_results(out):
         speed_row("ensemble of 64", 64, 5_000.0, peak_bytes=32 * 2**20),
     ]
     kept.keep("fast", "peers", work.Outcome(rows, "cut off after 90 s", 1.0))
+    note = {"side": "PyTorch", "game": "ring", "dtype": "bfloat16", "note": "left out: no CUDA"}
+    kept.keep("fast", "other peers", work.Outcome([note], None, 1.0))
     kept.note("science", science.MISSING)
     return kept
 
@@ -357,6 +361,7 @@ def test_the_table_of_an_accelerator_judges_ratios_by_their_goals(tmp_path):
     assert told[f"ours, {of.replace(' ', ' gemm ')}, 256 runs"].figure == "out of memory"
     figure = told[f"ours, {of.replace(' ', ' gemm ')}, 64 runs"].figure
     assert figure == "20,000 run-steps/s, 40.0 % of the peak, 1.00 MiB a run"
+    assert told["PyTorch, ring bfloat16"].figure == "left out: no CUDA"
     assert told["peers"].figure == "cut off after 90 s"
     assert science.MISSING in told
     written = table.write(tmp_path).read_text()

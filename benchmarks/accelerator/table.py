@@ -108,9 +108,11 @@ def _fast(jobs: dict[str, list[Row]], facts: list[Row]) -> Iterable[Line]:
 
 
 def _name(row: Row) -> str:
-    side = "ours" if row["side"] == "ours" else f"PyTorch {row['side']}".replace(2 * "PyTorch ", "")
+    if "note" in row:
+        return f"{row['side']}, {row['game']} {row['dtype']}"
+    side = "ours" if row["side"] == "ours" else f"PyTorch {row['side']}"
     conv = f" {row['conv']}" if row["side"] == "ours" and "dcgan" in row["game"] else ""
-    return f"{side}, {row['game']}{conv} {row['dtype']}, {row.get('runs', 0)} runs"
+    return f"{side}, {row['game']}{conv} {row['dtype']}, {row['runs']} runs"
 
 
 def _speed(row: Row, peaks: dict[str, float]) -> str:
