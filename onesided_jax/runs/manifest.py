@@ -116,7 +116,10 @@ def _digest(manifest: Mapping[str, Any]) -> str:
 
 
 def _version(name: str) -> str:
-    return importlib.metadata.version(name)
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:  # run from a checkout
+        return "unknown"
 
 
 def _compiler_flags() -> str:
