@@ -27,7 +27,7 @@ import jax
 import numpy as np
 
 from onesided_jax import processes
-from onesided_jax.players import keys_like
+from onesided_jax.players import PrimalDual, keys_like
 from onesided_jax.runs._values import short
 from onesided_jax.runs._words import errno_of, flush, write_error
 
@@ -281,6 +281,8 @@ def unpack(packed: dict[str, Any], like: Any) -> Any:
 def _look_up(packed: dict[str, Any], names: list[str], name: str) -> np.ndarray:
     try:
         for part in names:
+            if isinstance(packed, np.ndarray) and part in PrimalDual._fields:
+                return packed  # version 0.1 had one count of both players
             packed = packed[part]
         return np.asarray(packed)
     except (KeyError, IndexError, TypeError):
