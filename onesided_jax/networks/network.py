@@ -105,7 +105,7 @@ def from_nnx(factory: Callable[[nnx.Rngs], nnx.Module]) -> Network:
     graphdef, *parts = nnx.split(abstract, nnx.Param, ...)
     params_template, state_template = map(nnx.to_pure_dict, parts)
     state_shapes = jax.tree.map(jnp.shape, jax.eval_shape(_plain, state_template))
-    check_once = _mode_check(abstract, params_template, state_template, graphdef)
+    check_once = _mode_check(abstract, state_template, graphdef)
 
     def init(key: PRNGKey) -> tuple[ArrayTree, ArrayTree]:
         _, *parts = nnx.split(factory(nnx.Rngs(key)), nnx.Param, ...)
@@ -121,8 +121,8 @@ def from_nnx(factory: Callable[[nnx.Rngs], nnx.Module]) -> Network:
     def apply(
         params: ArrayTree, state: ArrayTree, inputs: Any, *, train: bool = True
     ) -> tuple[Any, ArrayTree]:
-        check_once(inputs)
         parts = _typed(params_template, params), _typed(state_template, state)
+        check_once(*parts, inputs)
         new_state, outputs = _run(graphdef, *parts, inputs, train=train)
         return outputs, (_plain(new_state) or ()) if train else state
 
@@ -142,10 +142,8 @@ def _run(
     return nnx.to_pure_dict(new_state), outputs
 
 
-def _mode_check(
-    module: nnx.Module, params: Any, state: Any, graphdef: Any
-) -> Callable[[Any], None]:
-    """A function of inputs that raises ValueError for a module that ignores its mode; once."""
+def _mode_check(module: nnx.Module, state: Any, graphdef: Any) -> Callable[[Any, Any, Any], None]:
+    """Makes a check of ``(params, state, inputs)``: ValueError for a module that ignores its mode."""
     from flax import nnx
 
     kinds = (nnx.BatchNorm, nnx.Dropout)
@@ -156,19 +154,17 @@ def _mode_check(
     }
     checked = not (layers or jax.tree.leaves(state))
 
-    def check(inputs: Any) -> None:
+    def check(params: Any, state: Any, inputs: Any) -> None:
         nonlocal checked
         if checked:
             return
-        abstract = jax.tree.map(
-            lambda a: jax.ShapeDtypeStruct(jnp.shape(a), jnp.result_type(a)), inputs
-        )
+        params, state, inputs = jax.tree.map(_abstract, (params, state, inputs))
 
         def traced(train: bool, **options: Any) -> Any:
             def application(state: Any, params: Any, inputs: Any) -> tuple[Any, Any]:
                 return _run(graphdef, params, state, inputs, train=train, **options)
 
-            return trace(application, state, params, abstract)
+            return trace(application, state, params, inputs)
 
         def switches_mode(options: dict[str, Any]) -> bool:
             try:
@@ -186,6 +182,11 @@ def _mode_check(
         checked = True
 
     return check
+
+
+def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
+    dtype = leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf)
+    return jax.ShapeDtypeStruct(jnp.shape(leaf), dtype)
 
 
 def _plain(tree: Any) -> Any:
