@@ -143,7 +143,7 @@ def _run(
 
 
 def _mode_check(module: nnx.Module, state: Any, graphdef: Any) -> Callable[[Any, Any, Any], None]:
-    """Makes a check of ``(params, state, inputs)``: ValueError for a module that ignores its mode."""
+    """Makes a check of ``(params, state, inputs)``: a module may not ignore its mode."""
     from flax import nnx
 
     kinds = (nnx.BatchNorm, nnx.Dropout)
