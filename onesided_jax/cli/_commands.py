@@ -50,7 +50,7 @@ class Processes(NamedTuple):
 
 
 def demo(out: Path = Path("demo"), open_page: bool = False) -> None:
-    """Train, analyse and show the two demonstrations; about three minutes on two cores.
+    """Train, analyse and show the two demonstrations.
 
     The carousel, a game whose answer is known, and a small DCGAN on MNIST digits. Ends with
     OUT/report.html. If it is interrupted, the same command continues.

@@ -40,7 +40,7 @@ _DEMO = (
     ("amsgrad_eg", _THEORY),
     ("amsgrad_xeg", _THEORY),
 )
-# Sizes that three minutes on two cores allow; the limits were set on seeds 900 to 904.
+# Small, so that the demo is short; the limits were set on seeds 900 to 904.
 _DEMO_CRITERIA = Criteria(
     slope_bins=4,
     dual_slope_supported=-0.5,
