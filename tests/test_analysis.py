@@ -21,7 +21,7 @@ from onesided_jax.analysis import Mixture, quality_reference
 from onesided_jax.analysis._sample_quality import find_data
 from onesided_jax.analysis.measure import make_probe
 from onesided_jax.analysis.minty import test_steps as tested_steps
-from onesided_jax.analysis.source import from_result
+from onesided_jax.analysis.source import from_result, from_run
 from onesided_jax.analysis.stage import load_analysis
 
 pytestmark = pytest.mark.usefixtures("quick_sweeps")
@@ -233,10 +233,9 @@ def test_cross_matrix_is_the_inner_product_with_the_expected_gradient(ring):
     run, _ = ring
     game = osj.runs.build_game(run.recipe.game)
     probe = make_probe(game, microbatches=4, samples=512)
-    stored = [run.store("adam").read(s)["players"] for s in (20, 40, 60)]
-    take = lambda part: jax.tree.map(lambda *a: np.stack([b[0] for b in a]), *part)  # noqa: E731
-    primals = take([s["primal"] for s in stored])
-    duals = take([s["dual"] for s in stored])
+    source = from_run(run, "adam", game)
+    stored = [source.snapshot(step).players for step in (20, 40, 60)]
+    primals, duals = jax.tree.map(lambda *a: np.stack([b[0] for b in a]), *stored)
     target = jax.tree.map(lambda a: a[-1], primals)
     state = PrimalDual((), ())
     matrix = probe.cross(primals, duals, state, jax.tree.map(lambda a: a[None], target))

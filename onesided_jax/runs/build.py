@@ -105,6 +105,10 @@ def _build_gan(
         "mlp": lambda shape: networks.mlp(shape, latent_dim=latent_dim, width=width, depth=depth),
         "sn_resnet": lambda shape: networks.sn_resnet(shape, latent_dim, width, conv=conv),
     }
+    if not isinstance(dataset, str | datasets.Dataset):
+        raise TypeError(
+            f"dataset={dataset!r}: expected a name, e.g. 'mnist5k', or an onesided_jax.Dataset"
+        )
     if network not in makers:
         raise ValueError(
             f"network={network!r}: expected one of {sorted(makers)}{nearest(network, makers)}"

@@ -142,6 +142,17 @@ def test_a_recipe_with_any_value_replaced(place, value, no_work, tmp_path, capsy
     refused(["sweep", str(path)], tmp_path / "run", capsys)
 
 
+SIMPLE = (None, True, 0, -1, 3, 2.5, float("nan"), "", "x", [], [None], {}, {"x": None})
+
+
+@pytest.mark.parametrize("value", SIMPLE, ids=repr)
+def test_a_recipe_with_each_value_replaced_by_a_simple_one(value, no_work, tmp_path, capsys):
+    path = tmp_path / "recipe.json"
+    for place in places(VALID):
+        path.write_text(json.dumps(replaced(VALID, place, value)))
+        refused(["sweep", str(path)], tmp_path / "run", capsys)
+
+
 @given(
     text=st.binary(max_size=60)
     | st.builds(
