@@ -26,7 +26,7 @@ RUNS = 2  # of each arm
 
 
 def large_batch(game: osj.Game) -> Any:
-    parts = [game.sample(key) for key in jax.random.split(jax.random.key(2109_14216), MINIBATCHES)]
+    parts = [game.batch(key) for key in jax.random.split(jax.random.key(2109_14216), MINIBATCHES)]
     return jax.tree.map(lambda *a: jnp.concatenate(a), *parts)
 
 

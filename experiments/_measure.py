@@ -172,7 +172,7 @@ def _confounds(game: osj.Game) -> Callable[..., Any]:
     @jax.jit
     def measure(players, state):
         def losses(key):
-            return game.field(players, state, game.sample(key))[1].losses
+            return game.field(players, state, game.batch(key))[1].losses
 
         means = jax.tree.map(jnp.mean, jax.lax.map(losses, keys))
         lengths = [jnp.sqrt(sum(jnp.vdot(w, w) for w in jax.tree.leaves(p))) for p in players]

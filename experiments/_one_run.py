@@ -227,7 +227,7 @@ def by_layer(game: osj.Game, some: Some, end: PrimalDual, alpha: float) -> Row:
     @jax.jit
     def entry(primal, dual):
         def products(key):
-            F, _ = game.field(PrimalDual(primal, dual), state, game.sample(key))
+            F, _ = game.field(PrimalDual(primal, dual), state, game.batch(key))
             away = jax.tree.map(jnp.subtract, PrimalDual(primal, dual), end)
             dots = jax.tree.map(lambda d, g: jnp.sum(d * g), away, F)
             return [jnp.stack([sum(v) for v in _layers(player).values()]) for player in dots]
@@ -237,7 +237,7 @@ def by_layer(game: osj.Game, some: Some, end: PrimalDual, alpha: float) -> Row:
     @jax.jit
     def lengths(primal, dual):
         def gradients(key):
-            return game.field(PrimalDual(primal, dual), state, game.sample(key))[0].primal
+            return game.field(PrimalDual(primal, dual), state, game.batch(key))[0].primal
 
         rows = jax.lax.map(gradients, keys)
         flat = jax.tree.map(lambda g: g.reshape(BATCHES, -1), rows)

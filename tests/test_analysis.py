@@ -255,7 +255,7 @@ def test_cross_matrix_is_the_inner_product_with_the_expected_gradient(ring):
 def test_without_per_sample_slopes_the_field_is_used(ring):
     run, _ = ring
     game = osj.runs.build_game(run.recipe.game)
-    plain = game._replace(primal_slope=None)
+    plain = dataclasses.replace(game, primal_slope=None)
     players, _ = jax.vmap(game.init)(jax.random.split(jax.random.key(0), 3))
     targets = jax.tree.map(lambda a: a[:1], players.primal)
     state = PrimalDual((), ())
@@ -447,7 +447,7 @@ def test_a_converged_gradient_of_a_collapsed_generator_does_not_count(
     run, _ = carousel
     copy = shutil.copytree(run.path, tmp_path / "run")
     with jax.enable_x64(True):
-        game = games.carousel()._replace(generate=generate)
+        game = dataclasses.replace(games.carousel(), generate=generate)
     found = osj.analyze(copy, game, data=RING, criteria=Criteria(quality_samples=600))
     verdict = verdicts(found)["amsgrad_xeg", "one_sided_convergence"]
     assert [verdict.details[p]["holds"] for p in ("P1", "P2", "P3")] == [True] * 3
@@ -579,7 +579,7 @@ def test_data_that_train_no_classifier_leave_the_gate_out(size, labels, said, tm
     np.savez(path, x_train=np.zeros((size, 8, 8, 1), np.uint8), y_train=labels)
     recipe = analytic("carousel", arm("amsgrad", 0.1, 0.1))
     recipe = dataclasses.replace(recipe, game=GameSpec("gan", {"dataset": f"npz:{path}"}))
-    game = games.carousel()._replace(generate=lambda players, state, key, n: None)
+    game = dataclasses.replace(games.carousel(), generate=lambda players, state, key, n: None)
     data, why = find_data(game, recipe, None, None, True)
     assert data is None
     assert said in why

@@ -1,5 +1,6 @@
 """Certificates: right sides against NumPy, theorems where they hold, and never a false "holds"."""
 
+import dataclasses
 import functools
 
 import jax
@@ -34,7 +35,12 @@ def x64():
 def at(game, x, y):
     """The game with a fixed start."""
     start = PrimalDual(jnp.asarray(x, float), jnp.asarray(y, float))
-    return game._replace(init=lambda key: (start, ()))
+    return dataclasses.replace(game, init=lambda key: (start, ()))
+
+
+def without_lipschitz(game):
+    """The game, its joint Lipschitz constant not known."""
+    return dataclasses.replace(game, facts=game.facts._replace(lipschitz=None))
 
 
 def run(game, method, options, rates, *, steps=400, seeds=None, solution=None, radius=None, **kw):
@@ -245,7 +251,7 @@ DUAL = {"dual_eps": 0.5}
          {"T4": "at the rate of its update"}),
         (games.bilinear(), "amsgrad_xeg", EG | DUAL, (0.3, 0.3),
          {"T4": "at the rate of its update", "T1": "one-sided MVI does not hold"}),
-        (games.bilinear()._replace(facts=games.bilinear().facts._replace(lipschitz=None)),
+        (without_lipschitz(games.bilinear()),
          "extra_sgd", {}, (0.3, 0.3), {"T4": "L_F is not known"}),
         (games.weak_minty(), "amsgrad_eg", EG, (0.3, 0.3), {"T1": "one-sided MVI does not hold"}),
         (games.quartic(), "amsgrad_eg", EG, (0.03, 30.0), {"T1": "left the box"}),
@@ -397,7 +403,9 @@ def without(field):
         (lambda: osj.certificate(games.carousel(), "amsgrd_eg"), "did you mean 'amsgrad_eg'"),
         (lambda: osj.certificate(games.flip(), "amsgrad_eg"), "no x"),
         (
-            lambda: osj.certificate(games.carousel()._replace(facts=None), "amsgrad_eg"),
+            lambda: osj.certificate(
+                dataclasses.replace(games.carousel(), facts=None), "amsgrad_eg"
+            ),
             "game has no facts",
         ),
         (lambda: osj.certificate(games.carousel(), "amsgrad_eg", radius=-1.0), "radius=-1.0"),

@@ -1,5 +1,7 @@
 """Spectrum, path-angle and alignment against formulas, NumPy and each other."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -428,7 +430,7 @@ def test_second_calls_do_not_trace_the_field_again():
         traces.append(None)
         return inner.field(players, state, batch)
 
-    game = inner._replace(field=field)
+    game = dataclasses.replace(inner, field=field)
     first, second, third = (start(game, seed) for seed in range(3))
     calls = {
         "dense": lambda z: jacobian_spectrum(game, z),

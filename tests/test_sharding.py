@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,7 +39,9 @@ def gan(network="mlp", dtype=jnp.float32, batch_size=16):
         batch_size=batch_size,
         latent_dim=4,
     )
-    return game._replace(init=lambda key: jax.tree.map(lambda a: a.astype(dtype), game.init(key)))
+    return dataclasses.replace(
+        game, init=lambda key: jax.tree.map(lambda a: a.astype(dtype), game.init(key))
+    )
 
 
 def compiled_step(game, name):

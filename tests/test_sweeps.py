@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import os
@@ -562,7 +563,7 @@ def test_stopped_in_the_second_cell_and_resumed_gives_the_same_bits(tmp_path):
 
 
 def _with(**changed) -> Game:
-    return exploding_game()._replace(**changed)
+    return dataclasses.replace(exploding_game(), **changed)
 
 
 def _field_with(**changed):
@@ -652,8 +653,9 @@ def test_another_game_or_optimizer_does_not_continue_a_sweep(tmp_path, monkeypat
     """Also where every shape is the same; the same step from new functions does."""
 
     def play(scale=1.0, momentum=0.0, steps=8):
-        game = exploding_game()._replace(
-            field=games.zero_sum_field(lambda x, y: scale * jnp.sum(x**2) - jnp.sum(CENTRE * y**2))
+        game = dataclasses.replace(
+            exploding_game(),
+            field=games.zero_sum_field(lambda x, y: scale * jnp.sum(x**2) - jnp.sum(CENTRE * y**2)),
         )
         player = optax.sgd(0.01, momentum=momentum)
         seeds, rates = osj.grid(seeds=1, rate=0.1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections import Counter
@@ -69,7 +70,7 @@ def at(game, xs, ys):
         row = jnp.argmax(marks == _bits(key))
         return PrimalDual(xs[row], ys[row]), ()
 
-    return game._replace(init=init)
+    return dataclasses.replace(game, init=init)
 
 
 def _bits(key):

@@ -468,7 +468,7 @@ def _is_float(leaf: Any) -> bool:
 
 def _evaluate(game: Game, players: PrimalDual) -> tuple[PrimalDual, GameInfo]:
     """The field of a deterministic game without state, and its losses."""
-    return game.field(players, (), game.sample(make_key(0)))
+    return game.field(players, (), game.batch(make_key(0)))
 
 
 def _made_of(field: Any, displacement: Any, move: Move, player: str, precision: float = 0.0) -> Any:

@@ -95,7 +95,7 @@ def jacobian_spectrum(
       game: the game.
       players: the point.
       state: the game's, from ``game.init``.
-      batch: the minibatch on which ``F`` is taken; ``None`` for ``game.sample(jax.random.key(0))``.
+      batch: the minibatch on which ``F`` is taken; ``None`` for ``game.batch(jax.random.key(0))``.
       key: draws Arnoldi's first vector; ``None`` for ``jax.random.key(0)``.
       count: number ``k`` of eigenvalues, from 1 to the ``n`` entries of the players. For Arnoldi
         also of its steps, which keep ``k + 1`` vectors like the players: ask for a few times as
@@ -183,7 +183,7 @@ def path_angle(
       end: where it has :math:`\alpha = 1`, such as those after.
       state: the game's, from ``game.init``; one for all points.
       batch: the minibatch on which ``F`` is taken at all points; ``None`` for
-        ``game.sample(jax.random.key(0))``.
+        ``game.batch(jax.random.key(0))``.
       points: number ``P`` of places, ``>= 2``.
       span: first and last :math:`\alpha`, in increasing order. The default places leave 1 itself
         out: at a solution the angle is one of rounding errors.
@@ -246,7 +246,7 @@ def alignment(
       solution: ``PrimalDual(x*, y*)``, either may be ``None``; ``None`` for that of ``game.facts``.
       state: the game's, from ``game.init``; one for all points.
       batch: the minibatch on which ``F`` is taken at all points; ``None`` for
-        ``game.sample(jax.random.key(0))``.
+        ``game.batch(jax.random.key(0))``.
       axes: number of leading axes of the players, such as run and time.
 
     Returns:
@@ -443,13 +443,13 @@ def _check_match(name: str, tree: Any, like_name: str, like: Any) -> None:
 
 def _check_field(game: Game, players: Any, state: ArrayTree, batch: ArrayTree) -> ArrayTree:
     """The batch to use, once the field takes the players, state and batch, abstractly."""
-    batch = game.sample(make_key(0)) if batch is None else batch
+    batch = game.batch(make_key(0)) if batch is None else batch
     try:
         F, _ = jax.eval_shape(game.field, players, state, batch)
     except Exception as error:
         raise ValueError(
             "the game's field does not take these players, state and batch: expected "
-            "players, state = game.init(key) and batch = game.sample(key), and leading axes of "
+            "players, state = game.init(key) and batch = game.batch(key), and leading axes of "
             "the players only where the function has axes"
         ) from error
     _check_match("the field", F, "players", players)

@@ -75,7 +75,8 @@ def gan(
       discriminator: the same; maps ``f[B, *sample_shape]`` to logits ``f[B]``.
       loss: a key of ``LOSSES`` or a :class:`Loss`.
       data: a :class:`onesided_jax.datasets.Dataset`, or a function
-        ``(key, n) -> f[n, *sample_shape]``.
+        ``(key, n) -> f[n, *sample_shape]``. One with an attribute ``data`` is called as
+        ``(key, n, data)`` in compiled programs, which take the data as an argument.
       batch_size: samples per minibatch, ``>= 1``.
       latent_dim: ``>= 1``.
       gradient_penalty: weight :math:`\lambda \ge 0` of the penalty of ``wasserstein_gp``. Other
@@ -134,10 +135,10 @@ def gan(
             PrimalDual(generator_state, discriminator_state),
         )
 
-    def sample(key):
+    def sample(key, *stored):
         real_key, latent_key, mix_key = jax.random.split(key, 3)
         return GanBatch(
-            real=draw(real_key, batch_size),
+            real=draw(real_key, batch_size, *stored),
             latent=_latents(latent_key, batch_size, latent_dim),
             mix=jax.random.uniform(mix_key, (batch_size,), jnp.float32)
             if loss.gradient_penalty
@@ -188,6 +189,7 @@ def gan(
         generate=generate,
         flip_dual=flip_dual if has_head else None,
         primal_slope=primal_slope,
+        data=getattr(draw, "data", ()),
     )
 
 
@@ -297,7 +299,7 @@ def _underflows(params: Any) -> bool:
     return any(leaf.dtype == jnp.float16 for leaf in jax.tree.leaves(params))
 
 
-def _sampler(data: Any) -> Callable[[PRNGKey, int], ArrayTree]:
+def _sampler(data: Any) -> Callable[..., ArrayTree]:
     draw = getattr(data, "sample", data)
     if not callable(draw):
         raise TypeError(

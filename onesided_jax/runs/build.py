@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import inspect
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -146,9 +147,9 @@ def _in_float64(game: Game) -> Game:
     """The same game from the same draws; all else follows from its players and batches."""
 
     def widened(draw):
-        return lambda key: jax.tree.map(_as_float64, draw(key))
+        return lambda *arguments: jax.tree.map(_as_float64, draw(*arguments))
 
-    return game._replace(init=widened(game.init), sample=widened(game.sample))
+    return dataclasses.replace(game, init=widened(game.init), sample=widened(game.sample))
 
 
 def _as_float64(leaf: jax.Array) -> jax.Array:
