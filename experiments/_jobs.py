@@ -22,7 +22,7 @@ from _design import HERE, RESULTS, SCALES
 
 import onesided_jax as osj
 from onesided_jax.runs import Run, open_run
-from onesided_jax.runs._words import write_bytes_atomically
+from onesided_jax.runs.files import write_bytes_atomically
 
 UNFINISHED = 3  # exit code: the same command goes on
 TIME_IS_OVER = "time is over"

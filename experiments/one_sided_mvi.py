@@ -39,7 +39,7 @@ from onesided_jax.analysis.mvi_verdict import (
 from onesided_jax.analysis.verdict import Verdict, span
 from onesided_jax.report._style import PRIMAL, svg_bytes
 from onesided_jax.runs import Criteria
-from onesided_jax.runs._words import write_bytes_atomically
+from onesided_jax.runs.files import write_bytes_atomically
 
 SHUFFLED = {"small": (2, 5), "paper": (4, 300), "large": (8, 1000)}  # discriminators, steps each
 

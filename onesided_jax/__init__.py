@@ -62,13 +62,14 @@ if TYPE_CHECKING:
         with_player_keys,
     )
     from onesided_jax.players import PrimalDual
-    from onesided_jax.runs import Criteria, GameSpec, OptimizerSpec, Recipe, grid, open_run
+    from onesided_jax.runs import Criteria, GameSpec, OptimizerSpec, Recipe, Runs, grid, open_run
     from onesided_jax.runtime import configure_cpu
     from onesided_jax.sweeps import (
         Observer,
         StepView,
         SweepResult,
-        make_train,
+        make_step,
+        restore,
         resume,
         run,
         sweep,
@@ -111,9 +112,18 @@ _LAZY = {
         "with_player_keys",
     ),
     "players": ("PrimalDual",),
-    "runs": ("Criteria", "GameSpec", "OptimizerSpec", "Recipe", "grid", "open_run"),
+    "runs": ("Criteria", "GameSpec", "OptimizerSpec", "Recipe", "Runs", "grid", "open_run"),
     "runtime": ("configure_cpu",),
-    "sweeps": ("Observer", "StepView", "SweepResult", "make_train", "resume", "run", "sweep"),
+    "sweeps": (
+        "Observer",
+        "StepView",
+        "SweepResult",
+        "make_step",
+        "restore",
+        "resume",
+        "run",
+        "sweep",
+    ),
 }
 _HOME = {name: room for room, names in _LAZY.items() for name in names}
 
@@ -129,6 +139,7 @@ __all__ = [
     "OptimizerSpec",
     "PrimalDual",
     "Recipe",
+    "Runs",
     "StepView",
     "SweepResult",
     "acgd",
@@ -158,7 +169,7 @@ __all__ = [
     "grid",
     "lookahead_adam",
     "lookahead_minmax",
-    "make_train",
+    "make_step",
     "networks",
     "oadagrad",
     "open_run",
@@ -170,6 +181,7 @@ __all__ = [
     "past_extragradient",
     "report",
     "reset",
+    "restore",
     "resume",
     "run",
     "runs",

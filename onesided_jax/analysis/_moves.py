@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 
 from onesided_jax.analysis._bounds import Move
+from onesided_jax.errors import nearest
 from onesided_jax.optimizers import OPTIMIZERS, AmsgradEgState, PastAmsgradEgState
 from onesided_jax.optimizers._second_moment import preconditioner
 from onesided_jax.optimizers._trees import rate_at
 from onesided_jax.optimizers.schedules import dual_rate_decay
 from onesided_jax.players import PrimalDual
-from onesided_jax.runs._words import nearest
 
 __all__ = ["METHODS", "Method", "check_itself", "find_method", "read_settings"]
 

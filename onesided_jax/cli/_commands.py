@@ -270,7 +270,7 @@ def compile(
     import jax
 
     from onesided_jax.cli._arguments import find_recipe
-    from onesided_jax.runs._words import write_json_atomically
+    from onesided_jax.runs.files import write_json_atomically
     from onesided_jax.sweeps import CompiledCell, compile_for, weak_scaling
 
     wanted = find_recipe(recipe)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+
+from onesided_jax.errors import nearest
 
 __all__ = ["LOSSES", "Loss"]
 
@@ -78,7 +79,7 @@ def find_loss(loss: str | Loss) -> Loss:
     if isinstance(loss, Loss):
         return loss
     if not isinstance(loss, str) or loss not in LOSSES:
-        near = difflib.get_close_matches(str(loss), list(LOSSES), n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise ValueError(f"loss={loss!r}: expected a Loss or one of {sorted(LOSSES)}{hint}")
+        raise ValueError(
+            f"loss={loss!r}: expected a Loss or one of {sorted(LOSSES)}{nearest(loss, LOSSES)}"
+        )
     return LOSSES[loss]

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import optax
 
 from onesided_jax.optimizers._checks import check_count, check_hyperparameters, check_params
-from onesided_jax.optimizers._extra_args import with_extra_args
 from onesided_jax.optimizers._players import counts_for
 from onesided_jax.optimizers._trees import copy
 from onesided_jax.optimizers.adam import adam
+from onesided_jax.optimizers.extra_args import with_extra_args
 from onesided_jax.optimizers.extragradient import ExtragradientState
 
 __all__ = ["LookaheadMinmaxState", "lookahead_adam", "lookahead_minmax"]

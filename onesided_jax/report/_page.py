@@ -14,7 +14,7 @@ from onesided_jax.report._figures import figures, save_figures, slug
 from onesided_jax.report._quality import gate_column, quality_table
 from onesided_jax.report._section import Section, cells
 from onesided_jax.report._style import inline_svg, svg_bytes
-from onesided_jax.runs._words import write_bytes_atomically
+from onesided_jax.runs.files import write_bytes_atomically
 
 __all__ = ["render", "write_report"]
 

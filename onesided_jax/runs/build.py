@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from onesided_jax import datasets, games, networks
+from onesided_jax.errors import nearest
 from onesided_jax.games import Game
 from onesided_jax.games.losses import LOSSES, find_loss
 from onesided_jax.players import fixed_randomness
-from onesided_jax.runs._words import nearest
 from onesided_jax.runs.recipe import PRECISIONS, Recipe
 from onesided_jax.runs.specs import GameSpec
 

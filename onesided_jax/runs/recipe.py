@@ -9,16 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from onesided_jax.runs._values import (
-    as_integer,
-    check_count,
-    check_divides,
-    check_text,
-    is_unicode,
-    short,
-    tuples,
-)
-from onesided_jax.runs._words import nearest
+from onesided_jax.errors import check_count, check_divides, nearest, short
+from onesided_jax.runs._values import as_integer, check_text, is_unicode, tuples
 from onesided_jax.runs.criteria import Criteria
 from onesided_jax.runs.specs import (
     GameSpec,

@@ -10,12 +10,13 @@ import jax.numpy as jnp
 import optax
 
 from onesided_jax.games import Game
-from onesided_jax.optimizers._extra_args import with_extra_args
+from onesided_jax.optimizers.extra_args import with_extra_args
 from onesided_jax.players import ArrayTree, PrimalDual, PRNGKey
 
-__all__ = ["StepInfo", "TrainState", "make_train"]
+__all__ = ["MakeOptimizer", "StepInfo", "TrainState", "make_step"]
 
-MakeOptimizer = Callable[[Mapping[str, Any]], optax.GradientTransformation]
+MakeOptimizer = Callable[..., optax.GradientTransformation]
+"""``make_optimizer(**hyperparameters)``."""
 
 
 class TrainState(NamedTuple):
@@ -50,7 +51,7 @@ class StepInfo(NamedTuple):
     updates: PrimalDual
 
 
-def make_train(
+def make_step(
     game: Game, make_optimizer: MakeOptimizer, *, independent_samples: bool = True
 ) -> tuple[Callable[..., TrainState], Callable[..., tuple[TrainState, StepInfo]]]:
     r"""A training run as a pair of pure functions, ready for jit, vmap and scan.
@@ -62,25 +63,29 @@ def make_train(
 
     Args:
       game: what is played.
-      make_optimizer: ``hyperparameters -> optax transformation``; called with tracers under vmap.
+      make_optimizer: ``make_optimizer(**hyperparameters) -> optax transformation``, such as
+        ``osj.extra_adam`` or ``functools.partial(osj.extra_adam, b1=0.5)``; called with tracers
+        under vmap.
       independent_samples: ``False`` shows every evaluation of a step the same minibatch.
 
     Returns:
       ``(init, step)``: ``init(key, hyperparameters) -> TrainState`` and
-      ``step(state, hyperparameters) -> (TrainState, StepInfo)``.
+      ``step(state, hyperparameters, data=None) -> (TrainState, StepInfo)``. Pass ``game.data`` as
+      ``data`` through ``jax.jit``, or it becomes a constant of the program.
 
     Example:
       >>> import jax
-      >>> from onesided_jax import amsgrad_eg, games, make_train
-      >>> init, step = make_train(games.bilinear(), lambda h: amsgrad_eg(h["lr"], h["lr"], eps=0.5))
-      >>> state = init(jax.random.key(0), {"lr": 0.1})
-      >>> state, info = jax.jit(step)(state, {"lr": 0.1})
+      >>> from onesided_jax import amsgrad_eg, games, make_step
+      >>> init, step = make_step(games.bilinear(), amsgrad_eg)
+      >>> rates = {"primal_learning_rate": 0.1, "dual_learning_rate": 0.1}
+      >>> state = init(jax.random.key(0), rates)
+      >>> state, info = jax.jit(step)(state, rates)
       >>> int(state.step), info.losses.primal.shape
       (1, ())
     """
 
     def transformation(hyperparameters):
-        return with_extra_args(make_optimizer(hyperparameters))
+        return with_extra_args(make_optimizer(**hyperparameters))
 
     def init(key: PRNGKey, hyperparameters: Mapping[str, Any]) -> TrainState:
         init_key, run_key = jax.random.split(key)
@@ -88,12 +93,14 @@ def make_train(
         opt_state = transformation(hyperparameters).init(players)
         return TrainState(players, state, opt_state, run_key, jnp.zeros((), jnp.int32))
 
-    def step(train: TrainState, hyperparameters: Mapping[str, Any]) -> tuple[TrainState, StepInfo]:
+    def step(
+        train: TrainState, hyperparameters: Mapping[str, Any], data: ArrayTree = None
+    ) -> tuple[TrainState, StepInfo]:
         step_key = jax.random.fold_in(train.key, train.step)
 
         def evaluate(players, evaluation):
             draw = evaluation if independent_samples else 0
-            batch = game.sample(jax.random.fold_in(step_key, draw))
+            batch = game.batch(jax.random.fold_in(step_key, draw), data)
             return game.field(players, train.state, batch)
 
         def grad_fn(players, i):
@@ -113,7 +120,7 @@ def make_train(
 
 
 def _in_dtype_of(old: Any, new: Any) -> Any:
-    """``new`` as a loop carries it: a traced decay rate widens optax's moments of a narrow leaf."""
+    """``new`` in the dtype of ``old``: a traced decay rate widens moments of narrow params."""
     dtypes = [jax.dtypes.result_type(leaf) for leaf in (old, new)]
     kinds = (jnp.floating, jnp.complexfloating)
     alike = any(all(jnp.issubdtype(dtype, kind) for dtype in dtypes) for kind in kinds)

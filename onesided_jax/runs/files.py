@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import errno
 import json
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-
-
-def nearest(word: Any, choices: Iterable[str]) -> str:
-    """``" (did you mean 'x'?)"`` or an empty string."""
-    near = difflib.get_close_matches(str(word), [str(choice) for choice in choices], n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 class WriteError(OSError):
