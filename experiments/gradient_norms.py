@@ -89,7 +89,7 @@ def _averaged(recipe: osj.Recipe) -> tuple[Callable[..., Any], dict[str, Observe
         return jax.tree.map(lambda a, x: EMA * a + (1 - EMA) * x, average, view.after.primal)
 
     ema = Observer(init=lambda players: players.primal, update=update)
-    return lambda h: osj.adam(**h), {"ema": ema}
+    return osj.adam, {"ema": ema}
 
 
 def _control(
@@ -112,10 +112,10 @@ def _control(
 
     if not (path.exists() and open_run(path).finished()):
         job.check()
-        seeds, columns = osj.grid(seeds=recipe.seeds, **{k: v[0] for k, v in BASELINE.axes.items()})
+        runs = osj.grid(seeds=recipe.seeds, **{k: v[0] for k, v in BASELINE.axes.items()})
         game = build_game(recipe.game, recipe.precision) if like is None else like.game
         osj.sweep(
-            game, make, seeds=seeds, hyperparameters=columns, observers=observers, out=path,
+            game, make, runs, observers=observers, out=path,
             steps=recipe.steps, checkpoint_every=recipe.checkpoint_every,
             record_every=recipe.record_every, on_chunk=on_chunk,
         )  # fmt: skip

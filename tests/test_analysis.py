@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import json
 import re
 import shutil
@@ -86,10 +87,10 @@ def test_products_that_are_zero_are_so_in_single_precision(x64):
     """On the carousel's ring <x - x*, grad_x f> is 0: what is left is rounding, no violation."""
     with jax.enable_x64(x64):
         game = games.carousel()
-        seeds, rates = osj.grid(seeds=5, primal_learning_rate=0.02, dual_learning_rate=2.0)
+        runs = osj.grid(seeds=5, primal_learning_rate=0.02, dual_learning_rate=2.0)
         result = osj.sweep(
-            game, lambda h: osj.amsgrad_xeg(**h, b2=0.99, eps=0.5), seeds=seeds,
-            hyperparameters=rates, steps=4000, checkpoint_every=100,
+            game, functools.partial(osj.amsgrad_xeg, b2=0.99, eps=0.5), runs,
+            steps=4000, checkpoint_every=100,
         )  # fmt: skip
         found = osj.analyze(result, game)
     _, verdict = found.verdicts
@@ -155,14 +156,13 @@ def noise_game(dim: int = 200) -> osj.Game:
 
 
 def test_pure_noise_passes_the_naive_test_and_not_ours():
-    seeds, hyperparameters = osj.grid(seeds=5, rate=0.01)
+    runs = osj.grid(seeds=5, rate=0.01)
     gradients = (lambda players: players.primal, lambda s, view: view.field.primal)
     game = noise_game()
     result = osj.sweep(
         game,
-        lambda h: osj.adam(h["rate"], h["rate"], b1=0.0),
-        seeds=seeds,
-        hyperparameters=hyperparameters,
+        lambda rate: osj.adam(rate, rate, b1=0.0),
+        runs,
         steps=40,
         checkpoint_every=1,
         observers={"gradient": gradients},
@@ -284,8 +284,9 @@ def _noisy_game() -> osj.Game:
 def test_the_second_analysis_of_a_game_compiles_nothing():
     game, compiled = _noisy_game(), []
     result = osj.sweep(
-        game, lambda h: osj.sgda(**h), seeds=(0, 1), steps=12, checkpoint_every=1,
-        hyperparameters={"primal_learning_rate": [0.1] * 2, "dual_learning_rate": [0.1] * 2},
+        game, osj.sgda,
+        osj.grid(seeds=2, primal_learning_rate=0.1, dual_learning_rate=0.1),
+        steps=12, checkpoint_every=1,
     )  # fmt: skip
     criteria = Criteria(mvi_rows=4, random_targets=2, fresh_duals=2, mvi_samples=8, microbatches=4)
     first = osj.analyze(result, game, criteria=criteria)
@@ -336,13 +337,12 @@ def test_a_damaged_checkpoint_is_skipped_and_reported(ring, tmp_path):
 
 
 def test_diverged_runs_are_left_out_of_the_matrix_and_counted():
-    seeds, hyperparameters = osj.grid(seeds=2, rate=(0.01, 1e30))
+    runs = osj.grid(seeds=2, rate=(0.01, 1e30))
     game = games.moving_target()
     result = osj.sweep(
         game,
-        lambda h: osj.extragradient(osj.descent_ascent(*[__import__("optax").sgd(h["rate"])] * 2)),
-        seeds=seeds,
-        hyperparameters=hyperparameters,
+        lambda rate: osj.extragradient(osj.descent_ascent(*[__import__("optax").sgd(rate)] * 2)),
+        runs,
         steps=60,
         checkpoint_every=2,
     )
@@ -358,13 +358,12 @@ def test_diverged_runs_are_left_out_of_the_matrix_and_counted():
 
 
 def test_rates_that_change_are_not_judged_in_sweeps_without_a_recipe():
-    seeds, hyperparameters = osj.grid(seeds=5, primal_learning_rate=0.1)
+    runs = osj.grid(seeds=5, primal_learning_rate=0.1)
     game = games.moving_target()
     result = osj.sweep(
         game,
-        lambda h: osj.amsgrad_eg_drd(dual_learning_rate=0.2, **h),
-        seeds=seeds,
-        hyperparameters=hyperparameters,
+        functools.partial(osj.amsgrad_eg_drd, dual_learning_rate=0.2),
+        runs,
         steps=40,
         checkpoint_every=1,
     )
@@ -374,15 +373,16 @@ def test_rates_that_change_are_not_judged_in_sweeps_without_a_recipe():
     assert verdict.holds == "inconclusive"
     assert verdict.details["constant_rates"] is False
     powers = {"power": np.array([0.0, 0.0, 0.5, 0.5, 1.0])}
-    swept = from_result(result._replace(hyperparameters={**hyperparameters, **powers}))
+    swept = from_result(result._replace(hyperparameters={**runs.hyperparameters, **powers}))
     assert swept.constant_rates.tolist() == [True, True, False, False, False]
 
 
 def test_a_repeated_seed_counts_once():
     game, rates = games.bilinear(dim=2), (0.1, 0.1, 0.1, 0.1, 0.2)
     result = osj.sweep(
-        game, lambda h: osj.sgda(**h), seeds=(0, 0, 1, 0, 0), steps=40, checkpoint_every=1,
-        hyperparameters={"primal_learning_rate": rates, "dual_learning_rate": rates},
+        game, osj.sgda,
+        osj.Runs((0, 0, 1, 0, 0), {"primal_learning_rate": rates, "dual_learning_rate": rates}),
+        steps=40, checkpoint_every=1,
     )  # fmt: skip
     found = osj.analyze(result, game, criteria=Criteria(mvi_rows=4, min_seeds=3))
     assert [v.runs for v in found.verdicts] == [2, 2, 1, 1]
@@ -407,9 +407,8 @@ def test_tested_steps_leave_the_continuation_alone():
 def test_bad_input_is_one_clear_error(thing, message, tmp_path):
     result = osj.sweep(
         games.carousel(),
-        lambda h: osj.adam(h["r"], h["r"]),
-        seeds=[0],
-        hyperparameters={"r": [0.1]},
+        lambda r: osj.adam(r, r),
+        osj.Runs([0], {"r": [0.1]}),
         steps=2,
         out=tmp_path / "run",
     )
@@ -633,9 +632,8 @@ def test_a_sweep_in_memory_says_what_it_needs_for_a_gate():
     )
     result = osj.sweep(
         game,
-        lambda h: osj.adam(h["r"], h["r"]),
-        seeds=[0, 1],
-        hyperparameters={"r": [1e-3, 1e-3]},
+        lambda r: osj.adam(r, r),
+        osj.Runs([0, 1], {"r": [1e-3, 1e-3]}),
         steps=20,
         checkpoint_every=2,
     )

@@ -79,7 +79,7 @@ SIGNATURES = {
         "opaque_mode=True)"
     ),
     "dual_rate_decay": "(init_value, power=0.5)",
-    "make_train": "(game, make_optimizer, *, independent_samples=True)",
+    "make_step": "(game, make_optimizer, *, independent_samples=True)",
     "grid": "(*, seeds, **axes)",
     "sweep": (
         "(game, make_optimizer, *, seeds, hyperparameters, steps, checkpoint_every=None, "

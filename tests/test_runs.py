@@ -57,8 +57,8 @@ def test_recipe_round_trips_through_json(steps, chunks, seeds, rates, label, des
     )
     assert Recipe.from_json(original.to_json()) == original
     (cell,) = runs.cells(original)
-    assert len(cell.seeds) == len(seeds) * len(rates) * 2
-    assert set(zip(cell.hyperparameters["eps"], cell.seeds)) == {
+    assert len(cell.runs) == len(seeds) * len(rates) * 2
+    assert set(zip(cell.runs.hyperparameters["eps"], cell.runs.seeds)) == {
         (e, s) for e in rates for s in seeds
     }
 
@@ -76,7 +76,7 @@ def test_a_number_on_an_axis_is_one_value():
     content["optimizers"][0]["axes"] |= {"b1": 0.0, "primal_learning_rate": 1}
     assert Recipe.from_dict(content) == plain
     (cell,) = runs.cells(plain)
-    assert cell.hyperparameters["b1"].tolist() == [0.0] * 4
+    assert cell.runs.hyperparameters["b1"].tolist() == [0.0] * 4
 
 
 @pytest.mark.parametrize("name", sorted(runs.RECIPES))
@@ -278,7 +278,8 @@ def test_a_game_in_a_precision_that_is_not_there_is_refused(precision, message):
 )
 @settings(deadline=None)
 def test_grid_is_the_product_with_seeds_fastest(seeds, axes):
-    flat_seeds, columns = osj.grid(seeds=seeds, **axes)
+    runs = osj.grid(seeds=seeds, **axes)
+    flat_seeds, columns = runs.seeds, runs.hyperparameters
     size = seeds * math.prod(len(v) for v in axes.values())
     assert flat_seeds.shape == (size,)
     assert flat_seeds.tolist() == list(range(seeds)) * (size // seeds)
@@ -411,7 +412,7 @@ def test_a_step_without_a_checkpoint_and_an_unknown_cell_are_named(tmp_path):
     with pytest.raises(DamagedCheckpointError, match="SHA256SUMS is missing"):
         store.read(10)
 
-    cells = {"adam": {"seeds": [0], "hyperparameters": {}}}
+    cells = {"adam": {"runs": osj.Runs([0], {})}}
     run = create_or_open(tmp_path / "run", plan={"cells": cells}, recipe=None)
     assert run.store("adam").steps() == []
     for read in (run.store, run.seeds, run.hyperparameters):
@@ -466,7 +467,7 @@ def test_a_newer_format_says_which_version_reads_it(tmp_path):
 
 
 def test_any_flipped_bit_of_a_manifest_is_found_and_its_copy_used(tmp_path):
-    plan = {"steps": 10, "cells": {"a": {"seeds": [0], "hyperparameters": {"rate": [0.1]}}}}
+    plan = {"steps": 10, "cells": {"a": {"runs": osj.Runs([0], {"rate": [0.1]})}}}
     whole = create_or_open(tmp_path, plan=plan, recipe=None)
     path = tmp_path / "manifest.json"
     content = path.read_bytes()

@@ -45,7 +45,7 @@ def gan(network="mlp", dtype=jnp.float32, batch_size=16):
 
 
 def compiled_step(game, name):
-    init, step = osj.make_train(game, lambda h: osj.OPTIMIZERS[name](**h))
+    init, step = osj.make_step(game, lambda **h: osj.OPTIMIZERS[name](**h))
     state = jit(init)(jax.random.key(0), RATES)
     return jit(step).lower(state, RATES).compile(), state
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from onesided_jax.players import ArrayTree, PrimalDual, PRNGKey
 
@@ -125,7 +126,7 @@ class Game:
           data: what to draw it from; ``None`` takes the game's own data, which become a constant
             of the program if this is called under ``jax.jit``.
         """
-        data = self.data if data is None else data
+        data = jax.tree.map(jnp.asarray, self.data) if data is None else data
         return self.sample(key, data) if jax.tree.leaves(data) else self.sample(key)
 
 

@@ -110,9 +110,8 @@ def _checked(training: Training, names: tuple[str, ...], x64: bool) -> float:
     game = training.game
     key = jax.eval_shape(lambda: make_key(0))
     players, state = _check_init(jax.eval_shape(game.init, key))
-    _check_field(
-        jax.eval_shape(game.field, players, state, jax.eval_shape(game.batch, key)), players, state
-    )
+    batch = jax.eval_shape(game.batch, key, game.data)
+    _check_field(jax.eval_shape(game.field, players, state, batch), players, state)
     init, step = make_step(
         game, training.make_optimizer, independent_samples=training.independent_samples
     )

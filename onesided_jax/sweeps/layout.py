@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 _RUNS = PartitionSpec("runs")
-_CPU_BLOCK_BYTES = 2**28  # bytes that a block moves in a step; more spills out of a CPU's caches
+_CPU_BLOCK_BYTES = 2**26  # of a step of a block, by XLA's count: more spills out of a CPU's caches
 
 
 class Layout(NamedTuple):
@@ -124,14 +124,13 @@ def choose_layout(
             return layout
         try:
             needed = needed_bytes(compile_chunk(plan, layout))
-            fitting = max(1, min(width, int(width * (available / 2) / max(needed, 1))))
         except Exception as error:
             if not is_out_of_memory(error):  # a TPU's compiler refuses what does not fit
                 raise
-            fitting = width // 2
-        if fitting == width:
-            return layout
-        width = fitting
+            width //= 2
+            continue
+        fitting = int(width * (available / 2) / max(needed, 1))
+        return layout if fitting >= width else layout_of(count, max(1, fitting), devices)
 
 
 def initial_carry(plan: Plan, layout: Layout) -> Carry:

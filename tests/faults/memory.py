@@ -129,12 +129,14 @@ def many_small(out: str, runs: int, steps: int) -> list[int]:
     osj.configure_cpu()
     result = osj.sweep(
         osj.games.carousel(),
-        lambda h: osj.amsgrad_xeg(**h),
-        seeds=np.arange(runs),
-        hyperparameters={
-            "primal_learning_rate": np.full(runs, 0.01),
-            "dual_learning_rate": np.full(runs, 0.2),
-        },
+        osj.amsgrad_xeg,
+        osj.Runs(
+            np.arange(runs),
+            {
+                "primal_learning_rate": np.full(runs, 0.01),
+                "dual_learning_rate": np.full(runs, 0.2),
+            },
+        ),
         steps=steps,
         checkpoint_every=steps // 4,
         record_every=5,
@@ -160,12 +162,14 @@ def many_networks(out: str, runs: int, steps: int, size: int, width: int) -> lis
     )
     result = osj.sweep(
         game,
-        lambda h: osj.adam(**h, b1=0.5),
-        seeds=np.arange(runs),
-        hyperparameters={
-            "primal_learning_rate": np.full(runs, 2e-4),
-            "dual_learning_rate": np.full(runs, 2e-4),
-        },
+        lambda **h: osj.adam(**h, b1=0.5),
+        osj.Runs(
+            np.arange(runs),
+            {
+                "primal_learning_rate": np.full(runs, 2e-4),
+                "dual_learning_rate": np.full(runs, 2e-4),
+            },
+        ),
         steps=steps,
         checkpoint_every=steps // 5,
         out=out,

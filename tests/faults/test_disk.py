@@ -96,11 +96,11 @@ def test_a_slow_disk_delays_and_holds_no_more_than_one_write(tiny, undisturbed, 
 
 
 def test_a_sweep_of_python_warns(tmp_path):
-    seeds, rates = osj.grid(seeds=2, primal_learning_rate=0.1, dual_learning_rate=0.1)
-    arguments = {"seeds": seeds, "hyperparameters": rates, "steps": 4, "checkpoint_every": 2}
+    runs = osj.grid(seeds=2, primal_learning_rate=0.1, dual_learning_rate=0.1)
+    arguments = {"runs": runs, "steps": 4, "checkpoint_every": 2}
     game = osj.games.carousel()
     with disk.refusing(1), pytest.warns(RuntimeWarning, match="cannot write"):
-        result = osj.sweep(game, lambda h: osj.adam(**h), **arguments, out=tmp_path / "run")
+        result = osj.sweep(game, osj.adam, **arguments, out=tmp_path / "run")
     assert list(result.checkpoints) == [0, 2, 4]
 
 
