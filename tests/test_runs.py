@@ -412,7 +412,7 @@ def test_a_step_without_a_checkpoint_and_an_unknown_cell_are_named(tmp_path):
     with pytest.raises(DamagedCheckpointError, match="SHA256SUMS is missing"):
         store.read(10)
 
-    cells = {"adam": {"runs": osj.Runs([0], {})}}
+    cells = {"adam": {"seeds": [0], "hyperparameters": {}}}
     run = create_or_open(tmp_path / "run", plan={"cells": cells}, recipe=None)
     assert run.store("adam").steps() == []
     for read in (run.store, run.seeds, run.hyperparameters):
@@ -466,8 +466,8 @@ def test_a_newer_format_says_which_version_reads_it(tmp_path):
         osj.open_run(tmp_path)
 
 
-def test_any_flipped_bit_of_a_manifest_is_found_and_its_copy_used(tmp_path):
-    plan = {"steps": 10, "cells": {"a": {"runs": osj.Runs([0], {"rate": [0.1]})}}}
+def test_any_flipped_bit_of_a_manifest_is_found(tmp_path):
+    plan = {"steps": 10, "cells": {"a": {"seeds": [0], "hyperparameters": {"rate": [0.1]}}}}
     whole = create_or_open(tmp_path, plan=plan, recipe=None)
     path = tmp_path / "manifest.json"
     content = path.read_bytes()
@@ -475,35 +475,29 @@ def test_any_flipped_bit_of_a_manifest_is_found_and_its_copy_used(tmp_path):
         flipped = bytearray(content)
         flipped[position] ^= 1 << position % 8
         path.write_bytes(flipped)
-        opened = osj.open_run(tmp_path)
-        assert opened.manifest == whole.manifest
-        # White space may turn into other white space, and a letter's case in an escape.
-        assert "manifest.copy.json is whole" in opened.damage or json.loads(flipped) == json.loads(
-            content
-        )
-    (tmp_path / "manifest.copy.json").unlink()
+        try:
+            opened = osj.open_run(tmp_path)
+        except ValueError:
+            pass
+        else:
+            # White space may turn into other white space, and a letter's case in an escape.
+            assert json.loads(flipped) == json.loads(content)
+            assert opened.manifest == whole.manifest
     path.write_bytes(content[:-20])
     with pytest.raises(ValueError, match=r"manifest\.json' is damaged"):
         osj.open_run(tmp_path)
+    with pytest.raises(ValueError, match=r"manifest\.json' is damaged"):
+        create_or_open(tmp_path, plan=plan, recipe=None)
+    assert path.read_bytes() == content[:-20]
 
 
 def test_the_next_writer_clears_what_a_kill_left_of_a_manifest(tmp_path):
     plan = {"steps": 10, "cells": {}}
     create_or_open(tmp_path, plan=plan, recipe=None)
-    for name in (".manifest.json.abc", ".manifest.copy.json.abc"):
+    for name in (".manifest.json.abc", ".manifest.copy.json.abc"):  # version 0.1 had a copy
         (tmp_path / name).write_text("{")
-    assert create_or_open(tmp_path, plan=plan, recipe=None).damage == ""
-    names = {p.name for p in tmp_path.iterdir()}
-    assert names == {"manifest.json", "manifest.copy.json"}
-
-
-def test_a_damaged_manifest_is_restored_by_the_next_writer(tmp_path):
-    plan = {"steps": 10, "cells": {}}
-    whole = create_or_open(tmp_path, plan=plan, recipe=None)
-    (tmp_path / "manifest.json").write_bytes(b"")
-    assert "manifest.copy.json" in create_or_open(tmp_path, plan=plan, recipe=None).damage
-    opened = osj.open_run(tmp_path)
-    assert (opened.damage, opened.manifest) == ("", whole.manifest)
+    create_or_open(tmp_path, plan=plan, recipe=None)
+    assert {p.name for p in tmp_path.iterdir()} == {"manifest.json"}
 
 
 def test_a_run_continued_elsewhere_says_so_once(tmp_path, monkeypatch):
@@ -542,7 +536,6 @@ def test_files_of_two_writers_are_never_seen_together(tmp_path):
     assert [(tmp_path / n).read_text() for n in "az"] == ["2", "2"]
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "a",
-        "manifest.copy.json",
         "manifest.json",
         "z",
     ]
