@@ -245,7 +245,9 @@ def test_odd_names_reach_the_analysis(tmp_path):
     rates = {**RATES, "seed": 0.5, "a.b": 0.25, "step": 0.125, "β": 1.0}
     result = osj.sweep(
         game := osj.games.carousel(),
-        osj.extra_adam,
+        lambda primal_learning_rate, dual_learning_rate, **others: osj.extra_adam(
+            primal_learning_rate, dual_learning_rate
+        ),
         osj.Runs([0, 1], {key: [value] * 2 for key, value in rates.items()}),
         steps=4,
         checkpoint_every=2,

@@ -649,7 +649,7 @@ def test_another_optimizer_does_not_continue_a_sweep(tmp_path):
 
     osj.sweep(game, make_sgd, runs, steps=4, out=tmp_path / "run")
     before = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
-    with pytest.raises(ValueError, match="was written for another game, optimizer or version"):
+    with pytest.raises(ValueError, match="holds another run: it was written for another game"):
         osj.sweep(game, with_momentum, runs, steps=4, out=tmp_path / "run")
     observers = {"mine": (lambda players: 0, lambda s, view: s)}
     with pytest.raises(ValueError, match="holds another run"):

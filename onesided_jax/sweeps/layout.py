@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from onesided_jax import processes
 from onesided_jax.players import Device, keys_like
 from onesided_jax.runs import Runs
 from onesided_jax.sweeps.check import check_step
@@ -111,26 +112,29 @@ def choose_layout(
       memory: bytes that a device has; ``None`` asks it.
     """
     devices, count = jax.devices() if devices is None else devices, len(plan.runs)
-    if width is not None:
-        return layout_of(count, width, devices)
-    width = math.ceil(count / len(devices))
+    if width is None:  # of several processes, which may have other memory, the first chooses
+        width = processes.first(lambda: _choose_width(plan, devices, memory))
+    return layout_of(count, width, devices)
+
+
+def _choose_width(plan: Plan, devices: Sequence[Device], memory: int | None) -> int:
+    """The widest that fits; on a CPU not wider than its caches can feed."""
+    count, width = len(plan.runs), math.ceil(len(plan.runs) / len(devices))
     step_bytes = check_step(plan.training, tuple(plan.runs.hyperparameters))
     if devices[0].platform == "cpu" and step_bytes:
         width = max(1, min(width, int(_CPU_BLOCK_BYTES / step_bytes)))
-    available = memory_bytes(list(devices)) if memory is None else memory
-    while True:
-        layout = layout_of(count, width, devices)
-        if width == 1 or jax.config.values["jax_disable_jit"]:
-            return layout
+    if memory is None:
+        memory = memory_bytes([d for d in devices if d.process_index == jax.process_index()])
+    while width > 1 and not jax.config.values["jax_disable_jit"]:
         try:
-            needed = needed_bytes(compile_chunk(plan, layout))
+            needed = needed_bytes(compile_chunk(plan, layout_of(count, width, devices)))
         except Exception as error:
             if not is_out_of_memory(error):  # a TPU's compiler refuses what does not fit
                 raise
             width //= 2
             continue
-        fitting = int(width * (available / 2) / max(needed, 1))
-        return layout if fitting >= width else layout_of(count, max(1, fitting), devices)
+        return max(1, min(width, int(width * (memory / 2) / max(needed, 1))))
+    return width
 
 
 def initial_carry(plan: Plan, layout: Layout) -> Carry:

@@ -104,8 +104,9 @@ def _find_start(
         stored = unpack(arrays, like)
     except DamagedCheckpointError as error:
         raise ValueError(
-            f"{str(store.path / str(step))!r} is whole, but it was written for another game, "
-            f"optimizer or version of onesided-jax (see manifest.json): {error}"
+            f"{str(store.path / str(step))!r} is whole, but it holds another run: it was "
+            "written for another game, optimizer, precision or version of onesided-jax (see "
+            f"manifest.json): {error}"
         ) from None
     train_state = TrainState(*(stored[name] for name in TrainState._fields))
     return Start(step, Carry(train_state, stored["observers"], stored["diverged_at"]))
