@@ -42,7 +42,7 @@ def work(job: Job) -> None:
         (name, label, path)
         for name, (label, arm) in itertools.product(TABLES, arms.items())
         if not (path := job.out / data / f"{name}-{label}.csv").exists()
-        and (name != "midpoints" or arm.spec.name in LOOK_AHEAD)
+        and (name != "midpoints" or arm.make_optimizer.func.__name__ in LOOK_AHEAD)
     ]
     needed = dict.fromkeys(label for _, label, _ in left)
     found = {source.label: (what, source) for what, source in trained(job, wanted, needed)}

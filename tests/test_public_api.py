@@ -81,10 +81,11 @@ SIGNATURES = {
     "dual_rate_decay": "(init_value, power=0.5)",
     "make_step": "(game, make_optimizer, *, independent_samples=True)",
     "grid": "(*, seeds, **axes)",
+    "Runs": "(seeds, hyperparameters=...)",
     "sweep": (
-        "(game, make_optimizer, *, seeds, hyperparameters, steps, checkpoint_every=None, "
-        "record_every=1, out=None, observers=None, on_chunk=None, independent_samples=True, "
-        "width=None, devices=None)"
+        "(game, make_optimizer, runs, *, steps, checkpoint_every=None, record_every=1, out=None, "
+        "record=None, observers=None, on_chunk=None, independent_samples=True, width=None, "
+        "devices=None)"
     ),
     "run": "(recipe, out, *, on_chunk=None, on_damage=..., width=None, devices=None, stop=...)",
     "resume": "(out, *, data=None, on_chunk=None, on_damage=..., devices=None, stop=...)",
@@ -97,7 +98,16 @@ SIGNATURES = {
 FIELDS = {
     "PrimalDual": ("primal", "dual"),
     "GameInfo": ("losses", "state"),
-    "Game": ("init", "sample", "field", "generate", "flip_dual", "facts", "primal_slope"),
+    "Game": (
+        "init",
+        "sample",
+        "field",
+        "generate",
+        "flip_dual",
+        "facts",
+        "primal_slope",
+        "data",
+    ),  # fmt: skip
     "Network": ("init", "apply"),
     "SweepResult": (
         "players",
@@ -107,6 +117,7 @@ FIELDS = {
         "hyperparameters",
         "seeds",
         "diverged_at",
+        "game",
     ),
     "Observer": ("init", "update"),
 }

@@ -113,7 +113,7 @@ def choose_layout(
     """
     devices, count = jax.devices() if devices is None else devices, len(plan.runs)
     if width is None:  # of several processes, which may have other memory, the first chooses
-        width = processes.first(lambda: _choose_width(plan, devices, memory))
+        width = int(processes.first(lambda: _choose_width(plan, devices, memory)))
     return layout_of(count, width, devices)
 
 
