@@ -81,7 +81,7 @@ SIGNATURES = {
     "dual_rate_decay": "(init_value, power=0.5)",
     "make_step": "(game, make_optimizer, *, independent_samples=True)",
     "grid": "(*, seeds, **axes)",
-    "Runs": "(seeds, hyperparameters=...)",
+    "Runs": "(seeds, hyperparameters=<factory>)",
     "sweep": (
         "(game, make_optimizer, runs, *, steps, checkpoint_every=None, record_every=1, out=None, "
         "record=None, observers=None, on_chunk=None, independent_samples=True, width=None, "
@@ -107,7 +107,7 @@ FIELDS = {
         "facts",
         "primal_slope",
         "data",
-    ),  # fmt: skip
+    ),
     "Network": ("init", "apply"),
     "SweepResult": (
         "players",
