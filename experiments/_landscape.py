@@ -14,9 +14,9 @@ from _jobs import Job, Row
 from _measure import Opened, labels
 
 import onesided_jax as osj
-from onesided_jax.analysis import jacobian_spectrum, path_angle
 from onesided_jax.analysis.source import Source
 from onesided_jax.runs import Cell, unpack
+from onesided_jax.theory import jacobian_spectrum, path_angle
 
 MINIBATCHES = 4  # side by side: one large batch, the same at all points
 KRYLOV = 40  # Arnoldi's steps

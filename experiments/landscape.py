@@ -26,11 +26,11 @@ from _measure import trained
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from onesided_jax.optimizers import FACTS
 from onesided_jax.report._style import DUAL, PRIMAL, svg_bytes
 from onesided_jax.runs import cells
 
 CONVERGED = 0.05  # residual over magnitude
-LOOK_AHEAD = ("amsgrad_eg", "amsgrad_xeg", "amsgrad_eg_drd")  # two points a step
 
 
 def work(job: Job) -> None:
@@ -42,7 +42,7 @@ def work(job: Job) -> None:
         (name, label, path)
         for name, (label, arm) in itertools.product(TABLES, arms.items())
         if not (path := job.out / data / f"{name}-{label}.csv").exists()
-        and (name != "midpoints" or arm.spec.name in LOOK_AHEAD)
+        and (name != "midpoints" or FACTS[arm.spec.name].looks_ahead)
     ]
     needed = dict.fromkeys(label for _, label, _ in left)
     found = {source.label: (what, source) for what, source in trained(job, wanted, needed)}

@@ -11,7 +11,7 @@ import pytest
 
 import onesided_jax as osj
 from onesided_jax import PrimalDual, games
-from onesided_jax.analysis import Trajectory
+from onesided_jax.theory import Trajectory
 
 pytestmark = pytest.mark.usefixtures("quick_sweeps")
 

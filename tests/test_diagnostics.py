@@ -9,8 +9,8 @@ import pytest
 
 import onesided_jax as osj
 from onesided_jax import Game, PrimalDual, games
-from onesided_jax.analysis.diagnostics import alignment, jacobian_spectrum, path_angle
 from onesided_jax.games import zero_sum_field
+from onesided_jax.theory import alignment, jacobian_spectrum, path_angle
 
 
 @pytest.fixture(autouse=True)
