@@ -11,25 +11,9 @@ import jax.numpy as jnp
 from onesided_jax.players import PrimalDual
 from onesided_jax.theory.sums import Known, Move, Sums, add_move, largest, no_sums, total
 
-__all__ = ["BOUNDS", "PREMISES", "ROUNDING", "Check", "Progress", "advance", "start"]
+__all__ = ["BOUNDS", "PREMISES", "ROUNDING", "Progress", "advance", "start"]
 
 ROUNDING = 1e-9  # relative; C1 is an equality on the carousel's ring
-
-
-class Check(NamedTuple):
-    """All inequalities up to now, one entry each in the order of ``BOUNDS``.
-
-    Attributes:
-      lhs: left sides.
-      rhs: right sides.
-      worst: the largest ratio so far.
-      first: the first step that broke it, 0 if none.
-    """
-
-    lhs: Any
-    rhs: Any
-    worst: Any
-    first: Any
 
 
 class Progress(NamedTuple):
@@ -37,12 +21,18 @@ class Progress(NamedTuple):
 
     Attributes:
       sums: the running sums.
-      check: all inequalities at this step.
-      failed: first step without each premise, in the order of ``PREMISES``; 0 while it holds.
+      lhs: left sides at this step, one for each of ``BOUNDS``.
+      rhs: right sides.
+      worst: the largest ratio so far.
+      first: the first step with ``lhs > rhs``, 0 if none.
+      failed: the first step without each of ``PREMISES``, 0 while it holds.
     """
 
     sums: Sums
-    check: Check
+    lhs: Any
+    rhs: Any
+    worst: Any
+    first: Any
     failed: Any
 
 
@@ -133,19 +123,28 @@ BOUNDS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 def start(players: PrimalDual, known: Known, momentum: bool) -> Progress:
     """No iteration yet; ``momentum``: whether the primal's update may carry any."""
-    failed = [0 if _fixed_premises(known).get(name, True) else 1 for name in PREMISES]
-    numbers = (jnp.full(len(BOUNDS), jnp.nan) for _ in range(3))
-    check = Check(*numbers, first=jnp.zeros(len(BOUNDS), jnp.int32))
-    return Progress(no_sums(players, momentum), check, jnp.asarray(failed, jnp.int32))
+    fixed = _fixed_premises(known)
+    failed = [0 if fixed.get(name, True) else 1 for name in PREMISES]
+    none, never = jnp.full(len(BOUNDS), jnp.nan), jnp.zeros(len(BOUNDS), jnp.int32)
+    sums = no_sums(players, momentum)
+    return Progress(sums, none, none, none, never, jnp.asarray(failed, jnp.int32))
 
 
 def advance(progress: Progress, move: Move, known: Known) -> Progress:
     """Takes in one iteration and checks every inequality at this ``T``."""
     sums = add_move(progress.sums, move, known)
+    lhs, rhs, size = _sides(sums, known)
+    ratio, broken = _compare(lhs, rhs, size)
     premises = {**_run_premises(sums, move, known), **_step_sizes(move, known)}
     holds = jnp.stack([jnp.asarray(premises.get(name, True)) for name in PREMISES])
-    failed = jnp.where((progress.failed == 0) & ~holds, sums.count, progress.failed)
-    new = Progress(sums, _check(progress.check, _sides(sums, known), sums.count), failed)
+    new = Progress(
+        sums=sums,
+        lhs=lhs,
+        rhs=rhs,
+        worst=jnp.fmax(progress.worst, ratio),
+        first=jnp.where((progress.first == 0) & broken, sums.count, progress.first),
+        failed=jnp.where((progress.failed == 0) & ~holds, sums.count, progress.failed),
+    )
     if known.kind != "past":  # every call is an iteration
         return new
     return jax.tree.map(lambda a, b: jax.lax.select(move.active, a, b), new, progress)
@@ -299,15 +298,12 @@ def _near_one(ratio: Any) -> Any:
     return abs(ratio - 1) <= ROUNDING
 
 
-def _check(was: Check, sides: list[Any], count: Any) -> Check:
-    """All inequalities (C0: an equality) at this step."""
-    lhs, rhs, size = sides
+def _compare(lhs: Any, rhs: Any, size: Any) -> tuple[Any, Any]:
+    """Ratios of the sides and whether ``lhs > rhs``; of C0, an equality, the relative residual."""
     excess = lhs - rhs
     ratio = jnp.where(lhs <= 0, 0.0, jnp.where(rhs > 0, lhs / rhs, jnp.inf))
     ratio = jnp.where(jnp.isnan(rhs), jnp.nan, ratio)
     identity = jnp.asarray([name == "C0" for name in BOUNDS])
     ratio = jnp.where(identity, jnp.abs(excess) / size, ratio)
     excess = jnp.where(identity, jnp.abs(excess), excess)
-    broken = excess > ROUNDING * jnp.where(identity, size, size + jnp.abs(rhs))
-    first = jnp.where((was.first == 0) & broken, count, was.first)
-    return Check(lhs, rhs, jnp.fmax(was.worst, ratio), first)
+    return ratio, excess > ROUNDING * jnp.where(identity, size, size + jnp.abs(rhs))

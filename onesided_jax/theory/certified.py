@@ -172,8 +172,8 @@ def _report(
     rate = np.where(sums.rate > 0, sums.rate, np.nan)
     bounds = {}
     for i, (name, (statement, premises)) in enumerate(BOUNDS.items()):
-        lhs, rhs = (side[:, :, i] / rate for side in progress.check[:2])
-        worst, first = (last[:, -1, i].copy() for last in progress.check[2:])
+        lhs, rhs = (side[:, :, i] / rate for side in (progress.lhs, progress.rhs))
+        worst, first = (last[:, -1, i].copy() for last in (progress.worst, progress.first))
         bound = Bound(statement, lhs, rhs, worst, first, [], [])
         alone = _average_over_seeds(bound, groups, steps) if name == "T3" else []
         for run, failed in enumerate(progress.failed[:, -1].tolist()):

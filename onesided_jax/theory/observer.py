@@ -43,15 +43,16 @@ def certificate(
 
     Give it to :func:`onesided_jax.sweep` as ``observers={"certificate": ...}`` and its result to
     :func:`certify`. It carries scalars and five vectors of the players' size, in float64: C1 is an
-    equality on some games, and float32 sums exceed it. The steps of players without momentum
-    are compared with the field, to see that they are those of the method that is named, made with
-    these options; where they are not, no theorem covers the run. For extragradient methods that is
-    one evaluation more, and asked of deterministic games only.
+    equality on some games, and float32 sums exceed it.
+
+    It also compares the steps of players without momentum with the field. If they are not those of
+    the method that is named, made with these options, no theorem covers the run. For extragradient
+    methods this takes one more evaluation, and is done on deterministic games only.
 
     Args:
       game: the game that is played, with ``facts``.
-      method: the optimizer's name: "amsgrad_eg", "amsgrad_eg_drd", "amsgrad_xeg",
-        "past_amsgrad_eg", "extra_sgd"; "amsgrad", "adam", "sgda" (no extrapolation).
+      method: the optimizer's name, such as "amsgrad_xeg", "extra_sgd" or "adam": one whose
+        :class:`~onesided_jax.optimizers.Facts` have a ``method``. The error for another names all.
       options: the keyword arguments it is made with, beside the swept hyperparameters of the same
         names; or a function of the hyperparameters that gives all of them.
       solution: ``PrimalDual(x*, y*)`` for a game whose facts have none; ``y*`` may be ``None``.

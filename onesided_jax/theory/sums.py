@@ -15,107 +15,58 @@ __all__ = ["Known", "Move", "Sums", "add_move", "largest", "no_sums", "total"]
 
 
 class Move(NamedTuple):
-    """One iteration of a run, whatever optimizer made it; leaves ``f64[...]`` like the players'.
+    """One iteration of a run, whatever optimizer made it; leaves ``f64[...]`` like the players'."""
 
-    Attributes:
-      active: bool scalar; ``False`` for a call that completes no iteration.
-      before: ``z_t``.
-      look: ``z~_t - z_t``; 0 where nothing is extrapolated.
-      step: ``z_{t+1} - z_t``.
-      metric: ``M_t = H_t / eta_t``, the metric of the update.
-      rates: ``gamma_t``, the extrapolation's rate (without one, the update's), two scalars.
-      shrink: ``eta_t / gamma_t``, the update's rate in units of it, two scalars.
-      b1: momentum of the primal's update, of its extrapolation and of the dual's update.
-      dual_looks: whether the dual extrapolates.
-      exact: bool scalar; whether extrapolation and update followed the field itself.
-    """
-
-    active: Any
-    before: PrimalDual
-    look: PrimalDual
-    step: PrimalDual
-    metric: PrimalDual
-    rates: PrimalDual
-    shrink: PrimalDual
-    b1: tuple[Any, Any, Any]
-    dual_looks: Any
-    exact: Any
+    active: Any  # bool: False for a call that completes no iteration
+    before: PrimalDual  # z_t
+    look: PrimalDual  # z~_t - z_t; 0 where nothing is extrapolated
+    step: PrimalDual  # z_{t+1} - z_t
+    metric: PrimalDual  # M_t = H_t / eta_t, of the update
+    rates: PrimalDual  # gamma_t of the extrapolation (without one, of the update), two scalars
+    shrink: PrimalDual  # eta_t / gamma_t, two scalars
+    b1: tuple[Any, Any, Any]  # momentum of the primal's update and extrapolation, dual's update
+    dual_looks: Any  # bool: the dual extrapolates
+    exact: Any  # bool: extrapolation and update followed the field itself
 
 
 class Known(NamedTuple):
-    """What does not change along a run.
+    """What does not change along a run."""
 
-    Attributes:
-      kind: "extragradient", "plain" or "past".
-      solution: ``(x*, y*)``; ``y*`` may be ``None``.
-      delta: lower bounds of the two preconditioners.
-      facts: what is known of the game.
-      radius: bound on ``|x_i - x*_i|`` fixed beforehand, or ``None``: measured.
-      independent: whether a step's two evaluations see independent minibatches.
-      objective: ``players -> f``, or ``None``: Theorem 5 is left out.
-    """
-
-    kind: str
-    solution: PrimalDual
-    delta: PrimalDual
+    kind: str  # "extragradient", "plain" or "past"
+    solution: PrimalDual  # (x*, y*); y* may be None
+    delta: PrimalDual  # lower bounds of the two preconditioners
     facts: GameFacts
-    radius: float | None
-    independent: bool
-    objective: Callable[[PrimalDual], Any] | None
+    radius: float | None  # bound on |x_i - x*_i| fixed beforehand, or None: measured
+    independent: bool  # a step's two evaluations see independent minibatches
+    objective: Callable[[PrimalDual], Any] | None  # players -> f; None leaves Theorem 5 out
 
 
 class Sums(NamedTuple):
-    """Sums over the iterations so far, scalars unless said otherwise; docs/theory, "Certificates".
+    """Sums over the iterations so far, float64 scalars or like the players; see docs/theory."""
 
-    Attributes:
-      count: iterations done, int32.
-      a0: sum of ``M (x^2 - x_+^2)``.
-      s: sum of ``<q, x~>``.
-      p: sum of ``||p||^2`` in the norm of the inverse metric.
-      q: sum of ``||q - p||^2`` in it.
-      gradient: the vector sum of the primal's ``q``.
-      low: smallest value of each coordinate of the players so far.
-      high: largest value.
-      metric: the last ``M`` of the players.
-      variation: positive variation of ``M`` per coordinate; the last ``M`` if it never decreased.
-      squared: per player, sum of ``gamma ||g||^2`` in the norm of the inverse preconditioner.
-      rate: sum of the primal's extrapolation rates.
-      look: sum of ``gamma ||y~ - y||^2``.
-      moved: sum of ``gamma ||y~_t - y~_{t-1}||^2``.
-      distance: sum of ``||x~ - x*||^2``.
-      farthest: largest ``|x~_i - x*_i|``.
-      steepest: largest ``|g_i|`` at ``z`` or ``z~``.
-      b1: sum of the update's momentum.
-      b1_squared: sum of ``gamma b1^2``.
-      work: sum of ``f(x_t, y_t) - f(x_{t+1}, y_t)``.
-      last_dual: ``y~_{t-1}``.
-      last_update: ``q_{t-1}`` of the primal, or ``()`` where its update carries no momentum.
-      minty: sum of ``<g~, x~ - x*>``, ``g~`` the primal gradient at ``z~``.
-    """
-
-    count: Any  # pyright: ignore[reportIncompatibleMethodOverride]
-    a0: Any
-    s: Any
-    p: Any
-    q: Any
-    gradient: Any
-    low: PrimalDual
-    high: PrimalDual
-    metric: PrimalDual
-    variation: PrimalDual
-    squared: PrimalDual
-    rate: Any
-    look: Any
-    moved: Any
-    distance: Any
-    farthest: Any
-    steepest: Any
-    b1: Any
-    b1_squared: Any
-    work: Any
-    last_dual: Any
-    last_update: Any
-    minty: Any
+    count: Any  # pyright: ignore[reportIncompatibleMethodOverride]  # iterations done, int32
+    a0: Any  # sum of M (x^2 - x_+^2)
+    s: Any  # sum of <q, x~>
+    p: Any  # sum of ||p||^2 in the norm of the inverse metric
+    q: Any  # sum of ||q - p||^2 in it
+    gradient: Any  # vector sum of the primal's q
+    low: PrimalDual  # smallest value of each coordinate so far
+    high: PrimalDual  # largest value
+    metric: PrimalDual  # the last M
+    variation: PrimalDual  # positive variation of M; the last M if it never decreased
+    squared: PrimalDual  # sum of gamma ||g||^2 in the norm of the inverse preconditioner
+    rate: Any  # sum of the primal's extrapolation rates
+    look: Any  # sum of gamma ||y~ - y||^2
+    moved: Any  # sum of gamma ||y~_t - y~_{t-1}||^2
+    distance: Any  # sum of ||x~ - x*||^2
+    farthest: Any  # largest |x~_i - x*_i|
+    steepest: Any  # largest |g_i| at z or z~
+    b1: Any  # sum of the update's momentum
+    b1_squared: Any  # sum of gamma b1^2
+    work: Any  # sum of f(x_t, y_t) - f(x_{t+1}, y_t)
+    last_dual: Any  # y~_{t-1}
+    last_update: Any  # q_{t-1} of the primal, or () where its update carries no momentum
+    minty: Any  # sum of <g~, x~ - x*>, g~ the primal gradient at z~
 
 
 def no_sums(players: PrimalDual, momentum: bool) -> Sums:
