@@ -26,8 +26,9 @@ if TYPE_CHECKING:
         report,
         runs,
         sweeps,
+        theory,
     )
-    from onesided_jax.analysis import analyze, certificate, certify
+    from onesided_jax.analysis import analyze
     from onesided_jax.games import Game, GameFacts, GameInfo
     from onesided_jax.networks import Network
     from onesided_jax.optimizers import (
@@ -74,10 +75,21 @@ if TYPE_CHECKING:
         run,
         sweep,
     )
+    from onesided_jax.theory import certificate, certify
 
-_ROOMS = ("analysis", "datasets", "games", "networks", "optimizers", "report", "runs", "sweeps")
+_ROOMS = (
+    "analysis",
+    "datasets",
+    "games",
+    "networks",
+    "optimizers",
+    "report",
+    "runs",
+    "sweeps",
+    "theory",
+)
 _LAZY = {
-    "analysis": ("analyze", "certificate", "certify"),
+    "analysis": ("analyze",),
     "games": ("Game", "GameFacts", "GameInfo"),
     "networks": ("Network",),
     "optimizers": (
@@ -124,6 +136,7 @@ _LAZY = {
         "run",
         "sweep",
     ),
+    "theory": ("certificate", "certify"),
 }
 _HOME = {name: room for room, names in _LAZY.items() for name in names}
 
@@ -188,6 +201,7 @@ __all__ = [
     "sgda",
     "sweep",
     "sweeps",
+    "theory",
     "with_player_keys",
 ]
 
@@ -201,6 +215,10 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"{__name__}.{name}")
     if name in _HOME:
         return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    if not name.startswith("_"):  # an optimizer may have registered itself without a line here
+        optimizers = importlib.import_module(f"{__name__}.optimizers").OPTIMIZERS
+        if name in optimizers:
+            return optimizers[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -11,7 +11,7 @@ import pytest
 
 import onesided_jax as osj
 from onesided_jax import PrimalDual, games
-from onesided_jax.analysis import Trajectory
+from onesided_jax.theory import Trajectory
 
 pytestmark = pytest.mark.usefixtures("quick_sweeps")
 
@@ -177,6 +177,7 @@ def test_the_bound_holds_at_every_step_of_every_one_sided_game(name, method):
          (0.009, 0.2)),
         ("T8", games.wind_log(), "amsgrad_eg", EG | {"b1_update": 0.3}, (0.03, 0.2)),
         ("T9", games.carousel(), "amsgrad_eg", EG | {"update_scale": 0.5}, (0.0138, 2.0)),
+        ("T9", games.wind_log(), "extra_plus_sgd", {"update_scale": 0.5}, (0.09, 1.0)),
         ("T1", games.carousel(), "amsgrad_eg", EG | {"convention": "torch"}, (0.0138, 2.0)),
         ("T1", games.carousel(), "amsgrad_eg", EG | {"dual_b1": 0.9}, (0.0138, 0.1)),
         ("T1", games.carousel(), "amsgrad_eg",

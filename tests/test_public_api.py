@@ -70,6 +70,7 @@ SIGNATURES = {
     ),
     "sgda": "(primal_learning_rate, dual_learning_rate)",
     "extra_sgd": "(primal_learning_rate, dual_learning_rate, *, opaque_mode=True)",
+    "extra_plus_sgd": "(primal_learning_rate, dual_learning_rate, *, update_scale=0.5)",
     "acgd": (
         "(primal_learning_rate, dual_learning_rate, *, b2=0.99, eps=1e-05, max_iterations=20, "
         "tolerance=1e-06)"

@@ -10,6 +10,8 @@ import jax
 import numpy as np
 
 from onesided_jax.games import Game
+from onesided_jax.optimizers import FACTS
+from onesided_jax.optimizers.registry import defaults
 from onesided_jax.players import ArrayTree, PrimalDual, make_key
 from onesided_jax.runs import Criteria, DamagedCheckpointError, Run, unpack
 
@@ -180,17 +182,14 @@ def _snapshot_like(game: Game, runs: int) -> Mapping[str, Any]:
 
 
 def _constant_rates(run: Run, cell: str) -> np.ndarray:
-    """False where dual rate decay slows the dual's own steps down (its power is above 0)."""
+    """False where the optimizer itself slows the dual down along the run."""
     hyperparameters, runs, recipe = run.hyperparameters(cell), len(run.seeds(cell)), run.recipe
     if recipe is None:
         return _no_power(hyperparameters, runs)
     spec = next(s for s in recipe.optimizers if (s.label or s.name) == cell)
-    if spec.name != "amsgrad_eg_drd" or spec.options.get("decay", "both") != "both":
-        return np.ones(runs, bool)
-    return _no_power(hyperparameters, runs, default=0.5)
+    settings = {**defaults(spec.name), **spec.options, **hyperparameters}
+    return ~np.broadcast_to(FACTS[spec.name].slows_down(settings), runs)
 
 
-def _no_power(
-    hyperparameters: Mapping[str, np.ndarray], runs: int, default: float = 0.0
-) -> np.ndarray:
-    return np.asarray(hyperparameters.get("power", np.full(runs, default))) == 0
+def _no_power(hyperparameters: Mapping[str, np.ndarray], runs: int) -> np.ndarray:
+    return np.asarray(hyperparameters.get("power", np.zeros(runs))) == 0

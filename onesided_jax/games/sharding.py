@@ -20,7 +20,7 @@ def shard_batch(game: Game, mesh: Mesh, axis: str = "batch") -> Game:
     whole, draws and evaluates its part of a minibatch, and XLA adds up the gradients. It is the
     same game, with the same samples: statistics that networks take over the minibatch (BatchNorm)
     are those of all of it, and a step differs from that of one device by the order of sums only.
-    Optimizers and `make_train` know nothing of it; `sweep`, which gives each device whole runs,
+    Optimizers and `make_step` know nothing of it; `sweep`, which gives each device whole runs,
     cannot play it. Other axes of the mesh are left alone.
 
     Args:

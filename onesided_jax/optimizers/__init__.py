@@ -17,7 +17,7 @@ from onesided_jax.optimizers.apply_if_finite import ApplyIfFiniteState, apply_if
 from onesided_jax.optimizers.consensus import consensus
 from onesided_jax.optimizers.descent_ascent import descent_ascent
 from onesided_jax.optimizers.extragradient import ExtragradientState, extra_adam, extragradient
-from onesided_jax.optimizers.extragradient_plus import extragradient_plus
+from onesided_jax.optimizers.extragradient_plus import extra_plus_sgd, extragradient_plus
 from onesided_jax.optimizers.lookahead import (
     LookaheadMinmaxState,
     lookahead_adam,
@@ -31,12 +31,13 @@ from onesided_jax.optimizers.past_extragradient import (
     past_extra_adam,
     past_extragradient,
 )
-from onesided_jax.optimizers.registry import OPTIMIZERS
+from onesided_jax.optimizers.registry import FACTS, OPTIMIZERS, Facts
 from onesided_jax.optimizers.reset import reset
 from onesided_jax.optimizers.schedules import dual_rate_decay
 from onesided_jax.optimizers.sgd import extra_sgd, sgda
 
 __all__ = [
+    "FACTS",
     "OPTIMIZERS",
     "AcgdState",
     "AlternatingState",
@@ -44,6 +45,7 @@ __all__ = [
     "AnchoredState",
     "ApplyIfFiniteState",
     "ExtragradientState",
+    "Facts",
     "LookaheadMinmaxState",
     "OadagradState",
     "OptimisticState",
@@ -64,6 +66,7 @@ __all__ = [
     "descent_ascent",
     "dual_rate_decay",
     "extra_adam",
+    "extra_plus_sgd",
     "extra_sgd",
     "extragradient",
     "extragradient_plus",

@@ -17,6 +17,15 @@ from onesided_jax.optimizers._checks import (
 from onesided_jax.optimizers._players import over_players
 from onesided_jax.optimizers._second_moment import CONVENTIONS, Convention, SecondMoment
 from onesided_jax.optimizers._trees import add, rate_at, single_zeros
+from onesided_jax.optimizers.iteration import (
+    Iteration,
+    Method,
+    amsgrad_floor,
+    amsgrad_preconditioner,
+    displacement,
+    float64,
+)
+from onesided_jax.optimizers.registry import register
 from onesided_jax.optimizers.schedules import dual_rate_decay
 from onesided_jax.players import PrimalDual
 
@@ -58,6 +67,59 @@ class Momentum(NamedTuple):
     dual: Any
 
 
+def _read(opt_state, field, count, settings):
+    """An iteration of :func:`amsgrad_eg`; its aliases have fewer settings."""
+    dual_rate = dual_look_rate = settings["dual_learning_rate"]
+    if settings.get("dual_extrapolation_learning_rate") is not None:
+        dual_look_rate = settings["dual_extrapolation_learning_rate"]
+    rates = float64(
+        PrimalDual(rate_at(settings["primal_learning_rate"], count), rate_at(dual_look_rate, count))
+    )
+    update_scale = dual_scale = settings.get("update_scale", 1)
+    if dual_rate is not dual_look_rate:
+        dual_scale = update_scale * rate_at(dual_rate, count) / rates.dual
+    direction = field
+    if jax.tree.leaves(opt_state.momentum.extrapolation):
+        direction = field._replace(primal=opt_state.momentum.extrapolation.primal)
+    scale = amsgrad_preconditioner(opt_state.count, opt_state.nu_max, settings)
+    looked = displacement(direction, scale, rates)
+    if not settings["dual_extrapolation"]:
+        looked = looked._replace(dual=jax.tree.map(jnp.zeros_like, looked.dual))
+    return Iteration(
+        preconditioner=scale,
+        rates=rates,
+        displacement=looked,
+        update_scale=(update_scale, dual_scale),
+        momentum=tuple(
+            rate_at(settings.get(name, 0), count)
+            for name in ("b1_update", "b1_extrapolation", "dual_b1")
+        ),
+        dual_extrapolates=settings["dual_extrapolation"],
+    )
+
+
+def _read_xeg(opt_state, field, count, settings):
+    return _read(opt_state, field, count, {**settings, "dual_extrapolation": False})
+
+
+def _read_drd(opt_state, field, count, settings):
+    return _read(opt_state, field, count, {**settings, **_decayed(settings)})
+
+
+def _decayed(settings):
+    """The dual's rates under dual rate decay, as arguments of :func:`amsgrad_eg`."""
+    rate, decay = settings["dual_learning_rate"], settings["decay"]
+    decayed = dual_rate_decay(rate, settings["power"])
+    return {
+        "dual_learning_rate": decayed if decay == "both" else rate,
+        "dual_extrapolation_learning_rate": decayed,
+    }
+
+
+@register(
+    looks_ahead=True,
+    method=Method("extragradient", amsgrad_floor, _read, update_momentum="b1_update"),
+)
 def amsgrad_eg(
     primal_learning_rate: Rate,
     dual_learning_rate: Rate,
@@ -214,6 +276,7 @@ def amsgrad_eg(
     return over_players("amsgrad_eg", optax.GradientTransformationExtraArgs(init, update))
 
 
+@register(looks_ahead=True, method=Method("extragradient", amsgrad_floor, _read_xeg))
 def amsgrad_xeg(
     primal_learning_rate: Rate,
     dual_learning_rate: Rate,
@@ -257,6 +320,11 @@ def amsgrad_xeg(
     )
 
 
+@register(
+    looks_ahead=True,
+    slows_down=lambda settings: (settings["decay"] == "both") & (settings["power"] != 0),
+    method=Method("extragradient", amsgrad_floor, _read_drd),
+)
 def amsgrad_eg_drd(
     primal_learning_rate: Rate,
     dual_learning_rate: Any,
@@ -306,11 +374,10 @@ def amsgrad_eg_drd(
             "dual_learning_rate, got a schedule; pass schedules to amsgrad_eg"
         )
     check_hyperparameters(dual_learning_rate=dual_learning_rate)
-    decayed = dual_rate_decay(dual_learning_rate, power)
+    dual_rate = {"dual_learning_rate": dual_learning_rate, "power": power, "decay": decay}
     return amsgrad_eg(
         primal_learning_rate,
-        decayed if decay == "both" else dual_learning_rate,
-        dual_extrapolation_learning_rate=decayed,
+        **_decayed(dual_rate),
         b2=b2,
         eps=eps,
         dual_eps=dual_eps,
