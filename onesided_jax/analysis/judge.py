@@ -209,6 +209,7 @@ def convergence_verdict(
         interval=parts["primal"][1:3],
         sentence=" ".join(sentences),
         numbers={
+            "measure": f"late over early norm of the {runs.players.primal}, geometric mean",
             **_intervals(parts),
             "boundaries": {name: part.boundary for name, part in parts.items()},
             "runs": int(used.sum()),
@@ -267,6 +268,7 @@ def minty_verdict(
         interval=part[1:3],
         sentence=sentence,
         numbers={
+            "measure": "share of negative entries in the cross matrix, mean over runs",
             "boundary": part.boundary,
             "runs": len(tests),
             "cosine": list(cosine),
