@@ -166,8 +166,7 @@ def analyze(
     analysis.nc, verdict.json and CSV tables into it.
 
     Args:
-      quality: Measure the samples of a GAN, and let only runs that pass the quality gate count as
-        trained.
+      quality: Measure the samples of a GAN, and count the runs that pass the quality gate.
       inception: TorchScript file of the Inception network (inception-2015-12-05.pt), for the
         standard FID besides; needs torch.
       data: Where the run's data lie now, if they have moved.

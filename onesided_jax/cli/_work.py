@@ -153,7 +153,7 @@ def analyze_run(run: Run, quality: bool = True, inception: Path | None = None) -
             raise
     for note in found.notes:
         console.print(f"[yellow]{escape(note)}[/]", soft_wrap=True)
-    console.print(verdict_table(found, f"{run.path}: verdicts", console.width))
+    console.print(verdict_table(found, f"{run.path}: verdicts"))
     *legend, details = explanations(found, run.path / "verdict.json")
     console.print(escape("\n".join(legend)), highlight=False)
     console.print(escape(details), highlight=False, soft_wrap=True)
