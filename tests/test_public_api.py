@@ -149,7 +149,7 @@ def test_fields(name):
 def test_gan_signature():
     assert shape_of(osj.games.gan) == (
         "(*, generator, discriminator, loss, data, batch_size, latent_dim, "
-        "gradient_penalty=10.0, head='head')"
+        "gradient_penalty=None, head='head')"
     )
     assert list(inspect.signature(osj.networks.dcgan).parameters)[:3] == [
         "image_shape",

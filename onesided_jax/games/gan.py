@@ -11,9 +11,9 @@ import jax.numpy as jnp
 
 from onesided_jax.games._coupling import couples_samples
 from onesided_jax.games._gan_checks import check_network, check_shapes
-from onesided_jax.games.analytic._common import require_count, require_number
+from onesided_jax.games.analytic._common import require_count
 from onesided_jax.games.game import Game, GameInfo
-from onesided_jax.games.losses import Loss, find_loss
+from onesided_jax.games.losses import Loss, check_penalty, find_loss
 from onesided_jax.players import ArrayTree, PrimalDual, PRNGKey
 
 __all__ = ["GanBatch", "gan"]
@@ -46,7 +46,7 @@ def gan(
     data: Any,
     batch_size: int,
     latent_dim: int,
-    gradient_penalty: float = 10.0,
+    gradient_penalty: float | None = None,
     head: str = "head",
 ) -> Game:
     r"""A GAN game from two networks, a loss and a data set.
@@ -79,8 +79,8 @@ def gan(
         ``(key, n, data)`` in compiled programs, which take the data as an argument.
       batch_size: samples per minibatch, ``>= 1``.
       latent_dim: ``>= 1``.
-      gradient_penalty: weight :math:`\lambda \ge 0` of the penalty of ``wasserstein_gp``. Other
-        losses have none, and ignore it; a recipe that names it beside such a loss is refused.
+      gradient_penalty: weight :math:`\lambda \ge 0` of the penalty of ``wasserstein_gp``; ``None``
+        is 10. Other losses have no penalty and refuse a weight.
       head: name of the discriminator's last affine layer in its params; negating it flips the
         critic (``flip_dual``). Where there is no such layer the game has no ``flip_dual``.
 
@@ -89,7 +89,8 @@ def gan(
       network states and whose ``generate`` runs the generator in evaluation mode.
 
     Raises:
-      ValueError: for an unknown loss or one that takes the mean itself, sizes out of range, or
+      ValueError: for an unknown loss or one that takes the mean itself, a ``gradient_penalty``
+        beside a loss that has none, sizes out of range, or
         data, generator and discriminator whose shapes do not fit each other.
       TypeError: if ``data`` cannot be sampled or a network has no ``init`` and ``apply``.
 
@@ -113,6 +114,7 @@ def gan(
     References:
       Goodfellow et al., `Generative Adversarial Networks <https://arxiv.org/abs/1406.2661>`_, 2014.
     """
+    penalty_weight = check_penalty(loss, gradient_penalty)
     loss = find_loss(loss)
     draw = _sampler(data)
     primal = check_network("generator", generator)
@@ -120,7 +122,6 @@ def gan(
     require_count("batch_size", batch_size)
     require_count("latent_dim", latent_dim)
     batch_size, latent_dim = int(batch_size), int(latent_dim)  # NumPy's small ones overflow
-    require_number("gradient_penalty", gradient_penalty, ">= 0", lambda weight: weight >= 0)
     real, fake = check_shapes(
         generator, primal, discriminator, dual, loss, draw, batch_size, latent_dim
     )
@@ -155,7 +156,7 @@ def gan(
         shared = shares and not _underflows(players.dual)
         gradients = _shared_gradients if shared else _separate_gradients
         losses, grad_fake, grad_dual, discriminator_state = gradients(
-            discriminator, loss, gradient_penalty, players.dual, state.dual, batch, fake
+            discriminator, loss, penalty_weight, players.dual, state.dual, batch, fake
         )
         (grad_primal,) = pull_to_generator(grad_fake.astype(fake.dtype))
         new_state = PrimalDual(generator_state, discriminator_state)

@@ -15,7 +15,7 @@ import numpy as np
 from onesided_jax import datasets, games, networks
 from onesided_jax.errors import nearest
 from onesided_jax.games import Game
-from onesided_jax.games.losses import LOSSES, find_loss
+from onesided_jax.games.losses import check_penalty
 from onesided_jax.players import fixed_randomness
 from onesided_jax.runs.recipe import PRECISIONS, Recipe
 from onesided_jax.runs.specs import GameSpec
@@ -66,8 +66,8 @@ def build_game(
                     f"{option!r} is no option of the GAN game: expected one of "
                     f"{known}{nearest(option, known)}"
                 )
-        _check_penalty(**spec.options)
         options = dict(spec.options)
+        check_penalty(options.get("loss", _LOSS), options.get("gradient_penalty"))
         if sample_shape is not None:
             dtype = np.uint8 if len(sample_shape) == 3 else np.float32
             options["dataset"] = datasets.from_array(np.zeros((1, *sample_shape), dtype))
@@ -95,7 +95,7 @@ def _build_gan(
     latent_dim: int = 64,
     width: int = 32,
     depth: int = 2,
-    gradient_penalty: float = 10.0,
+    gradient_penalty: float | None = None,
     conv: str = "auto",
     normalization: str | None = None,
 ) -> Game:
@@ -131,16 +131,6 @@ def _build_gan(
         latent_dim=latent_dim,
         gradient_penalty=gradient_penalty,
     )
-
-
-def _check_penalty(*, loss: str = _LOSS, **options: Any) -> None:
-    """A weight that is given must weigh something."""
-    if "gradient_penalty" in options and not find_loss(loss).gradient_penalty:
-        having = [name for name, known in LOSSES.items() if known.gradient_penalty]
-        raise ValueError(
-            f"gradient_penalty={options['gradient_penalty']!r}: loss={loss!r} has no gradient "
-            f"penalty; expected no such option, or one of the losses {having}"
-        )
 
 
 def _in_float64(game: Game) -> Game:

@@ -69,7 +69,7 @@ def leftovers(path: Path) -> list[str]:
     """Files of a run directory that are no part of a finished, analysed and reported run."""
     known = {"cells", "manifest.json", "figures", "report.html"}
     known |= {"analysis.nc", "verdict.json", "runs.csv", "gradient_norms.csv", "quality.csv"}
-    own = [p.name for p in path.iterdir() if p.name not in known]
+    own = [p.name for p in path.glob("*") if p.name not in known]
     return own + [str(p.relative_to(path)) for p in path.glob("cells/*/checkpoints/.*")]
 
 
