@@ -168,7 +168,7 @@ def test_every_public_name_resolves_and_has_a_docstring():
 
 
 def test_every_public_callable_of_every_room_has_an_example():
-    rooms = (osj.optimizers, osj.games, osj.networks, osj.datasets)
+    rooms = (osj.optimizers, osj.games, osj.networks, osj.datasets, osj.theory)
     lacking = []
     for room in rooms:
         for name in room.__all__:

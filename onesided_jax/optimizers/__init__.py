@@ -9,9 +9,9 @@ from onesided_jax.optimizers.amsgrad import amsgrad
 from onesided_jax.optimizers.amsgrad_eg import (
     AmsgradEgState,
     amsgrad_eg,
-    amsgrad_eg_drd,
     amsgrad_xeg,
 )
+from onesided_jax.optimizers.amsgrad_eg_drd import amsgrad_eg_drd
 from onesided_jax.optimizers.anchored import AnchoredState, anchored
 from onesided_jax.optimizers.apply_if_finite import ApplyIfFiniteState, apply_if_finite
 from onesided_jax.optimizers.consensus import consensus
