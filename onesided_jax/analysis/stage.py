@@ -114,17 +114,9 @@ def analyze(
 
     Example:
       >>> from onesided_jax import adam, analyze, games, grid, sweep
-      >>> game = games.carousel()
-      >>> seeds, hyperparameters = grid(seeds=2, primal_learning_rate=0.02, dual_learning_rate=0.2)
-      >>> result = sweep(
-      ...     game,
-      ...     lambda h: adam(**h),
-      ...     seeds=seeds,
-      ...     hyperparameters=hyperparameters,
-      ...     steps=60,
-      ...     checkpoint_every=2,
-      ... )
-      >>> found = analyze(result, game)
+      >>> runs = grid(seeds=2, primal_learning_rate=0.02, dual_learning_rate=0.2)
+      >>> result = sweep(games.carousel(), adam, runs, steps=60, checkpoint_every=2)
+      >>> found = analyze(result)
       >>> for verdict in found.verdicts:  # two seeds are too few to say
       ...     print(verdict.claim, "|", verdict.status, "|", verdict.numbers["missing"])
       only the primal player converges | undecided | 2 seeds, 3 needed
