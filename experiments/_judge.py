@@ -12,8 +12,8 @@ from _design import CONTROLS, varied
 from _jobs import Row, Rows, grouped
 from _measure import Norms, late_over, norms_of
 from _show import word
-
 from onesided_jax.analysis.convergence_verdict import one_sided_convergence
+
 from onesided_jax.analysis.gate import Gate, gate_of_runs, quality_gate
 from onesided_jax.analysis.verdict import Verdict, interval_over_seeds, span
 from onesided_jax.runs import Criteria

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from _design import HERE, alone
 from _jobs import Job, Row, grouped, read_table, write_table
+from onesided_jax.analysis._cell import gradient_norms
 
 import onesided_jax as osj
-from onesided_jax.analysis._cell import gradient_norms
 from onesided_jax.analysis._sample_quality import find_data, measure_quality
 from onesided_jax.analysis.estimators import SquaredNorm, window_ratio
 from onesided_jax.analysis.measure import Probe, make_probe

@@ -12,10 +12,11 @@ import optax
 from _jobs import Row
 from _measure import Opened
 from jax.flatten_util import ravel_pytree
+from onesided_jax.analysis._cell import minty_tests
+from onesided_jax.analysis.mvi_verdict import SignFractions, sign_fractions
 
 import onesided_jax as osj
 from onesided_jax import PrimalDual
-from onesided_jax.analysis._cell import minty_tests
 from onesided_jax.analysis.estimators import below_noise_floor, squared_norm
 from onesided_jax.analysis.inference import (
     cross_regions,
@@ -24,7 +25,6 @@ from onesided_jax.analysis.inference import (
     two_way_bootstrap,
 )
 from onesided_jax.analysis.minty import MintyTest, test_steps
-from onesided_jax.analysis.mvi_verdict import SignFractions, sign_fractions
 from onesided_jax.analysis.source import Source, pick_run
 from onesided_jax.games.losses import find_loss
 

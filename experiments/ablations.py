@@ -32,9 +32,9 @@ from _measure import (
 from _show import legend_of_players, ratio_axis
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from onesided_jax.analysis.convergence_verdict import statistics_of_runs
 
 import onesided_jax as osj
-from onesided_jax.analysis.convergence_verdict import statistics_of_runs
 from onesided_jax.analysis.verdict import interval_over_seeds, span
 from onesided_jax.report._style import DUAL, PRIMAL, svg_bytes
 from onesided_jax.runs import Criteria

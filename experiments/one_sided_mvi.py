@@ -27,15 +27,15 @@ from _show import word
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-
-import onesided_jax as osj
-from onesided_jax.analysis.inference import cross_regions, t_interval
 from onesided_jax.analysis.mvi_verdict import (
     SignFractions,
     one_sided_mvi,
     sign_fractions,
     too_few_rows,
 )
+
+import onesided_jax as osj
+from onesided_jax.analysis.inference import cross_regions, t_interval
 from onesided_jax.analysis.verdict import Verdict, span
 from onesided_jax.report._style import PRIMAL, svg_bytes
 from onesided_jax.runs import Criteria
