@@ -73,7 +73,11 @@ class Part(NamedTuple):
     bounded: bool = False
 
     def __str__(self) -> str:
-        return _span(self.effect, self.low, self.high, "{:.3g}")
+        return _span(self.effect, self.low, self.high)
+
+    def percent(self) -> str:
+        """The effect of a share, in percent."""
+        return _span(*(100 * value for value in self[:3]), "{:.2g}%")
 
 
 def judge_convergence(
@@ -162,7 +166,7 @@ def judge_negative_mass(
     if side == "right" and passing:
         return "undecided", part, f"the control {' and the control '.join(passing)} passes too"
     if side == "wrong" and noise.mean() >= boundary:
-        return "undecided", part, f"noise alone would give {noise.mean():.3g}"
+        return "undecided", part, f"noise alone would give {100 * noise.mean():.2g}%"
     statuses: dict[str, Status] = {"right": "supported", "wrong": "refuted"}
     return statuses.get(side, "undecided"), part, ""
 
@@ -245,33 +249,32 @@ def minty_verdict(
     binding = {} if x_star == "known" else controls
     status, part, fault = judge_negative_mass(masses, noise, binding, criteria)
     missing = [*too_few(len(tests), "seed", criteria.min_seeds), *missing]
-    cosine = t_interval(cosines, level=criteria.confidence)
-    measured = f"negative entries are {part} of the cross matrix"
-    words = {
-        "supported": f"The one-sided MVI holds: {measured}, below the boundary {part.boundary:g}.",
-        "refuted": f"The one-sided MVI fails: {measured}, above the boundary {part.boundary:g}.",
-        "undecided": f"Undecided: {measured}, too close to the boundary {part.boundary:g}.",
-    }
-    sentence = f"Undecided: {measured}, but {fault}." if fault else words[status]
     if missing:
-        status, sentence = "undecided", f"Undecided: {'; '.join(missing)}."
-        if tests:
-            sentence += f" {measured[:1].upper()}{measured[1:]}."
-    if tests:
-        sentence += f" The mean cosine is {_span(*cosine, '{:.3g}')}."
+        status = "undecided"
+    cosine = t_interval(cosines, level=criteria.confidence)
+    necessary = t_interval([_middle(t.necessary) for t in tests], level=criteria.confidence)
+    sentences = [_minty_sentence(status, part, fault, missing)]
+    if not math.isnan(cosine.mean):
+        sentences.append(f"The mean cosine is {_span(*cosine)}.")
+    if x_star != "known" and not math.isnan(necessary.mean):
+        sentences.append(
+            f"The gradient at x* is {_span(*necessary)} of that on the path;"
+            " the inequality at every x near x* asks for 0."
+        )
     return Verdict(
-        claim="the one-sided MVI holds",
+        claim="the one-sided MVI holds late in the run",
         cell=runs.cell,
         setting=runs.setting,
         status=status,
         effect=part.effect,
         interval=part[1:3],
-        sentence=sentence,
+        sentence=" ".join(sentences),
         numbers={
             "measure": "share of negative entries in the cross matrix, mean over runs",
             "boundary": part.boundary,
             "runs": len(tests),
             "cosine": list(cosine),
+            "necessary": list(necessary),
             "controls": controls,
             "noise_mass": noise,
             "negative_masses": masses,
@@ -330,6 +333,27 @@ def _convergence_sentences(
     return out
 
 
+def _minty_sentence(status: Status, part: Part, fault: str, missing: Sequence[str]) -> str:
+    measured = f"negative entries are {part.percent()} of the cross matrix"
+    boundary = f"the boundary {100 * part.boundary:g}%"
+    if missing:
+        effect = "" if math.isnan(part.effect) else f" {measured[:1].upper()}{measured[1:]}."
+        return f"Undecided: {'; '.join(missing)}.{effect}"
+    if fault:
+        return f"Undecided: {measured}, but {fault}."
+    return {
+        "supported": f"The one-sided MVI holds: {measured}, below {boundary}.",
+        "refuted": f"The one-sided MVI fails: {measured}, above {boundary}.",
+        "undecided": f"Undecided: {measured}, too close to {boundary}.",
+    }[status]
+
+
+def _middle(values: Array) -> float:
+    """The median of the finite values, or NaN."""
+    finite = values[np.isfinite(values)]
+    return float(np.median(finite)) if finite.size else math.nan
+
+
 def _left_out(used: Mask) -> list[str]:
     lost = int((~used).sum())
     verb = "is" if lost == 1 else "are"
@@ -357,11 +381,11 @@ def _rows(change: Change, rows: Mask) -> Change:
     return Change(*(field[rows] for field in change))
 
 
-def _span(mean: float, low: float, high: float, form: str) -> str:
+def _span(mean: float, low: float, high: float, form: str = "{:.3g}") -> str:
     """A mean with its limits, as words.
 
     Example:
-      >>> _span(0.25, 0.2, 0.3, "{:.3g}"), _span(0.25, float("nan"), 0.3, "{:.3g}")
+      >>> _span(0.25, 0.2, 0.3), _span(0.25, float("nan"), 0.3)
       ('0.25 [0.2, 0.3]', '0.25')
     """
     if math.isnan(mean):

@@ -120,7 +120,7 @@ def analyze(
       >>> for verdict in found.verdicts:  # two seeds are too few to say
       ...     print(verdict.claim, "|", verdict.status, "|", verdict.numbers["missing"])
       only the primal player converges | undecided | 2 seeds, 3 needed
-      the one-sided MVI holds | undecided | 2 seeds, 3 needed
+      the one-sided MVI holds late in the run | undecided | 2 seeds, 3 needed
     """
     on_disk = isinstance(run_or_result, (str, os.PathLike, Run))
     need("analysis", "analyze", "scipy", "xarray", *["h5netcdf"] * on_disk)

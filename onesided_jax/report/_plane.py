@@ -49,7 +49,8 @@ def plane(section: Section, cells: list[Cell]) -> Figure | None:
         dots = np.clip(_points(cell, cell.shown.runs), low, high)
         for passes, face in ((True, PRIMAL), (False, "none")):
             chosen = dots[(cell.passes[cell.shown.runs] == 1) == passes]
-            ax.plot(*chosen.T, "o", color=PRIMAL, mfc=face, ms=6, mew=1.3, clip_on=False)
+            if len(chosen):  # an empty line that is not clipped has its bounding box at the origin
+                ax.plot(*chosen.T, "o", color=PRIMAL, mfc=face, ms=6, mew=1.3, clip_on=False)
     label_axes(axes, f"{names['primal']}: late / early norm", f"{names['dual']}: late / early norm")
     draw_legend(figure, _handles(cells, ds.attrs))
     return finish(figure)
@@ -113,10 +114,10 @@ def _frame(
 def _handles(cells: list[Cell], attrs: dict[str, Any]) -> list[Line2D]:
     dot: dict[str, Any] = {"color": PRIMAL, "marker": "o", "ls": "", "ms": 6, "mew": 1.3}
     gated = any(np.isfinite(cell.passes).any() for cell in cells)
-    one = "one run that fails the quality gate" if gated else "one run (no quality gate)"
+    one = "fails the quality gate" if gated else "one run"
     handles = [Line2D([], [], mfc="none", label=one, **dot)]
     if gated:
-        handles.insert(0, Line2D([], [], label="one run that passes the quality gate", **dot))
+        handles.insert(0, Line2D([], [], label="passes the quality gate", **dot))
     if any(len(cell.where) > len(cell.shown.runs) for cell in cells):
         handles.append(Line2D([], [], color=MUTED, marker=".", ls="", label="other settings"))
     lines: dict[str, Any] = {"color": INK, "linewidth": 0.8}

@@ -69,16 +69,16 @@ def certificate(
         players and an optimizer that is another, or wrapped in another.
 
     Example:
+      >>> import functools
       >>> import jax
       >>> import onesided_jax as osj
       >>> jax.config.update("jax_enable_x64", True)
       >>> game, options = osj.games.carousel(), {"eps": 0.5}
-      >>> seeds, rates = osj.grid(seeds=2, primal_learning_rate=0.0138, dual_learning_rate=2.0)
+      >>> runs = osj.grid(seeds=2, primal_learning_rate=0.0138, dual_learning_rate=2.0)
       >>> result = osj.sweep(
       ...     game,
-      ...     lambda h: osj.amsgrad_xeg(**h, **options),
-      ...     seeds=seeds,
-      ...     hyperparameters=rates,
+      ...     functools.partial(osj.amsgrad_xeg, **options),
+      ...     runs,
       ...     steps=100,
       ...     observers={"certificate": osj.certificate(game, "amsgrad_xeg", options)},
       ... )
