@@ -77,7 +77,7 @@ class Part(NamedTuple):
 
     def percent(self) -> str:
         """The effect of a share, in percent."""
-        return _span(*(100 * value for value in self[:3]), "{:.2g}%")
+        return _span(100 * self.effect, 100 * self.low, 100 * self.high, "{:.2g}%")
 
 
 def judge_convergence(
@@ -132,7 +132,7 @@ def _part(
         lower, upper = upper, lower
     bounded = bool((right and lower) or (wrong and upper))
     side = "open" if bounded or not (right or wrong) else "right" if right else "wrong"
-    return Part(*map(_exp, (mean, *limits)), boundary, side, bounded)
+    return Part(_exp(mean), _exp(limits[0]), _exp(limits[1]), boundary, side, bounded)
 
 
 def judge_negative_mass(
@@ -378,7 +378,8 @@ def _intervals(parts: dict[str, Part]) -> dict[str, Any]:
 
 
 def _rows(change: Change, rows: Mask) -> Change:
-    return Change(*(field[rows] for field in change))
+    early, late, early_floored, late_floored = change
+    return Change(early[rows], late[rows], early_floored[rows], late_floored[rows])
 
 
 def _span(mean: float, low: float, high: float, form: str = "{:.3g}") -> str:
