@@ -18,6 +18,7 @@ from onesided_jax.optimizers.consensus import consensus
 from onesided_jax.optimizers.descent_ascent import descent_ascent
 from onesided_jax.optimizers.extragradient import ExtragradientState, extra_adam, extragradient
 from onesided_jax.optimizers.extragradient_plus import extra_plus_sgd, extragradient_plus
+from onesided_jax.optimizers.iterate import iterate
 from onesided_jax.optimizers.lookahead import (
     LookaheadMinmaxState,
     lookahead_adam,
@@ -70,6 +71,7 @@ __all__ = [
     "extra_sgd",
     "extragradient",
     "extragradient_plus",
+    "iterate",
     "lookahead_adam",
     "lookahead_minmax",
     "oadagrad",
