@@ -24,8 +24,6 @@ SMALL = {
     "microbatches": 3,
     "mvi_samples": 16,
     "mvi_rows": 3,
-    "random_targets": 2,
-    "fresh_duals": 2,
 }
 
 
