@@ -396,11 +396,8 @@ def test_a_repeated_seed_counts_once():
 
 def test_too_few_checkpoints_are_said_with_the_effect():
     game = games.carousel()
-    seeds, rates = osj.grid(seeds=3, primal_learning_rate=0.02, dual_learning_rate=2.0)
-    result = osj.sweep(
-        game, lambda h: osj.adam(**h), seeds=seeds, hyperparameters=rates, steps=60,
-        checkpoint_every=20,
-    )  # fmt: skip
+    runs = osj.grid(seeds=3, primal_learning_rate=0.02, dual_learning_rate=2.0)
+    result = osj.sweep(game, osj.adam, runs, steps=60, checkpoint_every=20)
     converges, mvi = osj.analyze(result, game).verdicts
     missing = "no checkpoint between 5% and 10% of the run"
     assert converges.sentence.startswith(f"Undecided: {missing}. The primal player's late")
@@ -418,17 +415,12 @@ def test_an_analysis_of_an_earlier_version_is_not_read(ring, tmp_path):
 
 @pytest.mark.parametrize(
     ("thing", "message"),
-    [("no/run", "holds no run"), ("result", "needs its game"), ("memory", "no recipe")],
+    [("no/run", "holds no run"), ("own", "no recipe")],
 )
 def test_bad_input_is_one_clear_error(thing, message, tmp_path):
-    result = osj.sweep(
-        games.carousel(),
-        lambda r: osj.adam(r, r),
-        osj.Runs([0], {"r": [0.1]}),
-        steps=2,
-        out=tmp_path / "run",
-    )
-    argument = {"no/run": "no/run", "result": result, "memory": tmp_path / "run"}[thing]
+    runs = osj.grid(seeds=1, primal_learning_rate=0.1, dual_learning_rate=0.1)
+    osj.sweep(games.carousel(), osj.adam, runs, steps=2, out=tmp_path / "own")
+    argument = {"no/run": "no/run", "own": tmp_path / "own"}[thing]
     with pytest.raises(ValueError, match=message):
         osj.analyze(argument)
 

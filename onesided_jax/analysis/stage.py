@@ -126,9 +126,7 @@ def analyze(
     need("analysis", "analyze", "scipy", "xarray", *["h5netcdf"] * on_disk)
     tell = on_progress or (lambda *_: None)
     if not on_disk:
-        game = game or getattr(run_or_result, "game", None)
-        if game is None:
-            raise ValueError("analyze(result, game): a SweepResult needs its game")
+        game = game or run_or_result.game
         sources = _sources([from_result(run_or_result)], constant_rates)
         real = find_data(game, None, data, inception, quality)
         with numerics(None):
