@@ -57,9 +57,7 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--out", type=Path, default=OUT)
     out = parser.parse_args(arguments).out
-    table = [
-        {k: v if isinstance(v, str) else f"{v:.5g}" for k, v in row.items()} for row in rows()
-    ]
+    table = [{k: v if isinstance(v, str) else f"{v:.5g}" for k, v in row.items()} for row in rows()]
     with out.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(table[0]), lineterminator="\n")
         writer.writeheader()

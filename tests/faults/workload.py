@@ -14,7 +14,7 @@ from onesided_jax.runs import DamagedCheckpointError, Recipe, Run, open_run
 
 RATES = {"primal_learning_rate": [1e-3], "dual_learning_rate": [1e-3, 2e-3]}
 ONE = [{"name": "adam", "axes": RATES}]
-SMALL = {"microbatches": 3, "mvi_samples": 16, "mvi_rows": 3, "random_targets": 2, "fresh_duals": 2}
+SMALL = {"microbatches": 3, "mvi_samples": 16, "mvi_rows": 3}
 
 
 def recipe(*, steps: int = 400, every: int = 20, game: str = "gan", **changes: Any) -> Recipe:
