@@ -1,5 +1,6 @@
 """The site says what the package does: its programs run, its reference is complete."""
 
+import csv
 import re
 from pathlib import Path
 
@@ -10,6 +11,11 @@ import onesided_jax as osj
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = sorted(
     path.name for path in DOCS.glob("*.md") if "```python" in path.read_text(encoding="utf-8")
+)
+RESULTS = DOCS.parent / "experiments" / "results"
+QUOTING = (
+    *sorted((DOCS / "results").glob("*.md")),
+    DOCS.parent / "README.md",
 )
 ROOMS = ("optimizers", "games", "networks", "datasets", "runs", "sweeps", "analysis", "report")
 
@@ -40,3 +46,31 @@ def test_the_table_of_games_is_complete():
     assert table == list(osj.games.GAMES)
     facts = osj.games.GAMES[table[0]]().facts
     assert facts.monotone
+
+
+def intervals(text):
+    """``m [low, high]`` in a text, as written, and whether in per cent."""
+    number = r"([−-]?[0-9.]+(?:e-?[0-9]+)?)( %)?"
+    for m, percent, low, _, high, _ in re.findall(rf"{number}\s\[{number}, {number}\]", text):
+        yield [part.replace("−", "-") for part in (m, low, high)], bool(percent)
+
+
+def test_every_interval_that_a_page_quotes_is_in_a_table():
+    measured = []
+    for path in RESULTS.rglob("*.csv"):
+        with path.open(newline="", encoding="utf-8") as file:
+            cells = "\n".join(cell for row in csv.reader(file) for cell in row)
+        measured += [[float(part) for part in parts] for parts, _ in intervals(cells)]
+    quoted = 0
+    for page in QUOTING:
+        for parts, percent in intervals(page.read_text("utf-8")):
+            digits = [len(part.partition(".")[2]) for part in parts]
+            assert any(
+                all(
+                    abs(float(part) - (100 if percent else 1) * value) <= 0.5001 * 10**-places
+                    for part, value, places in zip(parts, found, digits, strict=True)
+                )
+                for found in measured
+            ), f"{page.name}: {parts} is in no table"
+            quoted += 1
+    assert quoted >= 3

@@ -221,25 +221,6 @@ def test_bad_recipes_name_value_and_expectation(case):
         recipe(**changes)
 
 
-def test_what_a_recipe_cannot_reach_is_known_before_training():
-    from onesided_jax.analysis.minty import test_steps as tested_steps
-
-    def said(seeds, intervals):
-        made = recipe(seeds=tuple(range(seeds)), steps=10 * intervals)
-        steps, criteria = list(range(0, made.steps + 1, 10)), made.criteria
-        found = runs.out_of_reach(made)
-        enough = len(tested_steps(steps, made.steps, criteria)) >= criteria.mvi_rows
-        assert any(s.startswith("P5") for s in found) is not enough
-        return found
-
-    assert said(5, 30) == []
-    (few,) = said(4, 30)
-    assert "ask for 5 seeds (min_seeds), the recipe has 4" in few
-    (rows,) = said(5, 29)
-    assert "there are 19; expected at least 30 checkpoints" in rows
-    assert "no checkpoint lies in the early_window (0.05 to 0.25 of the run)" in said(5, 2)[0]
-
-
 BAD_GAMES = {
     "unknown game": (GameSpec("carousell"), r"'carousell'.*did you mean 'carousel'"),
     "unknown option": (GameSpec("gan", {"widht": 3}), r"'widht'.*did you mean 'width'"),

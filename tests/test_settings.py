@@ -83,7 +83,7 @@ def test_neighbours_change_no_bit_under_rbg():
 
 @pytest.mark.parametrize("name", PINNED)
 def test_analysis_does_not_depend_on_the_random_generator_of_jax(name):
-    criteria = osj.Criteria(microbatches=3, mvi_samples=4, mvi_rows=2)
+    criteria = osj.Criteria(microbatches=3, mvi_samples=4, mvi_rows=3)
     result = train(game := small_gan(), steps=8)
     expected = osj.analyze(result, game, criteria=criteria, quality=False).dataset
     with setting(name, PINNED[name]):

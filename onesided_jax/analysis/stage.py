@@ -126,11 +126,11 @@ def analyze(
     need("analysis", "analyze", "scipy", "xarray", *["h5netcdf"] * on_disk)
     tell = on_progress or (lambda *_: None)
     if not on_disk:
-        game = game or run_or_result.game
+        result_game: Game = game or run_or_result.game
         sources = _sources([from_result(run_or_result)], constant_rates)
-        real = find_data(game, None, data, inception, quality)
+        real = find_data(result_game, None, data, inception, quality)
         with numerics(None):
-            return _analyze(sources, game, criteria or Criteria(), real, inception, tell)
+            return _analyze(sources, result_game, criteria or Criteria(), real, inception, tell)
     run = run_or_result if isinstance(run_or_result, Run) else open_run(Path(run_or_result))
     recipe = run.recipe
     if recipe is None and game is None:

@@ -18,6 +18,7 @@ from onesided_jax.players import make_key
 
 __all__ = ["combined", "encoding", "norm_table", "run_table"]
 
+_NAMES = {"ratio": "late_over_early"}
 _COMPRESSED = 1000  # entries; of fewer the compressed copy is no smaller
 _IMAGES, _POINTS, _SAMPLE_RUNS = 64, 512, 4
 
@@ -54,9 +55,10 @@ def _of_cell(cell: CellMeasures, gate: Gate, game: Game) -> xr.Dataset:
         stacked = np.stack([getattr(player, field) for player in cell.norms], axis=-1)
         variables[f"gradient_norm_sq{name}"] = (("run", "step", "player"), stacked)
     for name in ("early", "late", "early_floored", "late_floored", "ratio"):
-        stacked = np.stack([getattr(player, name) for player in cell.change], axis=-1)
-        key = f"norm_{name}" if name != "ratio" else "late_over_early"
-        variables[key] = (("run", "player"), stacked.astype(float))
+        stacked = np.stack([getattr(player, name) for player in cell.change], axis=-1, dtype=float)
+        if cell.windows_lack:  # a stand-in for an empty window is no late norm
+            stacked[:] = np.nan
+        variables[_NAMES.get(name, f"norm_{name}")] = (("run", "player"), stacked)
     coordinates: dict[str, Any] = {"step": source.steps, "player": ["primal", "dual"]}
     if source.metrics:
         for name, key in (("loss", "loss"), ("minibatch_gradient_norm", "gradient_norm")):
