@@ -11,8 +11,9 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -48,7 +49,7 @@ def verdicts(criteria: Criteria) -> Iterator[dict[str, object]]:
         }
 
 
-def _change(rows: list[Mapping[str, str]], player: str, criteria: Criteria) -> Change:
+def _change(rows: Sequence[Mapping[str, Any]], player: str, criteria: Criteria) -> Change:
     steps = sorted({int(row["step"]) for row in rows})
     seeds = sorted({int(row["seed"]) for row in rows})
     place = {(int(row["seed"]), int(row["step"])): row for row in rows}
