@@ -8,11 +8,11 @@ Plain descent with step 0.01 for 400 steps of 200 numbers; writes `results/naive
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 from pathlib import Path
 
 import numpy as np
+from _tables import write_table
 
 from onesided_jax.analysis import naive_mvi_test
 
@@ -57,11 +57,7 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--out", type=Path, default=OUT)
     out = parser.parse_args(arguments).out
-    table = [{k: v if isinstance(v, str) else f"{v:.5g}" for k, v in row.items()} for row in rows()]
-    with out.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(table[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(table)
+    write_table(out, rows())
 
 
 if __name__ == "__main__":
