@@ -1,4 +1,4 @@
-"""Tables of the experiments: CSV files that are there whole or not at all."""
+"""Tables of results: CSV files that are there complete or not at all."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from onesided_jax.runs.files import write_bytes_atomically
+from onesided_jax.runs._words import write_bytes_atomically
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]], digits: int = 5) -> None:
-    """Writes rows; the columns are in their order of appearance, floats have so many digits."""
+    """Writes rows, with columns in order of appearance."""
     text = io.StringIO(newline="")
     columns = dict.fromkeys(itertools.chain.from_iterable(rows))
     writer = csv.DictWriter(text, list(columns), restval="", lineterminator="\n")
@@ -26,8 +25,7 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]], digits: int = 5) 
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
-    """The rows of a table, as text."""
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 

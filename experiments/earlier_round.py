@@ -9,18 +9,17 @@ table of verdicts. Nothing is trained.
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from _tables import read_table, write_table
 
 from onesided_jax import Criteria, PrimalDual
 from onesided_jax.analysis.estimators import Change, SquaredNorm, change_of_norm
 from onesided_jax.analysis.gate import no_gate
-from onesided_jax.analysis.judge import Runs, convergence_verdict
+from onesided_jax.analysis.verdict import Runs, convergence_verdict
 from onesided_jax.runs.criteria import in_window
 
 FOLDER = Path(__file__).parent / "results" / "earlier_round"
@@ -30,8 +29,7 @@ STEPS = 2000
 def verdicts(criteria: Criteria) -> Iterator[dict[str, object]]:
     """A row per round, data set and optimizer."""
     for path in sorted(FOLDER.glob("*/*/*.csv")):
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+        rows = read_table(path)
         seeds = sorted({int(row["seed"]) for row in rows})
         diverged = [row["diverged"] == "yes" for row in rows if row["step"] == "0"]
         names = PrimalDual("generator", "discriminator")
@@ -49,7 +47,7 @@ def verdicts(criteria: Criteria) -> Iterator[dict[str, object]]:
         }
 
 
-def _change(rows: Sequence[Mapping[str, Any]], player: str, criteria: Criteria) -> Change:
+def _change(rows: list[dict[str, str]], player: str, criteria: Criteria) -> Change:
     steps = sorted({int(row["step"]) for row in rows})
     seeds = sorted({int(row["seed"]) for row in rows})
     place = {(int(row["seed"]), int(row["step"])): row for row in rows}
@@ -71,11 +69,7 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--out", type=Path, default=FOLDER / "verdicts.csv")
     out = parser.parse_args(arguments).out
-    rows = list(verdicts(Criteria()))
-    with out.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_table(out, list(verdicts(Criteria())))
 
 
 if __name__ == "__main__":

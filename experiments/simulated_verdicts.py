@@ -10,7 +10,6 @@ must stay at 5 % or less. "Refuted" at a boundary is an error too.
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from _tables import write_table
 
 from onesided_jax.analysis.estimators import Change
 from onesided_jax.analysis.judge import judge_convergence, judge_negative_mass
@@ -82,8 +82,8 @@ def simulate(repeats: int) -> Iterator[dict[str, object]]:
 
 
 def _shares(counts: Counter[str], repeats: int, is_boundary: bool) -> dict[str, object]:
-    shares = {status: round(counts[status] / repeats, 4) for status in STATUSES}
-    return {"repeats": repeats, "is_boundary": "yes" if is_boundary else "no", **shares}
+    shares = {status: counts[status] / repeats for status in STATUSES}
+    return {"repeats": repeats, "is_boundary": is_boundary, **shares}
 
 
 def _convergence(
@@ -113,12 +113,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--repeats", type=int, default=1000, help="simulated experiments per row")
     parser.add_argument("--out", type=Path, default=OUT, help="the table to write")
     given = parser.parse_args(arguments)
-    rows = list(simulate(given.repeats))
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    with given.out.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_table(given.out, list(simulate(given.repeats)))
 
 
 if __name__ == "__main__":

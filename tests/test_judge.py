@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
+import importlib
 import json
 import math
 import re
@@ -18,19 +18,13 @@ from scipy import stats
 from onesided_jax import Criteria, PrimalDual
 from onesided_jax.analysis.estimators import Change
 from onesided_jax.analysis.gate import Gate, no_gate
-from onesided_jax.analysis.judge import (
-    Runs,
-    convergence_verdict,
-    judge_convergence,
-    judge_negative_mass,
-    minty_verdict,
-)
+from onesided_jax.analysis.judge import judge_convergence, judge_negative_mass
 from onesided_jax.analysis.minty import MintyTest, late_steps, naive_mvi_test, noise_mass
-from onesided_jax.analysis.verdict import Verdict
+from onesided_jax.analysis.verdict import Runs, Verdict, convergence_verdict, minty_verdict
 from onesided_jax.runs import Recipe, out_of_reach
 from onesided_jax.runs.criteria import RETIRED
 
-SCRIPT = Path(__file__).parents[1] / "experiments" / "simulated_verdicts.py"
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 GAN = PrimalDual("generator", "discriminator")
 SPREAD = np.array([0.8, 0.9, 1.0, 1.1, 1.25])  # around a geometric mean of about 1
 OTHER = SPREAD[[3, 0, 4, 1, 2]]
@@ -373,10 +367,9 @@ def test_what_a_recipe_cannot_reach_is_known_before_training(changes, words):
 # ---------------------------------------------------------------- the simulation
 
 
-def test_the_simulation_goes_through_the_same_judge(tmp_path):
-    spec = importlib.util.spec_from_file_location("simulated_verdicts", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+def test_the_simulation_goes_through_the_same_judge(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(EXPERIMENTS))
+    module = importlib.import_module("simulated_verdicts")
     assert module.judge_convergence is judge_convergence
     module.main(["--repeats", "2", "--out", str(tmp_path / "table.csv")])
     with (tmp_path / "table.csv").open() as file, module.OUT.open() as committed:

@@ -10,7 +10,7 @@ with NaN.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -188,6 +188,11 @@ class Change(NamedTuple):
         """Late norm over early norm; NaN where either is not a number."""
         with np.errstate(all="ignore"):
             return self.late / self.early
+
+    def of(self, runs: NDArray[Any]) -> Change:
+        """The same for some of the runs, by a mask or their indices."""
+        early, late, *floored = (np.asarray(field)[runs] for field in self)
+        return Change(early, late, *floored)
 
 
 def change_of_norm(

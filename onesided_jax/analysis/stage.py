@@ -18,9 +18,7 @@ from onesided_jax.analysis.cell import (
     player_names,
     x_star,
 )
-from onesided_jax.analysis.estimators import Change
 from onesided_jax.analysis.gate import Gate, gate_limits, gate_of_runs, no_gate, quality_gate
-from onesided_jax.analysis.judge import Runs, convergence_verdict, minty_verdict
 from onesided_jax.analysis.measure import Probe, make_probe
 from onesided_jax.analysis.source import (
     Source,
@@ -30,7 +28,7 @@ from onesided_jax.analysis.source import (
     groups_of,
     notes_of,
 )
-from onesided_jax.analysis.verdict import Verdict
+from onesided_jax.analysis.verdict import Runs, Verdict, convergence_verdict, minty_verdict
 from onesided_jax.datasets import Dataset
 from onesided_jax.extras import need
 from onesided_jax.games import Game
@@ -266,7 +264,7 @@ def _judge(cell: CellMeasures, gate: Gate, game: Game, criteria: Criteria) -> It
             source.diverged_at[rows] >= 0,
             player_names(game),
         )
-        change = PrimalDual(*(Change(*(field[rows] for field in player)) for player in cell.change))
+        change = PrimalDual(*(player.of(rows) for player in cell.change))
         lack = norms_lack(cell, rows)
         yield convergence_verdict(runs, change, gate_of_runs(gate, rows), lack, criteria)
         tests = [cell.tests[run] for run in rows if run in cell.tests]
