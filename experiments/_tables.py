@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from onesided_jax.runs._words import write_bytes_atomically
+from onesided_jax.runs.files import write_bytes_atomically
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]], digits: int = 5) -> None:
