@@ -191,8 +191,8 @@ class Change(NamedTuple):
 
     def of(self, runs: NDArray[Any]) -> Change:
         """The same for some of the runs, by a mask or their indices."""
-        early, late, *floored = (np.asarray(field)[runs] for field in self)
-        return Change(early, late, *floored)
+        early, late, early_floored, late_floored = self
+        return Change(early[runs], late[runs], early_floored[runs], late_floored[runs])
 
 
 def change_of_norm(
