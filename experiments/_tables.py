@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from onesided_jax.runs.files import write_bytes_atomically
 
 
