@@ -191,8 +191,9 @@ class Change(NamedTuple):
 
     def of(self, runs: NDArray[Any]) -> Change:
         """The same for some of the runs, by a mask or their indices."""
-        early, late, *floored = (np.asarray(field)[runs] for field in self)
-        return Change(early, late, *floored)
+        return Change(
+            self.early[runs], self.late[runs], self.early_floored[runs], self.late_floored[runs]
+        )
 
 
 def change_of_norm(
