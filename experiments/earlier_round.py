@@ -54,7 +54,7 @@ def _change(rows: list[dict[str, str]], player: str, criteria: Criteria) -> Chan
     norm = SquaredNorm(
         *(
             np.array([[float(place[seed, step][name]) for step in steps] for seed in seeds])
-            for name in (player, f"{player}_se", f"{player}_noise", f"{player}_noise")
+            for name in (player, f"{player}_se")
         )
     )
     windows = (in_window(steps, w, STEPS) for w in (criteria.early_window, criteria.late_window))

@@ -246,7 +246,7 @@ def test_a_corrupt_data_file_is_one_error(tmp_path, images, capsys):
 def test_a_sweep_says_first_which_verdicts_it_cannot_reach(tmp_path, capsys):
     arguments = ["sweep", str(analytic_file(tmp_path, "carousel")), "--out", str(tmp_path / "run")]
     assert main([*arguments, "--devices", "0"]) == 2  # before anything is trained
-    assert "they ask for 5 seeds (min_seeds), the recipe has 1" in capsys.readouterr().out
+    assert "Every verdict will be undecided: 1 seed, 3 needed." in capsys.readouterr().out
 
 
 def test_help_teaches(capsys):

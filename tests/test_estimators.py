@@ -33,15 +33,13 @@ def simulated():
         gradients[..., 0] += 1.0
         return gram(gradients)
 
-    return {2: draw(2, 2000), 8: draw(8, 500), 32: draw(32, 200)}
+    return {8: draw(8, 500), 32: draw(32, 200)}
 
 
-@pytest.mark.parametrize(
-    ("count", "sd", "naive"), [(2, 2.26, 51.0), (8, 0.451, 13.5), (32, 0.128, 4.125)]
-)
+@pytest.mark.parametrize(("count", "sd", "naive"), [(8, 0.451, 13.5), (32, 0.128, 4.125)])
 def test_u_is_unbiased_where_the_minibatch_norm_is_not(simulated, count, sd, naive):
     grams = simulated[count]
-    value = est.u_statistic(grams)
+    value = est.squared_norm(grams).value
     assert value.mean() == pytest.approx(1.0, abs=4 * sd / np.sqrt(len(value)))
     assert value.std() == pytest.approx(sd, rel=0.15)
     assert (value < 0).any() == (count < 32)  # unclipped
@@ -49,16 +47,13 @@ def test_u_is_unbiased_where_the_minibatch_norm_is_not(simulated, count, sd, nai
 
 
 @pytest.mark.parametrize("count", [8, 32])
-def test_standard_error_is_conservative_and_noise_trace_unbiased(simulated, count):
+def test_standard_error_is_conservative(simulated, count):
     norm = est.squared_norm(simulated[count])
     assert 1.2 < (norm.standard_error**2).mean() / norm.value.var() < 3.0
-    assert norm.noise_trace.mean() == pytest.approx(100, rel=0.01)
-    np.testing.assert_allclose(norm.snr, norm.value / (norm.noise_trace / count))
 
 
-def test_a_known_norm_may_have_a_small_signal_to_noise_ratio(simulated):
+def test_more_microbatches_lift_a_norm_above_the_floor(simulated):
     norm = est.squared_norm(simulated[32])
-    assert np.median(norm.snr) < 0.5
     assert est.below_noise_floor(norm).mean() < 0.01
     assert est.below_noise_floor(est.squared_norm(simulated[8])).mean() > 0.2
 
@@ -69,17 +64,20 @@ def test_gram_form_is_the_direct_form(g):
     count = len(g)
     scale = (g**2).sum() + 1e-30
     norm = est.squared_norm(gram(g))
-    total, centred = g.sum(0), g - g.mean(0)
+    total = g.sum(0)
     direct = (total @ total - (g**2).sum()) / (count * (count - 1))
     assert norm.value == pytest.approx(direct, abs=1e-10 * scale)
-    assert norm.noise_trace == pytest.approx((centred**2).sum() / (count - 1), abs=1e-10 * scale)
 
 
 @quick
 @given(gradients_of)
 def test_jackknife_is_brute_force_leave_one_out(g):
     count = len(g)
-    left_out = [est.u_statistic(gram(np.delete(g, k, 0))) for k in range(count)]
+    pairs = gram(g) * (1 - np.eye(count))
+    left_out = [
+        np.delete(np.delete(pairs, k, 0), k, 1).sum() / ((count - 1) * (count - 2))
+        for k in range(count)
+    ]
     variance = (count - 1) / count * ((left_out - np.mean(left_out)) ** 2).sum()
     got = est.squared_norm(gram(g)).standard_error
     assert got == pytest.approx(np.sqrt(variance), abs=1e-8 * ((g**2).sum() + 1e-30))
@@ -109,8 +107,7 @@ def test_non_finite_gradients_give_nan_and_no_warning():
 def test_exact_values_are_never_below_the_floor():
     norm = est.exact_squared_norm([0.0, 1e-300, 5.0])
     assert not est.below_noise_floor(norm).any()
-    assert (norm.noise_trace == 0).all()
-    assert np.isposinf(norm.snr).all()
+    assert (norm.standard_error == 0).all()
 
 
 def test_t_interval_covers_what_it_promises():
@@ -155,7 +152,7 @@ def exact(*values):
 
 def noisy(value, error):
     value, error = np.array(value), np.array(error)
-    return est.SquaredNorm(value, error, error, error)
+    return est.SquaredNorm(value, error)
 
 
 def test_change_is_a_ratio_of_medians():

@@ -27,7 +27,6 @@ __all__ = [
     "exact_squared_norm",
     "members",
     "squared_norm",
-    "u_statistic",
 ]
 
 Array = NDArray[np.float64]
@@ -45,39 +44,10 @@ class SquaredNorm(NamedTuple):
       value: unbiased estimate of :math:`\|g\|^2`. It may be negative and is never clipped: clip
         first, and averages are biased.
       standard_error: of ``value``; jackknife over microbatches, which is conservative. 0 if exact.
-      noise_trace: estimate of the trace of the covariance of one microbatch gradient. 0 if exact.
-      snr: signal to noise, ``value / (noise_trace / K)``. ``inf`` if exact. A value may be known
-        well at a small snr: judge by `below_noise_floor`.
     """
 
     value: Array
     standard_error: Array
-    noise_trace: Array
-    snr: Array
-
-
-def u_statistic(gram: ArrayLike) -> Array:
-    r"""Unbiased estimate of :math:`\|g\|^2` from the Gram matrix of K >= 2 microbatch gradients.
-
-    .. math:: U = \frac{\|\sum_k g_k\|^2 - \sum_k \|g_k\|^2}{K (K - 1)}
-
-    Args:
-      gram: inner products of the microbatch gradients, ``[..., K, K]``.
-
-    Returns:
-      ``U``, ``[...]``; for K = 2 it is the inner product of the two gradients.
-
-    Raises:
-      ValueError: if the last two axes are not square, or K < 2.
-
-    Example:
-      >>> float(u_statistic([[1.0, -0.5], [-0.5, 4.0]]))
-      -0.5
-    """
-    gram = _square(gram, least=2)
-    count = gram.shape[-1]
-    with np.errstate(all="ignore"):
-        return (gram.sum((-2, -1)) - _diagonal(gram).sum(-1)) / (count * (count - 1))
 
 
 def squared_norm(gram: ArrayLike) -> SquaredNorm:
@@ -104,22 +74,23 @@ def squared_norm(gram: ArrayLike) -> SquaredNorm:
       >>> bool(abs(norm.value - 4) < 2 * norm.standard_error)
       True
     """
-    gram = _square(gram, least=3)
+    gram = np.asarray(gram, np.float64)
+    if gram.ndim < 2 or gram.shape[-1] != gram.shape[-2] or gram.shape[-1] < 3:
+        raise ValueError(f"gram of shape {gram.shape}: expected [..., K, K] with K >= 3")
     count = gram.shape[-1]
     with np.errstate(all="ignore"):
-        own = _diagonal(gram)
+        own = np.diagonal(gram, axis1=-2, axis2=-1)
         off_diagonal = gram.sum(-1) - own  # [..., K]: sum over l != k of <g_k, g_l>
         value = off_diagonal.sum(-1) / (count * (count - 1))
         leave_one_out = off_diagonal.sum(-1, keepdims=True) - 2 * off_diagonal
         leave_one_out /= (count - 1) * (count - 2)
         spread = leave_one_out - leave_one_out.mean(-1, keepdims=True)
         standard_error = np.sqrt((count - 1) / count * (spread**2).sum(-1))
-        noise_trace = (own.sum(-1) - gram.sum((-2, -1)) / count) / (count - 1)
-        return SquaredNorm(value, standard_error, noise_trace, value / (noise_trace / count))
+        return SquaredNorm(value, standard_error)
 
 
 def exact_squared_norm(squared: ArrayLike) -> SquaredNorm:
-    """Squared norms of a deterministic field: no error, no noise, infinite signal to noise.
+    """Squared norms of a deterministic field: no error.
 
     Args:
       squared: squared gradient norms, ``[...]``.
@@ -132,15 +103,11 @@ def exact_squared_norm(squared: ArrayLike) -> SquaredNorm:
       [0.0, 0.0]
     """
     value = np.asarray(squared, np.float64)
-    zero = np.zeros_like(value)
-    return SquaredNorm(value, zero, zero, np.full_like(value, np.inf))
+    return SquaredNorm(value, np.zeros_like(value))
 
 
 def below_noise_floor(norm: SquaredNorm) -> Mask:
     """Where a squared norm is too uncertain to be quoted: below two standard errors.
-
-    This, and not ``snr < 1``, is the test: where the noise is spread over very many dimensions, 32
-    microbatches at ``snr = 0.3`` still know the squared norm to 13 per cent.
 
     Args:
       norm: of arrays ``[...]``.
@@ -150,7 +117,7 @@ def below_noise_floor(norm: SquaredNorm) -> Mask:
 
     Example:
       >>> import numpy as np
-      >>> below_noise_floor(SquaredNorm(np.array([1.9, 2.1]), np.ones(2), np.ones(2), np.ones(2)))
+      >>> below_noise_floor(SquaredNorm(np.array([1.9, 2.1]), np.ones(2)))
       array([ True, False])
     """
     return ~(norm.value >= NOISE_FLOOR * norm.standard_error) & ~(norm.standard_error == 0)
@@ -191,8 +158,9 @@ class Change(NamedTuple):
 
     def of(self, runs: NDArray[Any]) -> Change:
         """The same for some of the runs, by a mask or their indices."""
-        early, late, early_floored, late_floored = self
-        return Change(early[runs], late[runs], early_floored[runs], late_floored[runs])
+        return Change(
+            self.early[runs], self.late[runs], self.early_floored[runs], self.late_floored[runs]
+        )
 
 
 def change_of_norm(
@@ -235,16 +203,3 @@ def change_of_norm(
             first < first_floor,
             last < last_floor,
         )
-
-
-def _square(gram: ArrayLike, least: int) -> Array:
-    gram = np.asarray(gram, np.float64)
-    if gram.ndim < 2 or gram.shape[-1] != gram.shape[-2] or gram.shape[-1] < least:
-        raise ValueError(
-            f"gram of shape {gram.shape}: expected [..., K, K] with K >= {least} microbatches"
-        )
-    return gram
-
-
-def _diagonal(gram: Array) -> Array:
-    return np.diagonal(gram, axis1=-2, axis2=-1)

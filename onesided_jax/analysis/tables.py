@@ -51,7 +51,7 @@ def _of_cell(cell: CellMeasures, gate: Gate, game: Game) -> xr.Dataset:
         "constant_rates": ("run", source.constant_rates.astype(float)),
         **{f"hp_{name}": ("run", values) for name, values in source.hyperparameters.items()},
     }
-    for name, field in (("", "value"), ("_se", "standard_error"), ("_noise", "noise_trace")):
+    for name, field in (("", "value"), ("_se", "standard_error")):
         stacked = np.stack([getattr(player, field) for player in cell.norms], axis=-1)
         variables[f"gradient_norm_sq{name}"] = (("run", "step", "player"), stacked)
     for name in ("early", "late", "early_floored", "late_floored", "ratio"):
