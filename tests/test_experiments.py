@@ -32,14 +32,6 @@ def read(path):
         return list(csv.DictReader(file))
 
 
-def test_the_table_of_the_naive_test_is_written_again_with_the_same_bytes(monkeypatch, tmp_path):
-    module = load("naive_test", monkeypatch)
-    monkeypatch.setattr(sys, "argv", ["naive_test.py", "--out", str(tmp_path / "table.csv")])
-    module.main()
-    committed = EXPERIMENTS / "results" / "naive_test.csv"
-    assert (tmp_path / "table.csv").read_bytes() == committed.read_bytes()
-
-
 def test_which_optimizer(monkeypatch, tmp_path):
     module = load("which_optimizer", monkeypatch)
     monkeypatch.setattr(module, "OPTIMIZERS", {"sgda": {}, "extra_sgd": {}})
