@@ -108,13 +108,14 @@ def ensemble_side(width: int, batch: int, runs: int, steps: int) -> dict[str, fl
 def growth_side(width: int, batch: int, runs: int, steps: int) -> dict[str, Any]:
     """Resident memory after each of 20 chunks of a sweep that writes checkpoints."""
     chunk = steps // 20
-    columns = osj.grid(seeds=runs, rate=ours.RATE)
+    seeds, rates = osj.grid(seeds=runs, rate=ours.RATE)
     trace: list[int | None] = []
     with tempfile.TemporaryDirectory() as out:
         osj.sweep(
             ours.mlp_game(width, batch),
             ours.optimizer(),
-            columns,
+            seeds=seeds,
+            hyperparameters=rates,
             steps=20 * chunk,
             checkpoint_every=chunk,
             record_every=chunk,

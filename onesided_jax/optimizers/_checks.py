@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -10,8 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-
-from onesided_jax.errors import nearest
 
 __all__ = ["check_hyperparameters"]
 
@@ -126,7 +125,9 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
     """Raises ``ValueError`` naming the nearest valid choice unless ``value`` is one of them."""
     choices = list(choices)
     if value not in choices:
-        raise ValueError(f"{name}={value!r}: expected one of {choices}{nearest(value, choices)}")
+        near = difflib.get_close_matches(str(value), choices, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise ValueError(f"{name}={value!r}: expected one of {choices}{hint}")
 
 
 def check_not_masked(name: str, tree: Any) -> None:
