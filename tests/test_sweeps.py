@@ -325,7 +325,7 @@ def test_on_disk_and_in_memory_agree_and_a_second_call_continues(tmp_path):
     again = osj.sweep(game, make_eg, **arguments, out=tmp_path / "run", on_chunk=chunks.append)
     assert len(chunks) == 2  # nothing left to do
     assert_same_bits((again.players, again.metrics), (disk.players, disk.metrics))
-    with pytest.raises(ValueError, match=r"holds another run \(with steps=8\)"):
+    with pytest.raises(ValueError, match=r"holds another run \(steps is 8 there and 12 here\)"):
         osj.sweep(game, make_eg, **{**arguments, "steps": 12}, out=tmp_path / "run")
 
 
