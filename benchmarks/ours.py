@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -12,10 +12,14 @@ import numpy as np
 
 import onesided_jax as osj
 from onesided_jax.players import Device
-from onesided_jax.sweeps.devices import Crew
-from onesided_jax.sweeps.engine import Program, program
-from onesided_jax.sweeps.strategy import abstract_carry, blocks_of, choose_strategy, needed_bytes
-from onesided_jax.sweeps.strategy import start as begin
+from onesided_jax.sweeps.engine import Plan, Training
+from onesided_jax.sweeps.layout import (
+    choose_layout,
+    compile_chunk,
+    device_hyperparameters,
+    initial_carry,
+)
+from onesided_jax.sweeps.memory import needed_bytes
 
 LATENT = {"dcgan": 64, "mlp": 16}
 RATE, B1 = 2e-4, 0.5  # Radford et al. 2016
@@ -86,27 +90,35 @@ def mlp_game(width: int = 64, batch: int = 128) -> osj.Game:
     )
 
 
-def optimizer(name: str = "adam", **options: Any) -> Callable[[Mapping[str, Any]], Any]:
+def optimizer(name: str = "adam", **options: Any) -> Callable[..., Any]:
     """A maker of the named optimizer with one rate for both players, a fresh function each time."""
     options = {"b1": B1} | options
-    return lambda h: osj.OPTIMIZERS[name](h["rate"], h["rate"], **options)
+    return lambda rate: osj.OPTIMIZERS[name](rate, rate, **options)
 
 
-def build(game: osj.Game, make: Callable[..., Any], record_every: int) -> Program:
-    """The program that ``osj.sweep`` runs."""
-    return program(game.sample, game.field, game.init, make, (), True, record_every)
+def plan(
+    game: osj.Game, make: Callable[..., Any], runs: int, steps: int, *, rate: float = RATE,
+    record_every: int = 1,
+) -> Plan:  # fmt: skip
+    """What ``osj.sweep`` trains: a chunk of so many steps of so many runs."""
+    columns = osj.Runs(np.arange(runs), {"rate": np.full(runs, rate)})
+    return Plan(Training(game, make, record_every=record_every), columns, steps, steps)
+
+
+def compiled(planned: Plan, width: int) -> None:
+    """Compiles a sweep's chunk for one device; allocates no runs."""
+    compile_chunk(planned, choose_layout(planned, width=width, devices=jax.local_devices()[:1]))
 
 
 class Sweep:
     """A sweep's compiled program, advanced chunk by chunk as `osj.sweep` advances it.
 
-    A chunk is ``steps`` steps of all runs. The layout is the one that a long sweep would choose by
-    timing a few, unless ``width`` and ``devices`` say otherwise.
+    A chunk is ``steps`` steps of all runs. The layout is the one that a sweep chooses, unless
+    ``width`` and ``devices`` say otherwise.
 
     Attributes:
       compile_seconds: to trace and compile the initialisation and the chunk.
-      planned_bytes: what the compiled chunk says that it needs of a device.
-      strategy: the layout.
+      planned_bytes: memory that the compiled chunk needs on each device.
       steps: steps per chunk.
       done: steps done by every run.
     """
@@ -124,19 +136,14 @@ class Sweep:
         devices: Sequence[Device] | None = None,
     ):
         self.runs, self.steps = runs, steps
-        seeds, rates = np.arange(runs, dtype=np.uint32), {"rate": np.full(runs, rate)}
-        built = build(game, make, record_every)
-        self.strategy = choose_strategy(
-            built, seeds, rates, steps=10**12, chunk=steps, record_every=record_every,
-            devices=jax.local_devices() if devices is None else devices, width=width,
-        )  # fmt: skip
-        blocks = blocks_of(runs, self.strategy.width)
         start = time.perf_counter()
-        self._crew = Crew(built, rates, blocks, steps, self.strategy.devices)
-        self._carries = self._crew.place([begin(built, seeds, rates, block) for block in blocks])
-        abstract = abstract_carry(built, seeds, rates, self.strategy.width)
-        compiled = built.compile(*abstract, steps, self.strategy.devices[0])
-        self.planned_bytes = needed_bytes(compiled)
+        planned = plan(game, make, runs, steps, rate=rate, record_every=record_every)
+        self._layout = choose_layout(planned, width=width, devices=devices)
+        self._chunk = compile_chunk(planned, self._layout)
+        self._carry = initial_carry(planned, self._layout)
+        hyperparameters = self._layout.pad(device_hyperparameters(planned.runs))
+        self._arguments = (self._layout.spread(hyperparameters), self._layout.copy(game.data))
+        self.planned_bytes = needed_bytes(self._chunk)
         self.compile_seconds = time.perf_counter() - start
         self.done = 0
         self._losses: list[tuple[float, float]] = []
@@ -144,14 +151,13 @@ class Sweep:
     def advance(self) -> float:
         """One chunk; seconds per run-step."""
         start = time.perf_counter()
-        self._carries, copies = self._crew.finish(self._crew.start(self._carries))
+        self._carry, metrics = jax.block_until_ready(self._chunk(self._carry, *self._arguments))
         elapsed = time.perf_counter() - start
         self.done += self.steps
-        metrics = jax.tree.map(
-            lambda *blocks: np.concatenate([np.asarray(b) for b in blocks])[: self.runs],
-            *[metrics for _, metrics in copies],
-        )
-        means = [float(np.mean(metrics[f"loss_{player}"])) for player in ("primal", "dual")]
+        means = [
+            float(np.mean(np.asarray(metrics[f"loss_{player}"])[: self.runs]))
+            for player in ("primal", "dual")
+        ]
         self._losses.append((means[0], means[1]))
         return elapsed / (self.runs * self.steps)
 
@@ -163,18 +169,11 @@ class Sweep:
 
     @property
     def layout(self) -> dict[str, Any]:
-        """How the runs are laid out, and the seconds per step of the layouts that were timed."""
-        return {
-            "width": self.strategy.width,
-            "devices": len(self.strategy.devices),
-            "seconds_per_step": self.strategy.measured,
-        }
+        """How the runs are laid out."""
+        return {"width": self._layout.width, "devices": len(self._layout.devices)}
 
     def players(self) -> osj.PrimalDual:
-        return jax.tree.map(
-            lambda *blocks: np.concatenate([np.asarray(b) for b in blocks])[: self.runs],
-            *[carry.train.players for carry in self._carries],
-        )
+        return jax.tree.map(lambda leaf: np.asarray(leaf)[: self.runs], self._carry.train.players)
 
 
 def parameter_count(game: osj.Game) -> tuple[int, int]:
@@ -204,8 +203,8 @@ def dcgan_step_flops(width: int, batch: int, shape: tuple[int, int, int] = (28, 
 
 def counted_flops(game: osj.Game, make: Callable[..., Any]) -> float | None:
     """What XLA counts for one step of one run, or ``None`` if it does not tell."""
-    init, step = osj.make_train(game, make)
+    init, step = osj.make_step(game, make)
     parameters = {"rate": jnp.float32(RATE)}
     state = jax.eval_shape(init, jax.random.key(0), parameters)
-    cost = jax.jit(step).lower(state, parameters).cost_analysis()
+    cost = jax.jit(step).lower(state, parameters, game.data).cost_analysis()
     return None if not cost else float(cost.get("flops", 0.0))

@@ -57,13 +57,13 @@ def dcgan_game(width: int = 32, batch: int = 64) -> osj.Game:
 
 def make_optimizer(name: str) -> Callable[..., Any]:
     if name == "consensus(adam)":
-        return lambda h: osj.consensus(osj.adam(h["lr"], h["lr"], b1=0.5), 0.1)
-    return lambda h: osj.OPTIMIZERS[name](h["lr"], h["lr"])
+        return lambda lr: osj.consensus(osj.adam(lr, lr, b1=0.5), 0.1)
+    return lambda lr: osj.OPTIMIZERS[name](lr, lr)
 
 
 def compiled_chunk(game: osj.Game, name: str, steps: int) -> tuple[Any, Any, float]:
     """The compiled scan of ``steps`` steps, its first state, and its state in copies of z."""
-    init, step = osj.make_train(game, make_optimizer(name))
+    init, step = osj.make_step(game, make_optimizer(name))
     hyperparameters = {"lr": jnp.float32(1e-4)}
     state = jax.jit(init)(jax.random.key(0), hyperparameters)
 

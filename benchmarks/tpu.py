@@ -79,7 +79,7 @@ def batch(write: Callable[[Row], None]) -> None:
         for count in (1, 4):
             mesh = Mesh(np.array(devices[:count]), ("batch",))
             split = osj.games.shard_batch(game, mesh)
-            init, step = osj.make_train(split, lambda h, o=optimizer: osj.OPTIMIZERS[o](**h))
+            init, step = osj.make_step(split, lambda o=optimizer, **h: osj.OPTIMIZERS[o](**h))
             rates = {"primal_learning_rate": 1e-4, "dual_learning_rate": 1e-4}
             state = jax.eval_shape(init, jax.random.key(0), rates)
             whole = NamedSharding(mesh, PartitionSpec())

@@ -23,7 +23,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import jax
-from _jobs import write_table
+from _tables import write_table
 from _theory.carousel import carousel
 from _theory.common import Scaled, Tables, Task
 from _theory.controls import controls

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import functools
 import time
 from pathlib import Path
 
@@ -70,14 +71,11 @@ def outcomes(label: str, game: str, steps: int) -> np.ndarray:
     """Share of the runs with each outcome, in the order of ``OUTCOMES``."""
     options = OPTIMIZERS[label]
     make = osj.OPTIMIZERS[label.split(",")[0]]
-    seeds, rates = osj.grid(
-        seeds=STARTS, primal_learning_rate=PRIMAL_RATES, dual_learning_rate=DUAL_RATES
-    )
+    runs = osj.grid(seeds=STARTS, primal_learning_rate=PRIMAL_RATES, dual_learning_rate=DUAL_RATES)
     result = osj.sweep(
         osj.games.make_game(game),
-        lambda h: make(**h, **options),
-        seeds=seeds,
-        hyperparameters=rates,
+        functools.partial(make, **options),
+        runs,
         steps=steps,
         record_every=max(1, steps // 200),
     )

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
         report,
         runs,
         sweeps,
+        theory,
     )
-    from onesided_jax.analysis import analyze, certificate, certify
+    from onesided_jax.analysis import analyze
     from onesided_jax.games import Game, GameFacts, GameInfo
     from onesided_jax.networks import Network
     from onesided_jax.optimizers import (
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
         extra_sgd,
         extragradient,
         extragradient_plus,
+        iterate,
         lookahead_adam,
         lookahead_minmax,
         oadagrad,
@@ -62,21 +64,33 @@ if TYPE_CHECKING:
         with_player_keys,
     )
     from onesided_jax.players import PrimalDual
-    from onesided_jax.runs import Criteria, GameSpec, OptimizerSpec, Recipe, grid, open_run
+    from onesided_jax.runs import Criteria, GameSpec, OptimizerSpec, Recipe, Runs, grid, open_run
     from onesided_jax.runtime import configure_cpu
     from onesided_jax.sweeps import (
         Observer,
         StepView,
         SweepResult,
-        make_train,
+        make_step,
+        restore,
         resume,
         run,
         sweep,
     )
+    from onesided_jax.theory import certificate, certify
 
-_ROOMS = ("analysis", "datasets", "games", "networks", "optimizers", "report", "runs", "sweeps")
+_ROOMS = (
+    "analysis",
+    "datasets",
+    "games",
+    "networks",
+    "optimizers",
+    "report",
+    "runs",
+    "sweeps",
+    "theory",
+)
 _LAZY = {
-    "analysis": ("analyze", "certificate", "certify"),
+    "analysis": ("analyze",),
     "games": ("Game", "GameFacts", "GameInfo"),
     "networks": ("Network",),
     "optimizers": (
@@ -98,6 +112,7 @@ _LAZY = {
         "extra_sgd",
         "extragradient",
         "extragradient_plus",
+        "iterate",
         "lookahead_adam",
         "lookahead_minmax",
         "oadagrad",
@@ -111,9 +126,19 @@ _LAZY = {
         "with_player_keys",
     ),
     "players": ("PrimalDual",),
-    "runs": ("Criteria", "GameSpec", "OptimizerSpec", "Recipe", "grid", "open_run"),
+    "runs": ("Criteria", "GameSpec", "OptimizerSpec", "Recipe", "Runs", "grid", "open_run"),
     "runtime": ("configure_cpu",),
-    "sweeps": ("Observer", "StepView", "SweepResult", "make_train", "resume", "run", "sweep"),
+    "sweeps": (
+        "Observer",
+        "StepView",
+        "SweepResult",
+        "make_step",
+        "restore",
+        "resume",
+        "run",
+        "sweep",
+    ),
+    "theory": ("certificate", "certify"),
 }
 _HOME = {name: room for room, names in _LAZY.items() for name in names}
 
@@ -129,6 +154,7 @@ __all__ = [
     "OptimizerSpec",
     "PrimalDual",
     "Recipe",
+    "Runs",
     "StepView",
     "SweepResult",
     "acgd",
@@ -156,9 +182,10 @@ __all__ = [
     "extragradient_plus",
     "games",
     "grid",
+    "iterate",
     "lookahead_adam",
     "lookahead_minmax",
-    "make_train",
+    "make_step",
     "networks",
     "oadagrad",
     "open_run",
@@ -170,12 +197,14 @@ __all__ = [
     "past_extragradient",
     "report",
     "reset",
+    "restore",
     "resume",
     "run",
     "runs",
     "sgda",
     "sweep",
     "sweeps",
+    "theory",
     "with_player_keys",
 ]
 
@@ -189,6 +218,10 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"{__name__}.{name}")
     if name in _HOME:
         return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    if not name.startswith("_"):  # an optimizer may have registered itself without a line here
+        optimizers = importlib.import_module(f"{__name__}.optimizers").OPTIMIZERS
+        if name in optimizers:
+            return optimizers[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

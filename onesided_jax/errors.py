@@ -2,7 +2,26 @@
 
 from __future__ import annotations
 
-__all__ = ["missing"]
+import difflib
+import numbers
+from collections.abc import Iterable
+from typing import Any
+
+__all__ = ["MAX_STEPS", "check_count", "check_divides", "missing", "nearest", "short"]
+
+MAX_STEPS = 2**31 - 1
+"""Steps are counted in int32."""
+
+
+def nearest(word: Any, choices: Iterable[Any]) -> str:
+    """``" (did you mean 'x'?)"``, or an empty string if no choice is near.
+
+    Example:
+      >>> nearest("adan", ["adam", "sgda"])
+      " (did you mean 'adam'?)"
+    """
+    near = difflib.get_close_matches(str(word), [str(choice) for choice in choices], n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def missing(package: str, extra: str, purpose: str) -> ImportError:
@@ -18,3 +37,49 @@ def missing(package: str, extra: str, purpose: str) -> ImportError:
       analyze needs scipy: pip install 'onesided-jax[analysis]'
     """
     return ImportError(f"{purpose} needs {package}: pip install 'onesided-jax[{extra}]'")
+
+
+def short(value: Any) -> str:
+    """A value for a message, cut off where it would fill the screen."""
+    if isinstance(value, int) and abs(value) >= 10**40:
+        return "an integer of more than 40 digits"
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def check_count(name: str, value: Any) -> int:
+    """A number of steps, runs or the like as a Python integer.
+
+    Args:
+      name: of the argument.
+      value: an integer of at least 1, also NumPy's, or a float without a fraction.
+
+    Raises:
+      ValueError: naming the argument, the value and what was expected.
+
+    Example:
+      >>> check_count("steps", 1e3)
+      1000
+      >>> check_count("steps", 0)
+      Traceback (most recent call last):
+      ...
+      ValueError: steps=0: expected an integer >= 1
+    """
+    # The abstract class covers NumPy's integers, and NumPy is not imported for it.
+    whole = isinstance(value, numbers.Integral) or (isinstance(value, float) and value.is_integer())
+    number = int(value) if whole and not isinstance(value, bool) else 0
+    if number < 1:
+        raise ValueError(f"{name}={short(value)}: expected an integer >= 1")
+    if number > MAX_STEPS:
+        raise ValueError(f"{name}={short(value)}: expected at most {MAX_STEPS:,}")
+    return number
+
+
+def check_divides(name: str, whole: int, part_name: str, part: int) -> None:
+    """Raises ``ValueError`` unless one number of steps is a multiple of another."""
+    if whole % part:
+        near = sorted({max(part, whole // part * part), -(-whole // part) * part})
+        raise ValueError(
+            f"{name}={whole}: expected a multiple of {part_name}={part}, "
+            f"such as {' or '.join(map(str, near))}"
+        )

@@ -27,12 +27,11 @@ __all__ = [
     "NotJoinedError",
     "connect",
     "count",
+    "fetch",
     "first",
-    "gather",
     "highest",
     "index",
     "is_first",
-    "spread",
     "together",
 ]
 
@@ -211,29 +210,20 @@ def together(work: Callable[[], T]) -> T:
     return result  # pyright: ignore[reportReturnType]
 
 
-def gather(tree: Any) -> Any:
-    """Arrays with the rows of every process, in their order; on every host."""
+def fetch(tree: Any, rows: int) -> Any:
+    """The first so many rows of arrays that are spread over all devices, on every host."""
 
-    def all_rows(rows: Any) -> Any:
-        if jax.dtypes.issubdtype(rows.dtype, jax.dtypes.prng_key):
-            return keys_like(all_rows(jax.random.key_data(rows)), rows)
-        return _all(rows).reshape(-1, *rows.shape[1:])
+    def on_host(leaf: Any) -> Any:
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return keys_like(on_host(jax.random.key_data(leaf)), leaf)
+        if not leaf.is_fully_addressable:
+            from jax.experimental import multihost_utils
 
-    return tree if count() == 1 else jax.tree.map(all_rows, tree)
+            with _losing():
+                leaf = multihost_utils.process_allgather(leaf, tiled=True)
+        return np.asarray(leaf)[:rows]
 
-
-def spread(tree: Any) -> Any:
-    """Arrays with this process' rows as global arrays of the rows of all, in the host's memory."""
-    if count() == 1:
-        return tree
-    mesh = jax.sharding.Mesh(_hosts(), ("process",))
-    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("process"))
-    return jax.tree.map(
-        lambda rows: jax.make_array_from_process_local_data(
-            sharding, rows, (count() * rows.shape[0], *rows.shape[1:])
-        ),
-        tree,
-    )
+    return jax.tree.map(on_host, tree)
 
 
 def _raise_any(failure: Exception | None) -> None:
@@ -283,18 +273,6 @@ def _all(value: Any) -> np.ndarray:
 def _order() -> np.ndarray:
     """Where the value of each process is among those that were gathered."""
     return np.argsort(_gathered(np.int32(index())))
-
-
-@functools.cache
-def _hosts() -> list[Any]:
-    """A device in the memory of each process' host: its CPU, unless JAX was told to have none."""
-    try:
-        mine, everyones = jax.local_devices(backend="cpu"), jax.devices("cpu")
-    except RuntimeError:
-        mine, everyones = jax.local_devices(), jax.devices()
-    devices = {device.process_index: device for device in reversed(everyones)}
-    # Each platform may number the processes in its own way.
-    return [devices[number] for number in _all(np.int32(mine[0].process_index)).tolist()]
 
 
 def _gathered(value: Any) -> np.ndarray:

@@ -35,11 +35,11 @@ def quick_sweeps():
     """Sweeps whose programs are compiled like those of :func:`compiling.quick`."""
     from compiling import OPTIONS
 
-    from onesided_jax.sweeps import engine
+    from onesided_jax.sweeps import layout
 
     def compile_quickly(lowered, platform):
         return lowered.compile(compiler_options=OPTIONS)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "_compile", compile_quickly)
+        patch.setattr(layout, "_compile", compile_quickly)
         yield

@@ -299,6 +299,9 @@ def extragradient_plus(gx, gy, x, y, T, lr_x, lr_y, *, update_scale=0.5):
     return path
 
 
+extra_plus_sgd = extragradient_plus
+
+
 def anchored(gx, gy, x, y, T, lr_x, lr_y, *, form="extragradient"):
     """ANCHORED EG (EAG-C) and HALPERN, b_k = 1 / (k + 2)."""
     x0, y0, path = x, y, []

@@ -63,11 +63,11 @@ def _trains(folder: Path) -> None:
         batch_size=8,
         latent_dim=4,
     )
-    seeds, rates = osj.grid(seeds=2, primal_learning_rate=1e-3, dual_learning_rate=1e-3)
-    options = {"seeds": seeds, "hyperparameters": rates, "steps": 4, "checkpoint_every": 2}
+    runs = osj.grid(seeds=2, primal_learning_rate=1e-3, dual_learning_rate=1e-3)
+    options = {"runs": runs, "steps": 4, "checkpoint_every": 2}
 
     def sweep():
-        return osj.sweep(game, lambda h: osj.adam(**h), **options, out=folder / "run")
+        return osj.sweep(game, osj.adam, **options, out=folder / "run")
 
     first, again = sweep(), sweep()
     for one, other in zip(jax.tree.leaves(first.players), jax.tree.leaves(again.players)):

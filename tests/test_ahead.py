@@ -85,14 +85,7 @@ def line(width, *, fixed=1_000, per_run=10, memory=100_000, refused=10**9):
 @pytest.mark.parametrize(("refused", "low", "high"), [(10**9, 9_300, 9_900), (5_000, 4_000, 4_999)])
 def test_the_most_runs_are_found_below_memory_and_refusals(refused, low, high):
     at = functools.partial(line, refused=refused)
-    assert low <= ahead._largest(at, at(4)) <= high
-
-
-def test_runs_that_are_refused_are_halved_then_planned_as_a_sweep_does():
-    assert ahead._planned(line, 4_000).width == 4_000
-    assert ahead._planned(line, 8_000).width == 4_938  # fits into half of the memory
-    assert ahead._planned(functools.partial(line, refused=3_000), 8_000).width == 2_000
-    assert ahead._planned(lambda width: None, 8) is None
+    assert low <= ahead._largest(at) <= high
 
 
 def test_the_report_of_a_cell_counts_one_step_of_one_run(cpus):
@@ -110,9 +103,7 @@ def test_the_report_of_a_cell_counts_one_step_of_one_run(cpus):
 
 
 def test_runs_that_do_not_fit_are_refused_with_how_many_do(cpus, monkeypatch):
-    monkeypatch.setattr(
-        ahead, "_compile", lambda program, cell, recipe, name, width, on: line(width)
-    )
+    monkeypatch.setattr(ahead, "_compile", lambda label, plan, layout, topology: line(layout.width))
     monkeypatch.setitem(topology.CHIPS, "v5e", topology.CHIPS["v5e"]._replace(memory=100_000))
     with pytest.raises(
         ValueError, match=r"width=20000: so many runs of 'adam'.*at most 9[67]\d\d$"

@@ -1,5 +1,6 @@
 """Certificates: right sides against NumPy, theorems where they hold, and never a false "holds"."""
 
+import dataclasses
 import functools
 
 import jax
@@ -10,7 +11,7 @@ import pytest
 
 import onesided_jax as osj
 from onesided_jax import PrimalDual, games
-from onesided_jax.analysis import Trajectory
+from onesided_jax.theory import Trajectory
 
 pytestmark = pytest.mark.usefixtures("quick_sweeps")
 
@@ -34,19 +35,24 @@ def x64():
 def at(game, x, y):
     """The game with a fixed start."""
     start = PrimalDual(jnp.asarray(x, float), jnp.asarray(y, float))
-    return game._replace(init=lambda key: (start, ()))
+    return dataclasses.replace(game, init=lambda key: (start, ()))
+
+
+def without_lipschitz(game):
+    """The game, its joint Lipschitz constant not known."""
+    return dataclasses.replace(game, facts=game.facts._replace(lipschitz=None))
 
 
 def run(game, method, options, rates, *, steps=400, seeds=None, solution=None, radius=None, **kw):
     """A certified sweep over zipped hyperparameters."""
     hyperparameters = {k: np.atleast_1d(np.asarray(v, float)) for k, v in rates.items()}
-    runs = len(next(iter(hyperparameters.values())))
+    count = len(next(iter(hyperparameters.values())))
+    runs = osj.Runs(np.arange(count) if seeds is None else seeds, hyperparameters)
     observer = osj.certificate(game, method, options, solution=solution, radius=radius)
     return osj.sweep(
         game,
-        lambda h: osj.OPTIMIZERS[method](**h, **options),
-        seeds=np.arange(runs) if seeds is None else seeds,
-        hyperparameters=hyperparameters,
+        functools.partial(osj.OPTIMIZERS[method], **options),
+        runs,
         steps=steps,
         checkpoint_every=steps // 4,
         record_every=steps // 4,
@@ -171,6 +177,7 @@ def test_the_bound_holds_at_every_step_of_every_one_sided_game(name, method):
          (0.009, 0.2)),
         ("T8", games.wind_log(), "amsgrad_eg", EG | {"b1_update": 0.3}, (0.03, 0.2)),
         ("T9", games.carousel(), "amsgrad_eg", EG | {"update_scale": 0.5}, (0.0138, 2.0)),
+        ("T9", games.wind_log(), "extra_plus_sgd", {"update_scale": 0.5}, (0.09, 1.0)),
         ("T1", games.carousel(), "amsgrad_eg", EG | {"convention": "torch"}, (0.0138, 2.0)),
         ("T1", games.carousel(), "amsgrad_eg", EG | {"dual_b1": 0.9}, (0.0138, 0.1)),
         ("T1", games.carousel(), "amsgrad_eg",
@@ -194,9 +201,8 @@ def test_each_theorem_holds_where_it_applies(bound, game, method, options, rates
 def test_theorem_3_compares_means_over_seeds():
     noisy = games.with_noise(games.carousel(), 0.2)
     options = EG | {"dual_eps": 0.5}
-    seeds, rates = osj.grid(
-        seeds=8, primal_learning_rate=(0.005, 0.009), dual_learning_rate=0.2
-    )  # fmt: skip
+    runs = osj.grid(seeds=8, primal_learning_rate=(0.005, 0.009), dual_learning_rate=0.2)
+    seeds, rates = runs.seeds, runs.hyperparameters  # fmt: skip
     result = run(noisy, "amsgrad_eg", options, rates, seeds=seeds, steps=100)
     assert "several seeds" in certify_one_seed(result)
     found = osj.certify(result)
@@ -208,9 +214,8 @@ def test_theorem_3_compares_means_over_seeds():
     shared = osj.certificate(noisy, "amsgrad_eg", options, independent_samples=False)
     again = osj.sweep(
         noisy,
-        lambda h: osj.amsgrad_eg(**h, **options),
-        seeds=seeds,
-        hyperparameters=rates,
+        functools.partial(osj.amsgrad_eg, **options),
+        runs,
         steps=10,
         independent_samples=False,
         observers={"certificate": shared},
@@ -245,7 +250,7 @@ DUAL = {"dual_eps": 0.5}
          {"T4": "at the rate of its update"}),
         (games.bilinear(), "amsgrad_xeg", EG | DUAL, (0.3, 0.3),
          {"T4": "at the rate of its update", "T1": "one-sided MVI does not hold"}),
-        (games.bilinear()._replace(facts=games.bilinear().facts._replace(lipschitz=None)),
+        (without_lipschitz(games.bilinear()),
          "extra_sgd", {}, (0.3, 0.3), {"T4": "L_F is not known"}),
         (games.weak_minty(), "amsgrad_eg", EG, (0.3, 0.3), {"T1": "one-sided MVI does not hold"}),
         (games.quartic(), "amsgrad_eg", EG, (0.03, 30.0), {"T1": "left the box"}),
@@ -397,7 +402,9 @@ def without(field):
         (lambda: osj.certificate(games.carousel(), "amsgrd_eg"), "did you mean 'amsgrad_eg'"),
         (lambda: osj.certificate(games.flip(), "amsgrad_eg"), "no x"),
         (
-            lambda: osj.certificate(games.carousel()._replace(facts=None), "amsgrad_eg"),
+            lambda: osj.certificate(
+                dataclasses.replace(games.carousel(), facts=None), "amsgrad_eg"
+            ),
             "game has no facts",
         ),
         (lambda: osj.certificate(games.carousel(), "amsgrad_eg", radius=-1.0), "radius=-1.0"),
@@ -414,20 +421,18 @@ def test_bad_input(call, message):
 
 def test_bad_sweeps():
     game = games.carousel()
-    seeds, rates = osj.grid(seeds=2, rate=0.01)
+    runs = osj.grid(seeds=2, rate=0.01)
 
     def sweep(make, observer):
-        return osj.sweep(
-            game, make, seeds=seeds, hyperparameters=rates, steps=2, observers={"mine": observer}
-        )
+        return osj.sweep(game, make, runs, steps=2, observers={"mine": observer})
 
-    make = lambda h: osj.amsgrad_eg(h["rate"], h["rate"])  # noqa: E731
+    make = lambda rate: osj.amsgrad_eg(rate, rate)  # noqa: E731
     with pytest.raises(ValueError, match="needs primal_learning_rate: name the swept"):
         sweep(make, osj.certificate(game, "amsgrad_eg"))
     names = lambda h: {"primal_learning_rate": h["rate"], "dual_learning_rate": h["rate"]}  # noqa: E731
     with pytest.raises(ValueError, match="take it out of chain"):
         sweep(
-            lambda h: optax.chain(optax.clip(1.0), make(h)),
+            lambda rate: optax.chain(optax.clip(1.0), make(rate)),
             osj.certificate(game, "amsgrad_eg", names),
         )
     with pytest.raises(ValueError, match="is no argument of amsgrad_eg"):
@@ -443,21 +448,21 @@ def test_bad_sweeps():
         sweep(make, wrong)
 
 
-def _sgda(h, scale=1.0):
-    return osj.sgda(scale * h["primal_learning_rate"], scale * h["dual_learning_rate"])
+def _sgda(primal_learning_rate, dual_learning_rate, scale=1.0):
+    return osj.sgda(scale * primal_learning_rate, scale * dual_learning_rate)
 
 
 OTHERS = {
-    "chain": ("sgda", lambda h: optax.chain(_sgda(h), optax.scale(20.0))),
-    "lookahead": ("sgda", lambda h: osj.lookahead_minmax(_sgda(h), 5)),
+    "chain": ("sgda", lambda **h: optax.chain(_sgda(**h), optax.scale(20.0))),
+    "lookahead": ("sgda", lambda **h: osj.lookahead_minmax(_sgda(**h), 5)),
     "momentum": (
         "sgda",
-        lambda h: osj.descent_ascent(*(optax.sgd(rate, momentum=0.9) for rate in h.values())),
+        lambda **h: osj.descent_ascent(*(optax.sgd(rate, momentum=0.9) for rate in h.values())),
     ),
-    "adam": ("sgda", lambda h: osj.adam(**h)),
-    "no extrapolation": ("extra_sgd", lambda h: _sgda(h)),
-    "half-steps": ("extra_sgd", lambda h: osj.extra_sgd(**h, opaque_mode=False)),
-    "amsgrad": ("adam", lambda h: osj.amsgrad(**h)),
+    "adam": ("sgda", osj.adam),
+    "no extrapolation": ("extra_sgd", _sgda),
+    "half-steps": ("extra_sgd", functools.partial(osj.extra_sgd, opaque_mode=False)),
+    "amsgrad": ("adam", osj.amsgrad),
 }
 
 
@@ -465,9 +470,9 @@ OTHERS = {
 def test_another_optimizer_than_the_named_is_refused(case):
     method, make = OTHERS[case]
     game = games.bilinear()
-    seeds, rates = osj.grid(seeds=1, primal_learning_rate=0.1, dual_learning_rate=0.1)
+    runs = osj.grid(seeds=1, primal_learning_rate=0.1, dual_learning_rate=0.1)
     observers = {"certificate": osj.certificate(game, method)}
-    arguments = {"seeds": seeds, "hyperparameters": rates, "steps": 2, "observers": observers}
+    arguments = {"runs": runs, "steps": 2, "observers": observers}
     with pytest.raises(ValueError, match=f"certificate of {method} follows {method} itself"):
         osj.sweep(game, make, **arguments)
 
@@ -475,10 +480,10 @@ def test_another_optimizer_than_the_named_is_refused(case):
 @pytest.mark.parametrize(("scale", "covered"), [(1.0, True), (20.0, False)])
 def test_sgda_at_other_rates_than_announced_is_not_covered(scale, covered):
     game = games.wind_log()
-    seeds, rates = osj.grid(seeds=1, primal_learning_rate=0.01, dual_learning_rate=0.01)
+    runs = osj.grid(seeds=1, primal_learning_rate=0.01, dual_learning_rate=0.01)
     observers = {"certificate": osj.certificate(game, "sgda")}
     result = osj.sweep(
-        game, lambda h: _sgda(h, scale), seeds=seeds, hyperparameters=rates, steps=20,
+        game, functools.partial(_sgda, scale=scale), runs, steps=20,
         observers=observers,
     )  # fmt: skip
     (reason,) = osj.certify(result)["T5"].reason
@@ -487,28 +492,35 @@ def test_sgda_at_other_rates_than_announced_is_not_covered(scale, covered):
 
 EPS = {"eps": 0.5}
 MISNAMED = {  # name, its options, what is made instead; each is covered as what it is named
-    "another floor": ("amsgrad_xeg", EPS, lambda h: osj.amsgrad_xeg(**h, eps=0.05)),
+    "another floor": ("amsgrad_xeg", EPS, functools.partial(osj.amsgrad_xeg, eps=0.05)),
     "a floor too high": (
-        "amsgrad_xeg", {**EPS, "initial_accumulator": 1.0}, lambda h: osj.amsgrad_xeg(**h, **EPS),
+        "amsgrad_xeg", {**EPS, "initial_accumulator": 1.0},
+        functools.partial(osj.amsgrad_xeg, **EPS),
     ),
     "another rate": (
         "amsgrad_xeg", EPS,
-        lambda h: osj.amsgrad_xeg(3 * h["primal_learning_rate"], h["dual_learning_rate"], **EPS),
+        lambda primal_learning_rate, dual_learning_rate: osj.amsgrad_xeg(
+            3 * primal_learning_rate, dual_learning_rate, **EPS
+        ),
     ),
     "a schedule": (
         "amsgrad_xeg", EPS,
-        lambda h: osj.amsgrad_xeg(
-            h["primal_learning_rate"], osj.dual_rate_decay(h["dual_learning_rate"]), **EPS
+        lambda primal_learning_rate, dual_learning_rate: osj.amsgrad_xeg(
+            primal_learning_rate, osj.dual_rate_decay(dual_learning_rate), **EPS
         ),
     ),
-    "another method": ("amsgrad_xeg", EPS, lambda h: osj.amsgrad_eg(**h, **EPS)),
+    "another method": ("amsgrad_xeg", EPS, functools.partial(osj.amsgrad_eg, **EPS)),
     "from the past": (
         "past_amsgrad_eg", EPS,
-        lambda h: osj.past_amsgrad_eg(0.02, h["dual_learning_rate"], **EPS),
+        lambda primal_learning_rate, dual_learning_rate: osj.past_amsgrad_eg(
+            0.02, dual_learning_rate, **EPS
+        ),
     ),
     "plain": (
         "adam", {**EPS, "b1": 0.0},
-        lambda h: osj.adam(2 * h["primal_learning_rate"], h["dual_learning_rate"], b1=0.0, **EPS),
+        lambda primal_learning_rate, dual_learning_rate: osj.adam(
+            2 * primal_learning_rate, dual_learning_rate, b1=0.0, **EPS
+        ),
     ),
 }  # fmt: skip
 
@@ -517,18 +529,18 @@ MISNAMED = {  # name, its options, what is made instead; each is covered as what
 def test_a_method_that_is_not_the_one_named_is_not_covered(case):
     name, options, make = MISNAMED[case]
     game = games.carousel()
-    seeds, rates = osj.grid(seeds=1, primal_learning_rate=0.0138, dual_learning_rate=2.0)
+    runs = osj.grid(seeds=1, primal_learning_rate=0.0138, dual_learning_rate=2.0)
 
     def reasons(make):
         found = osj.sweep(
-            game, make, seeds=seeds, hyperparameters=rates, steps=40,
+            game, make, runs, steps=40,
             observers={"certificate": osj.certificate(game, name, options)},
         )  # fmt: skip
         bounds = osj.certify(found).bounds.items()
         return {n: bound.reason[0] for n, bound in bounds if n.startswith("T")}
 
     told = "do not follow the field itself"
-    truly = reasons(lambda h: osj.OPTIMIZERS[name](**h, **options))
+    truly = reasons(functools.partial(osj.OPTIMIZERS[name], **options))
     if case != "a floor too high":
         assert not any(told in reason for reason in truly.values())
     asked = {

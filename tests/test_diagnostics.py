@@ -1,5 +1,7 @@
 """Spectrum, path-angle and alignment against formulas, NumPy and each other."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,8 +9,8 @@ import pytest
 
 import onesided_jax as osj
 from onesided_jax import Game, PrimalDual, games
-from onesided_jax.analysis.diagnostics import alignment, jacobian_spectrum, path_angle
 from onesided_jax.games import zero_sum_field
+from onesided_jax.theory import alignment, jacobian_spectrum, path_angle
 
 
 @pytest.fixture(autouse=True)
@@ -428,7 +430,7 @@ def test_second_calls_do_not_trace_the_field_again():
         traces.append(None)
         return inner.field(players, state, batch)
 
-    game = inner._replace(field=field)
+    game = dataclasses.replace(inner, field=field)
     first, second, third = (start(game, seed) for seed in range(3))
     calls = {
         "dense": lambda z: jacobian_spectrum(game, z),
@@ -477,6 +479,7 @@ def test_spectrum_says_what_is_wrong(options, message):
 
 def test_players_that_are_not_the_games():
     x, y = start(QUADRATIC)
+    scalar = lambda z, s, b: (PrimalDual(0.0, z.dual), None)  # noqa: E731
     with pytest.raises(ValueError, match=r"players: expected a PrimalDual, got tuple"):
         jacobian_spectrum(QUADRATIC, (x, y))
     with pytest.raises(ValueError, match="does not take these players"):
@@ -484,10 +487,7 @@ def test_players_that_are_not_the_games():
     with pytest.raises(ValueError, match="does not take these players, state"):
         jacobian_spectrum(*tiny_gan("minimax")[:2])  # without its state
     with pytest.raises(ValueError, match=r"the field.primal of shape \(\): .*players.primal"):
-        jacobian_spectrum(
-            hill(lambda x, y: 0.0)._replace(field=lambda z, s, b: (PrimalDual(0.0, z.dual), None)),
-            PrimalDual(x, y),
-        )
+        jacobian_spectrum(dataclasses.replace(QUADRATIC, field=scalar), PrimalDual(x, y))
 
 
 def test_path_angle_says_what_is_wrong():
@@ -511,7 +511,7 @@ def test_alignment_says_what_is_wrong():
     with pytest.raises(ValueError, match=r"no x\* and no y\*: pass solution=PrimalDual"):
         alignment(game, start(game))
     with pytest.raises(ValueError, match=r"no x\*"):
-        alignment(QUADRATIC._replace(facts=None), start(QUADRATIC))
+        alignment(dataclasses.replace(QUADRATIC, facts=None), start(QUADRATIC))
     centre = alignment(game, start(game), PrimalDual(np.zeros(2), None))
     assert np.isfinite(centre.primal)
     x, y = start(QUADRATIC)

@@ -86,3 +86,13 @@ def test_every_section_of_theory_has_arms_of_its_own(monkeypatch):
             labels = [task.label for task in section(pick)]
             assert labels
             assert len(set(labels)) == len(labels)
+
+
+@pytest.mark.parametrize(
+    ("name", "table"),
+    [("naive_test", "naive_test.csv"), ("earlier_round", "earlier_round/verdicts.csv")],
+)
+def test_a_committed_table_is_what_its_command_writes(name, table, monkeypatch, tmp_path):
+    load(name, monkeypatch).main(["--out", str(tmp_path / "table.csv")])
+    written, committed = read(tmp_path / "table.csv"), read(EXPERIMENTS / "results" / table)
+    assert written == committed

@@ -20,7 +20,7 @@ RATES = {"primal": np.float32(0.01), "dual": np.float32(0.02)}
 
 def exported(game, make):
     """An exported step, the step itself, and its initial state, abstract."""
-    init, step = osj.make_train(game, lambda h: make(h["primal"], h["dual"]))
+    init, step = osj.make_step(game, lambda primal, dual: make(primal, dual))
     state = jax.eval_shape(init, jax.random.key(0), RATES)
     return export.export(jax.jit(step), platforms=PLATFORMS)(state, RATES), init, step
 

@@ -43,9 +43,9 @@ print(json.dumps(said))
 """
 
 SWEEP = """
-seeds, rates = osj.grid(seeds=2, primal_learning_rate=0.02, dual_learning_rate=0.2)
-make = lambda h: osj.adam(**h)
-result = osj.sweep(osj.games.carousel(), make, seeds=seeds, hyperparameters=rates, steps=4)
+runs = osj.grid(seeds=2, primal_learning_rate=0.02, dual_learning_rate=0.2)
+make = osj.adam
+result = osj.sweep(osj.games.carousel(), make, runs=runs, steps=4)
 print(json.dumps(len(result.seeds)))
 """
 

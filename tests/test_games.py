@@ -1,5 +1,6 @@
 """The analytic games against formulas written anew, and every fact they claim against a search."""
 
+import dataclasses
 import functools
 import itertools
 import math
@@ -263,7 +264,7 @@ def test_the_flags_that_are_expected():
 def test_the_search_tells_a_carousel_from_one_that_is_slightly_wrong(c, survives, x64):
     """With ``c < 1`` the hub is uphill for some phases: a search too weak to see it is no check."""
     objective = partial(carousel_polynomial, c=c, xp=jnp)
-    game = games.carousel()._replace(field=zero_sum_field(objective))
+    game = dataclasses.replace(games.carousel(), field=zero_sum_field(objective))
     found = worst("carousel", game, True, claimed("carousel"))[0]
     assert (found >= -EQUALITY) if survives else (found < -1e-3)
 

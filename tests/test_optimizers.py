@@ -17,17 +17,11 @@ from optimizer_table import EVERY, RATES, assert_close, make, step, tree_field, 
 
 import onesided_jax as osj
 from onesided_jax import PrimalDual
+from onesided_jax.optimizers import FACTS
+from onesided_jax.optimizers.registry import defaults
 
 EXACT_RTOL = 1e-12  # float64: jit contracts to FMA and pow differs from NumPy's, 3e-16 a step
-TWO_EVALUATIONS = {
-    "acgd",
-    "alternating_adam",
-    "amsgrad_eg",
-    "amsgrad_eg_drd",
-    "amsgrad_xeg",
-    "extra_adam",
-    "extra_sgd",
-}
+TWO_EVALUATIONS = {name for name, facts in FACTS.items() if facts.looks_ahead}
 # Their moments are ours; those of the others are optax's, in the players' dtype.
 OF_OUR_OWN = {name for name in osj.OPTIMIZERS if "amsgrad" in name} | {"acgd", "oadagrad"}
 ALL = sorted(osj.OPTIMIZERS)
@@ -41,6 +35,7 @@ HYPERPARAMETERS = {
     "alternating_adam": ADAM,
     "amsgrad": ADAM | {"initial_accumulator": 0.3},
     "extra_adam": ADAM,
+    "extra_plus_sgd": {"update_scale": 0.4},
     "extra_sgd": {},
     "lookahead_adam": ADAM | {"slow_step_size": 0.3},
     "oadagrad": {"eps": 1e-3, "initial_accumulator": 0.3},
@@ -281,6 +276,16 @@ def test_the_reference_tables_cover_the_registry():
     assert set(HYPERPARAMETERS) <= set(osj.OPTIMIZERS)
     assert set(HYPERPARAMETERS) >= TWO_EVALUATIONS
     assert all(osj.OPTIMIZERS[name] is getattr(osj, name) for name in osj.OPTIMIZERS)
+    assert set(FACTS) == set(osj.OPTIMIZERS)
+
+
+@NAMES
+def test_an_optimizer_says_whether_it_slows_the_dual_down(name):
+    settings = defaults(name) | {"power": np.array([0.0, 0.5])}
+    slower = [False, True] if name == "amsgrad_eg_drd" else [False, False]
+    slows_down = FACTS[name].slows_down
+    assert np.broadcast_to(slows_down(settings), 2).tolist() == slower
+    assert not np.any(slows_down(settings | {"decay": "extrapolation"}))
 
 
 @pytest.mark.usefixtures("x64")
@@ -567,7 +572,7 @@ def test_extragradient_inside_a_partition_shows_the_right_spelling(name, wrong):
     elif name == "alternating_adam":
         assert "alternating(primal, dual), masks inside" in message
     else:
-        assert "extragradient(descent_ascent(primal, dual))" in message
+        assert re.search(r"extragradient(_plus)?\(descent_ascent\(primal, dual\)\)", message)
 
 
 def test_dual_rate_decay_of_a_schedule_is_refused():

@@ -70,6 +70,7 @@ SIGNATURES = {
     ),
     "sgda": "(primal_learning_rate, dual_learning_rate)",
     "extra_sgd": "(primal_learning_rate, dual_learning_rate, *, opaque_mode=True)",
+    "extra_plus_sgd": "(primal_learning_rate, dual_learning_rate, *, update_scale=0.5)",
     "acgd": (
         "(primal_learning_rate, dual_learning_rate, *, b2=0.99, eps=1e-05, max_iterations=20, "
         "tolerance=1e-06)"
@@ -79,12 +80,13 @@ SIGNATURES = {
         "opaque_mode=True)"
     ),
     "dual_rate_decay": "(init_value, power=0.5)",
-    "make_train": "(game, make_optimizer, *, independent_samples=True)",
+    "make_step": "(game, make_optimizer, *, independent_samples=True)",
     "grid": "(*, seeds, **axes)",
+    "Runs": "(seeds, hyperparameters=<factory>)",
     "sweep": (
-        "(game, make_optimizer, *, seeds, hyperparameters, steps, checkpoint_every=None, "
-        "record_every=1, out=None, observers=None, on_chunk=None, independent_samples=True, "
-        "width=None, devices=None)"
+        "(game, make_optimizer, runs, *, steps, checkpoint_every=None, record_every=1, out=None, "
+        "record=None, observers=None, on_chunk=None, independent_samples=True, width=None, "
+        "devices=None)"
     ),
     "run": "(recipe, out, *, on_chunk=None, on_damage=..., width=None, devices=None, stop=...)",
     "resume": "(out, *, data=None, on_chunk=None, on_damage=..., devices=None, stop=...)",
@@ -97,7 +99,16 @@ SIGNATURES = {
 FIELDS = {
     "PrimalDual": ("primal", "dual"),
     "GameInfo": ("losses", "state"),
-    "Game": ("init", "sample", "field", "generate", "flip_dual", "facts", "primal_slope"),
+    "Game": (
+        "init",
+        "sample",
+        "field",
+        "generate",
+        "flip_dual",
+        "facts",
+        "primal_slope",
+        "data",
+    ),
     "Network": ("init", "apply"),
     "SweepResult": (
         "players",
@@ -107,6 +118,7 @@ FIELDS = {
         "hyperparameters",
         "seeds",
         "diverged_at",
+        "game",
     ),
     "Observer": ("init", "update"),
 }
@@ -129,13 +141,15 @@ def test_signature(name):
 
 @pytest.mark.parametrize("name", FIELDS)
 def test_fields(name):
-    assert getattr(osj, name)._fields == FIELDS[name]
+    kind = getattr(osj, name)
+    fields = getattr(kind, "__dataclass_fields__", None) or kind._fields
+    assert tuple(fields) == FIELDS[name]
 
 
 def test_gan_signature():
     assert shape_of(osj.games.gan) == (
         "(*, generator, discriminator, loss, data, batch_size, latent_dim, "
-        "gradient_penalty=10.0, head='head')"
+        "gradient_penalty=None, head='head')"
     )
     assert list(inspect.signature(osj.networks.dcgan).parameters)[:3] == [
         "image_shape",
@@ -154,7 +168,7 @@ def test_every_public_name_resolves_and_has_a_docstring():
 
 
 def test_every_public_callable_of_every_room_has_an_example():
-    rooms = (osj.optimizers, osj.games, osj.networks, osj.datasets)
+    rooms = (osj.optimizers, osj.games, osj.networks, osj.datasets, osj.theory)
     lacking = []
     for room in rooms:
         for name in room.__all__:

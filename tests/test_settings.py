@@ -22,9 +22,8 @@ RATES = {"primal_learning_rate": 0.01, "dual_learning_rate": 0.2}
 def train(game=None, out=None, seeds=(0, 1), steps=4, rates=RATES, **options):
     return osj.sweep(
         game or osj.games.carousel(),
-        lambda h: osj.extra_adam(**h),
-        seeds=list(seeds),
-        hyperparameters={name: [rate] * len(seeds) for name, rate in rates.items()},
+        osj.extra_adam,
+        osj.grid(seeds=list(seeds), **rates),
         steps=steps,
         checkpoint_every=2,
         out=out,
@@ -84,7 +83,7 @@ def test_neighbours_change_no_bit_under_rbg():
 
 @pytest.mark.parametrize("name", PINNED)
 def test_analysis_does_not_depend_on_the_random_generator_of_jax(name):
-    criteria = osj.Criteria(microbatches=3, mvi_samples=4, mvi_rows=2)
+    criteria = osj.Criteria(microbatches=3, mvi_samples=4, mvi_rows=3)
     result = train(game := small_gan(), steps=8)
     expected = osj.analyze(result, game, criteria=criteria, quality=False).dataset
     with setting(name, PINNED[name]):
@@ -154,7 +153,7 @@ def test_keys_of_a_game_keep_their_implementation(tmp_path, implementation):
     found = train(game, out=tmp_path, steps=6)
     assert jax.random.key_impl(found.state["key"]) == implementation
     assert np.array_equal(found.players.primal, expected.players.primal)
-    make = lambda h: osj.extra_adam(**h)  # noqa: E731
+    make = osj.extra_adam
     there = osj.sweeps.restore(tmp_path, "sweep", game=game, make_optimizer=make)
     assert jax.random.key_impl(there.state.state["key"]) == implementation
 
@@ -234,9 +233,8 @@ def test_names_that_an_analysis_cannot_hold_are_refused_before_any_work(tmp_path
     with pytest.raises(ValueError, match="hyperparameter"):
         osj.sweep(
             osj.games.carousel(),
-            lambda h: osj.extra_adam(h["primal_learning_rate"], h["dual_learning_rate"]),
-            seeds=[0],
-            hyperparameters={key: [value] for key, value in rates.items()},
+            osj.extra_adam,
+            osj.Runs([0], {key: [value] for key, value in rates.items()}),
             steps=4,
             out=tmp_path / "run",
         )
@@ -247,9 +245,10 @@ def test_odd_names_reach_the_analysis(tmp_path):
     rates = {**RATES, "seed": 0.5, "a.b": 0.25, "step": 0.125, "β": 1.0}
     result = osj.sweep(
         game := osj.games.carousel(),
-        lambda h: osj.extra_adam(h["primal_learning_rate"], h["dual_learning_rate"]),
-        seeds=[0, 1],
-        hyperparameters={key: [value] * 2 for key, value in rates.items()},
+        lambda primal_learning_rate, dual_learning_rate, **others: osj.extra_adam(
+            primal_learning_rate, dual_learning_rate
+        ),
+        osj.Runs([0, 1], {key: [value] * 2 for key, value in rates.items()}),
         steps=4,
         checkpoint_every=2,
         out=tmp_path / "run",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,11 +39,13 @@ def gan(network="mlp", dtype=jnp.float32, batch_size=16):
         batch_size=batch_size,
         latent_dim=4,
     )
-    return game._replace(init=lambda key: jax.tree.map(lambda a: a.astype(dtype), game.init(key)))
+    return dataclasses.replace(
+        game, init=lambda key: jax.tree.map(lambda a: a.astype(dtype), game.init(key))
+    )
 
 
 def compiled_step(game, name):
-    init, step = osj.make_train(game, lambda h: osj.OPTIMIZERS[name](**h))
+    init, step = osj.make_step(game, lambda **h: osj.OPTIMIZERS[name](**h))
     state = jit(init)(jax.random.key(0), RATES)
     return jit(step).lower(state, RATES).compile(), state
 

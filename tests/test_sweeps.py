@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
-import os
 import re
 import subprocess
 import sys
@@ -21,8 +21,9 @@ import onesided_jax as osj
 from onesided_jax import Game, GameInfo, GameSpec, OptimizerSpec, PrimalDual, Recipe, games
 from onesided_jax.analysis import generate
 from onesided_jax.runs import build_game
-from onesided_jax.sweeps.engine import program
-from onesided_jax.sweeps.strategy import abstract_carry, choose_strategy
+from onesided_jax.sweeps.engine import Plan, Training, program
+from onesided_jax.sweeps.layout import abstract_carry, choose_layout, compile_chunk
+from onesided_jax.sweeps.memory import needed_bytes
 
 pytestmark = pytest.mark.as_shipped
 
@@ -45,8 +46,8 @@ def noisy_game(calls: list | None = None) -> Game:
     )
 
 
-def make_eg(h):
-    return osj.amsgrad_eg(h["primal_learning_rate"], h["dual_learning_rate"], eps=0.5)
+def make_eg(primal_learning_rate, dual_learning_rate):
+    return osj.amsgrad_eg(primal_learning_rate, dual_learning_rate, eps=0.5)
 
 
 def eight_runs():
@@ -63,14 +64,14 @@ def test_step_draws_the_minibatches_that_the_contract_states(independent):
     game = noisy_game()
     seen = []
 
-    def spying(h):
+    def spying():
         def update(updates, state, params, *, grad_fn):
             seen.append((updates, grad_fn(params, 0), grad_fn(params, 1)))
             return updates, state
 
         return optax.GradientTransformationExtraArgs(lambda p: (), update)
 
-    init, step = osj.make_train(game, spying, independent_samples=independent)
+    init, step = osj.make_step(game, spying, independent_samples=independent)
     before = init(jax.random.key(0), {})
     after, info = step(before, {})
     step_key = jax.random.fold_in(before.key, 0)
@@ -86,14 +87,12 @@ def test_step_draws_the_minibatches_that_the_contract_states(independent):
 
 def test_sweep_equals_single_runs_in_a_loop():
     game = noisy_game()
-    seeds, hyperparameters = eight_runs()
-    result = osj.sweep(
-        game, make_eg, seeds=seeds, hyperparameters=hyperparameters, steps=12, checkpoint_every=4
-    )
-    init, step = osj.make_train(game, make_eg)
+    runs = eight_runs()
+    result = osj.sweep(game, make_eg, runs, steps=12, checkpoint_every=4)
+    init, step = osj.make_step(game, make_eg)
     step = jax.jit(step)
-    for i, seed in enumerate(seeds):
-        h = {name: float(v[i]) for name, v in hyperparameters.items()}
+    for i, seed in enumerate(runs.seeds):
+        h = {name: float(v[i]) for name, v in runs.hyperparameters.items()}
         train = init(jax.random.key(int(seed)), h)
         for k in range(12):
             train, info = step(train, h)
@@ -108,16 +107,13 @@ def test_sweep_equals_single_runs_in_a_loop():
 
 def test_slot_and_neighbours_and_padding_change_no_bit():
     game = noisy_game()
-    seeds, hyperparameters = eight_runs()
-    whole = osj.sweep(
-        game, make_eg, seeds=seeds, hyperparameters=hyperparameters, steps=10, width=3
-    )
-    order = np.random.default_rng(0).permutation(len(seeds))
+    runs = eight_runs()
+    whole = osj.sweep(game, make_eg, runs, steps=10, width=3)
+    order = np.random.default_rng(0).permutation(len(runs))
     shuffled = osj.sweep(
         game,
         make_eg,
-        seeds=seeds[order],
-        hyperparameters={k: v[order] for k, v in hyperparameters.items()},
+        runs.take(order),
         steps=10,
         width=3,
     )
@@ -126,8 +122,7 @@ def test_slot_and_neighbours_and_padding_change_no_bit():
     few = osj.sweep(
         game,
         make_eg,
-        seeds=seeds[some],
-        hyperparameters={k: v[some] for k, v in hyperparameters.items()},
+        runs.take(some),
         steps=10,
         width=3,
     )
@@ -150,9 +145,7 @@ def test_an_integer_that_a_run_begins_with_is_its_own():
         sample=lambda key: (),
         field=field,
     )
-    result = osj.sweep(
-        game, make_sgd, seeds=[0, 1, 2], hyperparameters={"rate": [1.0] * 3}, steps=2
-    )
+    result = osj.sweep(game, make_sgd, osj.Runs([0, 1, 2], {"rate": [1.0] * 3}), steps=2)
     drawn = [int(game.init(jax.random.split(jax.random.key(seed))[0])[1]) for seed in range(3)]
     assert len(set(drawn)) == 3
     assert result.state.tolist() == drawn
@@ -163,10 +156,6 @@ def test_an_integer_that_a_run_begins_with_is_its_own():
     ("wrong", "message"),
     [
         ({"width": 0}, "width=0: expected an integer >= 1"),
-        (
-            {"seeds": 2},
-            "seeds=2: expected int[R], a seed for every run, such as [0]; grid(...) takes",
-        ),
         ({"steps": None}, "steps=None: expected an integer >= 1"),
         ({"record_every": 1.5}, "record_every=1.5: expected an integer >= 1"),
         ({"devices": []}, "expected at least one"),
@@ -174,16 +163,16 @@ def test_an_integer_that_a_run_begins_with_is_its_own():
     ids=str,
 )
 def test_arguments_out_of_range_are_named(wrong, message, tmp_path):
-    arguments = {"seeds": [0], "hyperparameters": {"rate": [0.1]}, "steps": 2, **wrong}
+    arguments = {"runs": osj.Runs([0], {"rate": [0.1]}), "steps": 2, **wrong}
     with pytest.raises(ValueError, match=re.escape(message)):
         osj.sweep(exploding_game(), make_sgd, out=tmp_path / "run", **arguments)
     assert not (tmp_path / "run").exists()
 
 
 def test_numpy_integers_are_integers(tmp_path):
-    seeds, rates = osj.grid(seeds=np.int64(2), rate=0.1)
+    runs = osj.grid(seeds=np.int64(2), rate=0.1)
     osj.sweep(
-        exploding_game(), make_sgd, seeds=seeds, hyperparameters=rates, out=tmp_path / "run",
+        exploding_game(), make_sgd, runs, out=tmp_path / "run",
         steps=np.int64(2), checkpoint_every=np.int32(2), record_every=np.int64(1),
         width=np.int64(2), independent_samples=np.bool_(True),
     )  # fmt: skip
@@ -205,22 +194,19 @@ def exploding_game() -> Game:
     )
 
 
-def make_sgd(h):
-    return osj.descent_ascent(optax.sgd(h["rate"]), optax.sgd(h["rate"]))
+def make_sgd(rate):
+    return osj.descent_ascent(optax.sgd(rate), optax.sgd(rate))
 
 
 def test_a_diverging_run_is_frozen_dated_and_touches_no_neighbour():
     game = exploding_game()
     rates = np.array([0.01, 5.0, 0.02])
     seeds = np.array([0, 1, 2])
-    bad = osj.sweep(
-        game, make_sgd, seeds=seeds, hyperparameters={"rate": rates}, steps=40, checkpoint_every=10
-    )
+    bad = osj.sweep(game, make_sgd, osj.Runs(seeds, {"rate": rates}), steps=40, checkpoint_every=10)
     good = osj.sweep(
         game,
         make_sgd,
-        seeds=seeds,
-        hyperparameters={"rate": np.array([0.01, 0.015, 0.02])},
+        osj.Runs(seeds, {"rate": [0.01, 0.015, 0.02]}),
         steps=40,
         checkpoint_every=10,
     )
@@ -230,7 +216,7 @@ def test_a_diverging_run_is_frozen_dated_and_touches_no_neighbour():
     when = int(bad.diverged_at[1])
     assert 1 <= when <= 10
     # Replay by hand up to the last finite state.
-    init, step = osj.make_train(game, make_sgd)
+    init, step = osj.make_step(game, make_sgd)
     train = init(jax.random.key(1), {"rate": 5.0})
     for _ in range(when - 1):
         train, _ = step(train, {"rate": 5.0})
@@ -258,8 +244,8 @@ def test_a_midpoint_that_turns_non_finite_is_caught():
         sample=lambda key: (),
         field=field,
     )
-    make = lambda h: osj.extragradient(optax.sgd(h["rate"]))  # noqa: E731
-    result = osj.sweep(game, make, seeds=[0, 1], hyperparameters={"rate": [0.01, 2.0]}, steps=3)
+    make = lambda rate: osj.extragradient(optax.sgd(rate))  # noqa: E731
+    result = osj.sweep(game, make, osj.Runs([0, 1], {"rate": [0.01, 2.0]}), steps=3)
     assert result.diverged_at.tolist() == [-1, 1]
     assert result.players.primal[1] == 1.0
 
@@ -276,14 +262,13 @@ def test_observers_see_every_step_and_are_checkpointed(tmp_path):
 
     zero = {"steps": jnp.int32(0), "sum": 0.0, "residual": 0.0, "field": 0.0}
     observer = (lambda players: jax.tree.map(jnp.asarray, zero), update)
-    seeds, hyperparameters = eight_runs()
+    runs = eight_runs()
 
     def run(out):
         return osj.sweep(
             noisy_game(),
             make_eg,
-            seeds=seeds,
-            hyperparameters=hyperparameters,
+            runs,
             steps=6,
             checkpoint_every=3,
             observers={"mine": observer},
@@ -293,17 +278,18 @@ def test_observers_see_every_step_and_are_checkpointed(tmp_path):
     result = run(None)
     seen = result.checkpoints[6].observers["mine"]
     assert seen["steps"].tolist() == [6] * 8
-    np.testing.assert_allclose(seen["sum"], 21 * hyperparameters["primal_learning_rate"], rtol=1e-6)
+    np.testing.assert_allclose(
+        seen["sum"], 21 * runs.hyperparameters["primal_learning_rate"], rtol=1e-6
+    )
     np.testing.assert_allclose(seen["residual"], 0, atol=1e-5)
     stored = run(tmp_path / "run")
     assert_same_bits(stored.checkpoints[3].observers, result.checkpoints[3].observers)
 
 
 def test_on_disk_and_in_memory_agree_and_a_second_call_continues(tmp_path):
-    seeds, hyperparameters = eight_runs()
+    runs = eight_runs()
     arguments = {
-        "seeds": seeds,
-        "hyperparameters": hyperparameters,
+        "runs": runs,
         "steps": 8,
         "checkpoint_every": 4,
         "record_every": 2,
@@ -358,12 +344,10 @@ def test_a_damaged_newest_checkpoint_is_recomputed_bit_for_bit(tmp_path):
 def test_a_second_call_traces_nothing():
     calls: list = []
     game = noisy_game(calls)
-    seeds, hyperparameters = eight_runs()
+    runs = eight_runs()
 
     def run(extra):
-        return osj.sweep(
-            game, make_eg, seeds=seeds + extra, hyperparameters=hyperparameters, steps=4
-        )
+        return osj.sweep(game, make_eg, osj.Runs(runs.seeds + extra, runs.hyperparameters), steps=4)
 
     run(0)
     traced = len(calls)
@@ -384,55 +368,45 @@ def test_any_axis_of_players_narrower_than_itself_can_be_swept(name, dtype, x64)
         return jax.tree.map(lambda a: a.astype(dtype), game.init(key))
 
     with jax.enable_x64(x64):
-        seeds, hyperparameters = osj.grid(seeds=2, **{k: (v,) for k, v in known.items()})
-        make = lambda h: osj.OPTIMIZERS[name](**h)  # noqa: E731
-        compiled = program(game.sample, game.field, narrow, make, (), True, 1)
-        arguments = abstract_carry(compiled, seeds, hyperparameters, 2)
-        after, _ = jax.eval_shape(functools.partial(compiled.advance, 3), *arguments)
-        assert after == arguments[0]
+        training = Training(dataclasses.replace(game, init=narrow), osj.OPTIMIZERS[name])
+        carry, hyperparameters = abstract_carry(training, tuple(known), 2)
+        advance = functools.partial(program(training).advance, 3)
+        after, _ = jax.eval_shape(advance, carry, hyperparameters, ())
+        assert after == carry
         assert {leaf.dtype for leaf in jax.tree.leaves(after.train.players)} == {np.dtype(dtype)}
 
 
-def strategy_of(*, game=None, **options):
-    """The strategy for eight runs, and the cell's program."""
-    seeds, hyperparameters = eight_runs()
-    game = noisy_game() if game is None else game
-
-    compiled = program(game.sample, game.field, game.init, make_eg, (), True, 1)
-    defaults = {"steps": 8, "chunk": 4, "record_every": 1, "devices": jax.devices()[:1]}
-    return choose_strategy(
-        compiled, seeds.astype(np.uint32), dict(hyperparameters), **defaults | options
-    ), compiled
+def eight_planned(game=None) -> Plan:
+    """A plan for eight runs of a game."""
+    return Plan(Training(noisy_game() if game is None else game, make_eg), eight_runs(), 8, 4)
 
 
 def test_width_follows_the_memory_that_the_compiled_program_needs():
-    chosen, compiled = strategy_of(memory=2**34)
-    assert (chosen.width, chosen.measured) == (8, {})
-    assert strategy_of(memory=1)[0].width == 1
-    seeds, hyperparameters = eight_runs()
-    carry = abstract_carry(compiled, seeds, hyperparameters, 8)
-    analysis = compiled.compile(*carry, 4, jax.devices()[0]).memory_analysis()
-    needed = (
-        analysis.temp_size_in_bytes
-        + analysis.argument_size_in_bytes
-        + analysis.output_size_in_bytes
-    )
-    assert strategy_of(memory=needed)[0].width == 4
+    plan, device = eight_planned(), jax.devices()[:1]
+    widest = choose_layout(plan, devices=device, memory=2**34)
+    assert (widest.width, widest.blocks, widest.rows) == (8, 1, 8)
+    assert choose_layout(plan, devices=device, memory=1).width == 1
+    needed = needed_bytes(compile_chunk(plan, widest))
+    assert choose_layout(plan, devices=device, memory=needed).width == 4
 
 
 def test_runs_are_spread_over_the_devices_and_a_given_width_is_kept():
-    assert strategy_of(devices=jax.devices()[:2])[0].width == 4
-    chosen, _ = strategy_of(devices=jax.devices()[:2], width=8)
+    devices = jax.devices()[:2]
+    assert choose_layout(eight_planned(), devices=devices).width == 4
+    chosen = choose_layout(eight_planned(), devices=devices, width=8)
     assert (chosen.width, len(chosen.devices)) == (8, 1)  # a second would have nothing to do
+    chosen = choose_layout(eight_planned(), devices=devices, width=3)
+    assert (chosen.blocks, chosen.rows) == (2, 12)
 
 
-def test_long_sweeps_are_timed_and_the_fastest_layout_is_taken():
-    chosen, _ = strategy_of(devices=jax.devices()[:2], steps=10**12)
-    assert "2x4" in chosen.measured
-    assert len(chosen.measured) >= 3
-    fastest = min(chosen.measured, key=chosen.measured.__getitem__)
-    taken = f"{len(chosen.devices)}x{chosen.width}"
-    assert chosen.measured[taken] <= 1.06 * chosen.measured[fastest]
+def test_large_networks_run_one_after_the_other_on_a_cpu():
+    """Batches of many networks at once spill out of a CPU's caches."""
+    generator, discriminator = osj.networks.mlp((2,), latent_dim=8, width=256)
+    game = games.gan(
+        generator=generator, discriminator=discriminator, loss="non_saturating",
+        data=osj.datasets.load("ring"), batch_size=512, latent_dim=8,
+    )  # fmt: skip
+    assert choose_layout(eight_planned(game), devices=jax.devices()[:1]).width == 1
 
 
 ON_DEVICES = """
@@ -443,10 +417,9 @@ sys.path.insert(0, {tests!r})
 import numpy as np
 import onesided_jax as osj
 from test_sweeps import assert_same_bits, eight_runs, make_eg, noisy_game
-seeds, hyperparameters = eight_runs()
+runs = eight_runs()
 results = [
-    osj.sweep(noisy_game(), make_eg, seeds=seeds[:7], steps=12, checkpoint_every=4, width=2,
-              hyperparameters={{k: v[:7] for k, v in hyperparameters.items()}},
+    osj.sweep(noisy_game(), make_eg, runs.take(slice(7)), steps=12, checkpoint_every=4, width=2,
               devices=jax.devices()[:count])
     for count in (1, 2, 3, 8)
 ]
@@ -467,20 +440,39 @@ def test_number_of_devices_changes_no_bit():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"hyperparameters": {"rate": [0.1]}}, r"shape \[1\], expected \[2\] like seeds"),
-        ({"hyperparameters": {"rate": [0.1, np.nan]}}, r"expected finite numbers"),
-        ({"seeds": [0.5, 1.0]}, r"expected int\[R\]"),
-        ({"seeds": [-1, 1]}, r"integers in \[0, 2\*\*32\)"),
         ({"steps": 0}, r"steps=0: expected an integer >= 1"),
         ({"steps": 10, "checkpoint_every": 4}, r"steps=10: expected a multiple"),
         ({"checkpoint_every": 4, "record_every": 3}, r"checkpoint_every=4: expected a multiple"),
     ],
 )
 def test_bad_arguments_name_value_and_expectation(changes, message, tmp_path):
-    arguments = {"seeds": [0, 1], "hyperparameters": {"rate": [0.1, 0.1]}, "steps": 8}
+    arguments = {"runs": osj.Runs([0, 1], {"rate": [0.1, 0.1]}), "steps": 8}
     with pytest.raises(ValueError, match=message):
         osj.sweep(exploding_game(), make_sgd, **{**arguments, **changes}, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("seeds", "hyperparameters", "message"),
+    [
+        ([0, 1], {"rate": [0.1]}, "shape [1], expected [2] like seeds"),
+        ([0, 1], {"rate": [0.1, np.nan]}, "expected finite numbers"),
+        ([0.5, 1.0], {}, "expected int[R]"),
+        ([-1, 1], {}, "integers in [0, 2**32)"),
+        (2, {}, "seeds=2: expected int[R], a seed for every run, such as [0]; grid(...) takes"),
+    ],
+)
+def test_runs_that_cannot_be_are_refused(seeds, hyperparameters, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        osj.Runs(seeds, hyperparameters)
+
+
+def test_what_is_no_runs_or_no_hyperparameter_of_the_optimizer_is_one_error():
+    with pytest.raises(TypeError, match=r"runs is of type list: expected grid"):
+        osj.sweep(exploding_game(), make_sgd, [0, 1], steps=1)
+    message = r"called with the hyperparameters \['rat'\] .* \(did you mean 'rate'\?\)"
+    with pytest.raises(TypeError, match=message):
+        osj.sweep(exploding_game(), make_sgd, osj.grid(seeds=1, rat=0.1), steps=1)
 
 
 RING = {"dataset": "ring", "network": "mlp", "width": 4, "latent_dim": 2, "batch_size": 4}
@@ -562,7 +554,7 @@ def test_stopped_in_the_second_cell_and_resumed_gives_the_same_bits(tmp_path):
 
 
 def _with(**changed) -> Game:
-    return exploding_game()._replace(**changed)
+    return dataclasses.replace(exploding_game(), **changed)
 
 
 def _field_with(**changed):
@@ -600,19 +592,19 @@ NO_GAMES = [
 def test_what_is_no_game_is_one_error_before_any_work(game, error, message, tmp_path):
     with pytest.raises(error, match="^" + re.escape(message)):
         osj.sweep(
-            game, make_sgd, seeds=[0], hyperparameters={"rate": [0.1]}, steps=2,
+            game, make_sgd, osj.Runs([0], {"rate": [0.1]}), steps=2,
             out=tmp_path / "run",
         )  # fmt: skip
     assert not (tmp_path / "run").exists()
 
 
 def test_what_is_no_maker_of_optimizers_is_one_error():
-    arguments = {"seeds": [0], "hyperparameters": {"rate": [0.1]}, "steps": 2}
+    arguments = {"runs": osj.Runs([0], {"rate": [0.1]}), "steps": 2}
     with pytest.raises(TypeError, match=r"^make_optimizer is an optimizer: expected a function"):
         osj.sweep(exploding_game(), osj.sgda(0.1, 0.1), **arguments)
 
-    def growing(h):
-        sgd = make_sgd(h)
+    def growing(rate):
+        sgd = make_sgd(rate)
         return optax.GradientTransformationExtraArgs(
             lambda params: jnp.zeros(1),
             lambda F, state, params, **extra: (sgd.update(F, sgd.init(F))[0], jnp.zeros(2)),
@@ -622,8 +614,8 @@ def test_what_is_no_maker_of_optimizers_is_one_error():
     with pytest.raises(ValueError, match=message.replace("[", r"\[")):
         osj.sweep(exploding_game(), growing, **arguments)
 
-    def another_kind(h):  # cast back to an integer it would never move
-        tx = growing(h)
+    def another_kind(rate):  # cast back to an integer it would never move
+        tx = growing(rate)
         return tx._replace(
             init=lambda params: jnp.zeros((), jnp.int32),
             update=lambda F, state, params, **extra: (F, 0.9 * state + 0.7),
@@ -644,111 +636,94 @@ def test_players_and_fields_may_be_pairs_of_ones_own():
         return [F, GameInfo(PrimalDual(f, -f), state)]
 
     game = Game(lambda key: [XY(jnp.ones(2), jnp.ones(2)), ()], lambda key: (), field)
-    result = osj.sweep(game, make_sgd, seeds=[0], hyperparameters={"rate": [0.1]}, steps=1)
+    result = osj.sweep(game, make_sgd, osj.Runs([0], {"rate": [0.1]}), steps=1)
     np.testing.assert_allclose(result.players.primal, [[0.9, 0.9]])
 
 
-def test_another_game_or_optimizer_does_not_continue_a_sweep(tmp_path, monkeypatch):
-    """Also where every shape is the same; the same step from new functions does."""
+def test_another_optimizer_does_not_continue_a_sweep(tmp_path):
+    """What a checkpoint holds tells them apart; what a function computes is its caller's matter."""
+    game, runs = exploding_game(), osj.grid(seeds=1, rate=0.01)
 
-    def play(scale=1.0, momentum=0.0, steps=8):
-        game = exploding_game()._replace(
-            field=games.zero_sum_field(lambda x, y: scale * jnp.sum(x**2) - jnp.sum(CENTRE * y**2))
-        )
-        player = optax.sgd(0.01, momentum=momentum)
-        seeds, rates = osj.grid(seeds=1, rate=0.1)
-        return osj.sweep(
-            game, lambda h: osj.descent_ascent(player, player), seeds=seeds, out=tmp_path / "run",
-            hyperparameters=rates, steps=steps, checkpoint_every=4,
-        )  # fmt: skip
+    def with_momentum(rate):
+        return osj.descent_ascent(*[optax.sgd(rate, momentum=0.5)] * 2)
 
-    CENTRE = jnp.ones(2)
-    first = play()
-    again = play()
-    assert_same_bits(first.players, again.players)
+    osj.sweep(game, make_sgd, runs, steps=4, out=tmp_path / "run")
     before = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
-    for changed in ({"scale": 2.0}, {"momentum": 0.5}):
-        with pytest.raises(ValueError, match=r"holds another run \(of another game, optimizer"):
-            play(**changed)
-    CENTRE = 2 * CENTRE  # an array that the game closes over
-    with pytest.raises(ValueError, match=r"holds another run \(of another game, optimizer"):
-        play()
-    assert before == {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
-    # On another platform such an array may have other last bits: that is told, and goes on.
-    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_max_isa=SSE4_2")
-    with pytest.warns(RuntimeWarning, match="is continued with xla_flags"):
-        play()
-    assert before != {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
-
-
-def _doubled(s, view):
-    return 2 * s
-
-
-CHANGES = {  # of what neither the step's text nor its own constants show
-    "data inside a jit": lambda data: {"sample": jax.jit(lambda key: data)},
-    "the begin": lambda data: {"init": lambda key: (PrimalDual(data, data), ())},
-    "an accumulator": lambda data: {"begin": float(data[0])},
-    "an observer": lambda data: {"update": _doubled if data[0] > 1 else (lambda s, view: s + 1)},
-    "an observer's begin": lambda data: {"seen": lambda players: data},
-}
-
-
-@pytest.mark.parametrize("what", CHANGES)
-def test_what_a_step_does_not_show_is_compared_too(tmp_path, what):
-    def play(data):
-        changed = CHANGES[what](data)
-        field = games.zero_sum_field(lambda x, y, batch=0.0: jnp.sum(x**2 - y**2 + x * batch))
-        game = Game(
-            init=changed.get("init", lambda key: (PrimalDual(jnp.ones(2), jnp.ones(2)), ())),
-            sample=changed.get("sample", lambda key: jnp.zeros(2)),
-            field=lambda players, state, batch: field(
-                PrimalDual(players.primal + 0 * batch, players.dual), state, ()
-            ),
-        )
-        observer = (changed.get("seen", lambda players: jnp.zeros(2)),
-                    changed.get("update", lambda s, view: s + 1))  # fmt: skip
-        return osj.sweep(
-            game, lambda h: osj.amsgrad_eg(0.1, 0.1, initial_accumulator=changed.get("begin", 0.0)),
-            seeds=[0], hyperparameters={}, steps=2, out=tmp_path / "run",
-            observers={"mine": observer},
-        )  # fmt: skip
-
-    play(jnp.ones(2))
-    play(jnp.ones(2))
+    with pytest.raises(ValueError, match="holds another run: it was written for another game"):
+        osj.sweep(game, with_momentum, runs, steps=4, out=tmp_path / "run")
+    observers = {"mine": (lambda players: 0, lambda s, view: s)}
     with pytest.raises(ValueError, match="holds another run"):
-        play(2 * jnp.ones(2))
+        osj.sweep(game, make_sgd, runs, steps=4, out=tmp_path / "run", observers=observers)
+    record = {"mine": lambda view: view.step}
+    with pytest.raises(ValueError, match="holds another run"):
+        osj.sweep(game, make_sgd, runs, steps=4, out=tmp_path / "run", record=record)
+    assert before == {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
 
 
-_SCRIPT = """
-import jax
-import onesided_jax as osj
-from onesided_jax.sweeps.contract import check_step
-from onesided_jax.sweeps.engine import named_observers
+def test_metrics_of_ones_own_are_recorded_and_stored(tmp_path):
+    record = {
+        "step": lambda view: view.step,
+        "moved": lambda view: optax.tree.norm(view.updates.primal),
+        "rate": lambda view: view.hyperparameters["rate"],
+    }
+    runs = osj.Runs([0, 1], {"rate": [0.01, 5.0]})
+    options = {"steps": 8, "checkpoint_every": 4, "record_every": 2, "record": record}
+    result = osj.sweep(exploding_game(), make_sgd, runs, **options)
+    assert result.metrics["step"][0].tolist() == [2, 4, 6, 8]
+    assert result.metrics["rate"][0].tolist() == [np.float32(0.01)] * 4
+    assert np.isnan(result.metrics["moved"][1, -1])  # diverged
+    for _ in range(2):
+        stored = osj.sweep(exploding_game(), make_sgd, runs, **options, out=tmp_path / "run")
+        assert_same_bits(stored.metrics, result.metrics)
 
-keep = jax.checkpoint_policies.save_only_these_names("a", "b", "c", "d", "e", "f")
-objective = jax.checkpoint(lambda x, y: x @ y, policy=keep)
-init = lambda key: (osj.PrimalDual(*jax.random.normal(key, (2, 3))), ())
-game = osj.Game(init, lambda key: (), osj.games.zero_sum_field(objective))
-average = (lambda players: players.primal, lambda s, view: s + view.after.primal)
-print(check_step(game, lambda h: osj.extra_adam(h["rate"], 0.1), ["rate"],
-                 observers=named_observers({"average": average}), independent_samples=True)())
-"""
 
-
-def test_a_program_is_the_same_in_another_process():
-    """Whatever the seed of hashes, and in a terminal, where JAX prints programs in colour."""
-
-    def fingerprint(**changed):
-        done = subprocess.run(
-            [sys.executable, "-c", _SCRIPT], env={**os.environ, **changed}, check=True,
-            capture_output=True, text=True,
+@pytest.mark.parametrize(
+    ("record", "error", "message"),
+    [
+        (abs, TypeError, "record is of type builtin_function"),
+        ({"mine": 1.0}, TypeError, r"record['mine'] is of type float: expected a function"),
+        ({"loss_dual": abs}, ValueError, "record='loss_dual': this metric is recorded already"),
+        ({"mine": lambda view: view.after.primal}, ValueError, "returns shape [2]: expected a"),
+    ],
+)
+def test_metrics_that_cannot_be_are_one_error(record, error, message, tmp_path):
+    with pytest.raises(error, match=re.escape(message)):
+        osj.sweep(
+            exploding_game(), make_sgd, osj.grid(seeds=1, rate=0.1), steps=1, record=record,
+            out=tmp_path / "run",
         )  # fmt: skip
-        return done.stdout
+    assert not (tmp_path / "run").exists()
 
-    one = fingerprint(PYTHONHASHSEED="1", JAX_PPRINT_USE_COLOR="0")
-    assert one == fingerprint(PYTHONHASHSEED="2", JAX_PPRINT_USE_COLOR="1")
-    assert len(one) == 65
+
+def test_a_partial_written_anew_traces_nothing():
+    calls: list = []
+    game, runs = noisy_game(calls), osj.grid(seeds=2, primal_learning_rate=0.1)
+
+    def run(rate):
+        make = functools.partial(osj.amsgrad_eg, dual_learning_rate=rate, eps=0.5)
+        return osj.sweep(game, make, runs, steps=4)
+
+    run(0.1)
+    traced = len(calls)
+    run(0.1)
+    assert len(calls) == traced
+    run(0.2)
+    assert len(calls) > traced
+
+
+def test_data_are_an_argument_of_the_program_and_no_constant():
+    pixels = np.arange(4096, dtype=np.float32)
+    objective = lambda x, y, batch: jnp.sum(x**2 - y**2 + batch)  # noqa: E731
+    game = Game(
+        init=lambda key: (PrimalDual(jnp.ones(2), jnp.ones(2)), ()),
+        sample=lambda key, data: data[jax.random.randint(key, (), 0, len(data))],
+        field=games.zero_sum_field(objective, takes_batch=True),
+        data=pixels,
+    )
+    plan = Plan(Training(game, make_sgd), osj.grid(seeds=2, rate=0.1), 2, 2)
+    compiled = compile_chunk(plan, choose_layout(plan))
+    assert f"f32[{len(pixels)}]" in compiled.as_text().partition("\n")[0]  # of the parameters
+    assert osj.sweep(game, make_sgd, plan.runs, steps=2).metrics["loss_primal"].max() > 100
 
 
 @pytest.mark.parametrize(
@@ -773,7 +748,7 @@ def test_a_program_is_the_same_in_another_process():
 def test_observers_are_tried_before_any_work(observer, error, message):
     with pytest.raises(error, match=message):
         osj.sweep(
-            exploding_game(), make_sgd, seeds=[0], hyperparameters={"rate": [0.1]}, steps=1,
+            exploding_game(), make_sgd, osj.Runs([0], {"rate": [0.1]}), steps=1,
             observers={"mine": observer},
         )  # fmt: skip
 
@@ -785,7 +760,7 @@ def test_what_a_game_counts_stops_where_a_run_does():
 
     state = {"n": jnp.zeros((), jnp.int32), "v": jnp.zeros(1, jnp.int32)}
     game = Game(lambda key: (PrimalDual(jnp.ones(2), jnp.ones(2)), state), lambda key: (), field)
-    result = osj.sweep(game, make_sgd, seeds=[0], hyperparameters={"rate": [0.1]}, steps=8)
+    result = osj.sweep(game, make_sgd, osj.Runs([0], {"rate": [0.1]}), steps=8)
     assert result.diverged_at.tolist() == [4]
     assert result.state["n"].tolist() == [3]
     assert result.state["v"].tolist() == [[3]]
@@ -795,8 +770,8 @@ def test_what_a_game_counts_stops_where_a_run_does():
 def test_steps_may_be_accumulated(form):
     """``optax.MultiSteps`` passes ``grad_fn`` on, though optax's own wrapper would keep it back."""
 
-    def make(h):
-        tx = optax.MultiSteps(osj.extra_sgd(h["rate"], h["rate"]), 2)
+    def make(rate):
+        tx = optax.MultiSteps(osj.extra_sgd(rate, rate), 2)
         if form == "pair":
             return tx.gradient_transformation()
         if form == "wrapped":
@@ -808,9 +783,9 @@ def test_steps_may_be_accumulated(form):
         return tx if form == "object" else optax.GradientTransformation(tx.init, update)
 
     game = games.bilinear(dim=2)
-    common = {"seeds": [0], "hyperparameters": {"rate": [0.1]}}
+    common = {"runs": osj.Runs([0], {"rate": [0.1]})}
     every_second = osj.sweep(game, make, steps=8, **common)
-    each = osj.sweep(game, lambda h: osj.extra_sgd(h["rate"], h["rate"]), steps=4, **common)
+    each = osj.sweep(game, lambda rate: osj.extra_sgd(rate, rate), steps=4, **common)
     np.testing.assert_allclose(every_second.players.primal, each.players.primal, rtol=1e-5)
 
 
@@ -834,7 +809,7 @@ def test_a_checkpoint_goes_on_in_a_loop_of_ones_own(tmp_path):
         with pytest.raises(ValueError, match=message):
             osj.sweeps.restore(run, **wrong)
 
-    arguments = {"seeds": [3], "hyperparameters": {"rate": [0.01]}, "steps": 2}
+    arguments = {"runs": osj.Runs([3], {"rate": [0.01]}), "steps": 2}
     osj.sweep(exploding_game(), make_sgd, **arguments, out=tmp_path / "own")
     with pytest.raises(ValueError, match="pass its game and make_optimizer"):
         osj.sweeps.restore(tmp_path / "own", "sweep")

@@ -83,7 +83,7 @@ def make_game(
 
 def optimizer(name: str) -> MakeOptimizer:
     """A maker of the named optimizer as it comes, one rate for both players."""
-    return lambda h: osj.OPTIMIZERS[name](h["rate"], h["rate"])
+    return lambda rate: osj.OPTIMIZERS[name](rate, rate)
 
 
 def train(
@@ -106,8 +106,7 @@ def train(
     return osj.sweep(
         game,
         make,
-        seeds=np.arange(runs),
-        hyperparameters={"rate": np.full(runs, 1e-3)},
+        osj.Runs(np.arange(runs), {"rate": np.full(runs, 1e-3)}),
         steps=steps,
         checkpoint_every=every,
         out=out,
@@ -123,8 +122,7 @@ def chunk_seconds(game: osj.Game, make: MakeOptimizer, runs: int, steps: int, ch
     osj.sweep(
         game,
         make,
-        seeds=np.arange(runs),
-        hyperparameters={"rate": np.full(runs, ours.RATE)},
+        osj.Runs(np.arange(runs), {"rate": np.full(runs, ours.RATE)}),
         steps=steps * chunks,
         checkpoint_every=steps,
         on_chunk=lambda chunk: taken.append(chunk.seconds),

@@ -19,7 +19,7 @@ def run(scale: Scale, folder: Path) -> SuiteResult:
     del folder
     width, batch, runs, chunk, chunks = scale.pick((8, 16, 2, 2, 3), (32, 64, 8, 25, 4))
     game, make = ours.dcgan_game(width, batch), ours.optimizer()
-    seeds, rates = osj.grid(seeds=runs, rate=ours.RATE)
+    columns = osj.grid(seeds=runs, rate=ours.RATE)
 
     def sweep(checkpoint_every: int | None, to_disk: bool) -> float:
         with tempfile.TemporaryDirectory() as out:
@@ -27,8 +27,7 @@ def run(scale: Scale, folder: Path) -> SuiteResult:
             osj.sweep(
                 game,
                 make,
-                seeds=seeds,
-                hyperparameters=rates,
+                columns,
                 steps=chunk * chunks,
                 checkpoint_every=checkpoint_every,
                 out=Path(out) / "run" if to_disk else None,

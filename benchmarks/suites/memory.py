@@ -108,14 +108,13 @@ def ensemble_side(width: int, batch: int, runs: int, steps: int) -> dict[str, fl
 def growth_side(width: int, batch: int, runs: int, steps: int) -> dict[str, Any]:
     """Resident memory after each of 20 chunks of a sweep that writes checkpoints."""
     chunk = steps // 20
-    seeds, rates = osj.grid(seeds=runs, rate=ours.RATE)
+    columns = osj.grid(seeds=runs, rate=ours.RATE)
     trace: list[int | None] = []
     with tempfile.TemporaryDirectory() as out:
         osj.sweep(
             ours.mlp_game(width, batch),
             ours.optimizer(),
-            seeds=seeds,
-            hyperparameters=rates,
+            columns,
             steps=20 * chunk,
             checkpoint_every=chunk,
             record_every=chunk,

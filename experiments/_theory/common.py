@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections import Counter
@@ -38,21 +39,29 @@ class Task(NamedTuple):
 def play(
     game, method, options, rates, *, steps, every=None, record=None, seeds=None, solution=None
 ) -> tuple[Any, Any]:
-    """A sweep over zipped hyperparameters and its certificate; a snapshot every ``every`` steps."""
-    columns = {name: np.atleast_1d(np.asarray(v, float)) for name, v in rates.items()}
-    runs = max(len(v) for v in columns.values()) if seeds is None else len(seeds)
+    """A sweep and its certificate; a snapshot every ``every`` steps.
+
+    ``rates`` are ``osj.Runs``, or columns to zip with the seeds.
+    """
+    runs = rates if isinstance(rates, osj.Runs) else _zipped(rates, seeds)
     every = every or steps
     result = osj.sweep(
         game,
-        lambda h: osj.OPTIMIZERS[method](**h, **options),
-        seeds=np.arange(runs) if seeds is None else seeds,
-        hyperparameters={name: np.broadcast_to(v, (runs,)) for name, v in columns.items()},
+        functools.partial(osj.OPTIMIZERS[method], **options),
+        runs,
         steps=steps,
         checkpoint_every=every,
         record_every=record or math.gcd(every, 100),
         observers={"certificate": osj.certificate(game, method, options, solution=solution)},
     )
     return result, osj.certify(result)
+
+
+def _zipped(rates, seeds) -> osj.Runs:
+    columns = {name: np.atleast_1d(np.asarray(v, float)) for name, v in rates.items()}
+    count = max(len(v) for v in columns.values()) if seeds is None else len(seeds)
+    seeds = np.arange(count) if seeds is None else seeds
+    return osj.Runs(seeds, {name: np.broadcast_to(v, (count,)) for name, v in columns.items()})
 
 
 def theory_rate(game: Any, delta: Any = DELTA) -> Any:
@@ -69,7 +78,7 @@ def at(game, xs, ys):
         row = jnp.argmax(marks == _bits(key))
         return PrimalDual(xs[row], ys[row]), ()
 
-    return game._replace(init=init)
+    return dataclasses.replace(game, init=init)
 
 
 def _bits(key):
@@ -87,9 +96,8 @@ def _marks(seeds: int) -> np.ndarray:
     field = osj.games.zero_sum_field(lambda x, y: 0.0 * x * y)
     probe = osj.sweep(
         osj.Game(init, lambda key: (), field),
-        lambda h: osj.sgda(0.0, 0.0),
-        seeds=np.arange(seeds),
-        hyperparameters={},
+        lambda: osj.sgda(0.0, 0.0),
+        osj.Runs(np.arange(seeds)),
         steps=1,
     )
     return np.asarray(probe.players.primal).astype(np.uint32)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from _jobs import read_table
+from _tables import read_table
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 

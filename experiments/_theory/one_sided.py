@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import numpy as np
 
@@ -57,7 +59,9 @@ def one_sided_arm(name: str, size: Row, arm: str, draws: int, steps: int) -> Tab
     game = osj.games.make_game(name, **size)
     if name == "strong_wind":  # its constants hold in a box
         whole = game.init
-        game = game._replace(init=lambda key: (jax.tree.map(lambda a: a / 2, whole(key)[0]), ()))
+        game = dataclasses.replace(
+            game, init=lambda key: (jax.tree.map(lambda a: a / 2, whole(key)[0]), ())
+        )
     method, options = ONE_SIDED_ARMS[arm]
     _, found = play(
         game,

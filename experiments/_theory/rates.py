@@ -56,7 +56,7 @@ def rates_game(name: str, steps: int, seeds: int) -> Tables:
     solution = None
     if game.facts.primal_solution is None:  # a point to measure from; it proves nothing
         solution = PrimalDual(np.zeros(game.init(jax.random.key(0))[0].primal.size), None)
-    numbers, grid = osj.grid(
+    grid = osj.grid(
         seeds=seeds,
         power=POWERS,
         primal_learning_rate=theory_rate(game),
@@ -69,7 +69,6 @@ def rates_game(name: str, steps: int, seeds: int) -> Tables:
         grid,
         steps=steps,
         every=steps // 10,
-        seeds=numbers,
         solution=solution,
     )
     slopes = decade_slope(found.steps, found["T1"].lhs)

@@ -58,9 +58,7 @@ def separation_arm(arm: str, steps: int) -> Tables:
     angles = np.linspace(0, 5, 6)
     starts = 1.7 * np.stack([np.cos(angles), np.sin(angles)], axis=1)
     game = at(osj.games.carousel(), starts, np.linspace(0, 3, 6)[:, None])
-    result = osj.sweep(
-        game, lambda h: make(), seeds=np.arange(6), hyperparameters={}, steps=steps, record_every=5
-    )
+    result = osj.sweep(game, make, osj.Runs(np.arange(6)), steps=steps, record_every=5)
     tails = tail_mean(result.metrics["gradient_norm_primal"] ** 2)
     met = tails.min() > 0.1 if expected == STALLS else tails.max() < 1e-10
     row = {"arm": arm, "tail min": tails.min(), "tail max": tails.max(), "expected": expected}

@@ -24,7 +24,7 @@ def sweep(scaled: Scaled) -> list[Task]:
 
 def sweep_half(half: np.ndarray, side: int, steps: int) -> Tables:
     began = time.perf_counter()
-    seeds, grid = osj.grid(
+    grid = osj.grid(
         seeds=1,
         primal_learning_rate=half.tolist(),
         dual_learning_rate=np.geomspace(1e-2, 3, side).tolist(),
@@ -36,9 +36,8 @@ def sweep_half(half: np.ndarray, side: int, steps: int) -> Tables:
         grid,
         steps=steps,
         every=steps // 10,
-        seeds=seeds,
     )
-    row = {"runs": len(seeds), "steps": steps, "seconds": time.perf_counter() - began}
+    row = {"runs": len(grid), "steps": steps, "seconds": time.perf_counter() - began}
     row |= {"smallest rate": half.min(), "largest rate": half.max()}
     row["worst lhs/rhs of T1"] = found["T1"].worst_ratio.max()
     return {"sweep": [row | counted(found, ("C0", "C1", "T1"))]}

@@ -23,7 +23,7 @@ from onesided_jax.analysis._classifier import (
 )
 from onesided_jax.datasets._files import cache_directory
 from onesided_jax.players import make_key
-from onesided_jax.runs._words import write_bytes_atomically
+from onesided_jax.runs.files import write_bytes_atomically
 
 __all__ = ["cached_classifier", "fingerprint"]
 

@@ -1,11 +1,11 @@
-"""The quality of every run of a GAN at its last checkpoint, and the gate: what the stage adds."""
+"""The quality of every run of a GAN at its last checkpoint."""
 
 from __future__ import annotations
 
 import inspect
 import os
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,19 +14,18 @@ from onesided_jax import datasets
 from onesided_jax.analysis._classifier import check_labels
 from onesided_jax.analysis._modes import Mixture
 from onesided_jax.analysis.estimators import Array
-from onesided_jax.analysis.gate import Gate, gate_of_runs, no_gate, quality_gate
 from onesided_jax.analysis.quality import (
     NotFiniteError,
     Reference,
     quality,
     quality_reference,
 )
-from onesided_jax.analysis.source import Source, pick_run, settings_of
+from onesided_jax.analysis.source import Source, pick_run
 from onesided_jax.games import Game
 from onesided_jax.players import make_key
 from onesided_jax.runs import Criteria, Recipe
 
-__all__ = ["SampleQuality", "find_data", "measure_quality"]
+__all__ = ["find_data", "measure_quality"]
 
 _SAMPLING_SEED = 14213  # of the latents, the same for every run; training keys are the runs' seeds
 _CHUNK = 500  # samples generated at once
@@ -34,18 +33,6 @@ _MIXTURES = {
     "ring": (datasets.ring, datasets.ring_means),
     "grid": (datasets.grid, datasets.grid_means),
 }
-
-
-class SampleQuality(NamedTuple):
-    """One cell's measures and gate.
-
-    Attributes:
-      values: measure to ``f64[R, K]``, K evaluation seeds; NaN for a diverged run.
-      gate: of the cell's runs.
-    """
-
-    values: dict[str, Array]
-    gate: Gate
 
 
 def find_data(
@@ -117,8 +104,12 @@ def measure_quality(
     inception: str | os.PathLike[str] | None,
     criteria: Criteria,
     tell: Callable[[str, int, int], None],
-) -> tuple[list[SampleQuality], dict[str, Any]]:
-    """Quality and gate of every cell, and facts for the report.
+) -> tuple[list[dict[str, Array]], dict[str, Any]]:
+    """The measures of every cell's runs, and facts about what they were compared with.
+
+    Returns:
+      ``(values, about)``: per cell, measure to ``f64[R, K]`` for K evaluation seeds, NaN for a run
+      that diverged or whose samples are not finite.
 
     Raises:
       ValueError: if the game's samples have another shape than the data's.
@@ -142,16 +133,13 @@ def measure_quality(
         {name: np.stack([(one or nothing)[name] for one in cell]) for name in nothing}
         for cell in values
     ]
-    gates = _gates(sources, tables, reference, criteria)
     about = {
-        "quality_samples": criteria.quality_samples,
-        "quality_seeds": criteria.quality_seeds,
-        "quality_kind": reference.kind,
-        **({"quality_note": gates[0].note} if gates[0].note else {}),
-        **{f"quality_{name}": value for name, value in reference.about.items()},
-        **{f"quality_gate_{name}": value for name, value in gates[0].limits.items()},
+        "samples": criteria.quality_samples,
+        "seeds": criteria.quality_seeds,
+        "kind": reference.kind,
+        **reference.about,
     }
-    return [SampleQuality(*both) for both in zip(tables, gates, strict=True)], about
+    return tables, {f"quality_{name}": value for name, value in about.items()}
 
 
 def _check_shape(game: Game, data: datasets.Dataset | Mixture) -> None:
@@ -198,31 +186,6 @@ def _measure_run(
 
     try:
         sets = (draw(players, state, key) for key in keys)
-        return dict(quality(sets, reference, level=criteria.level).values)
+        return dict(quality(sets, reference, level=criteria.confidence).values)
     except NotFiniteError:
         return None
-
-
-def _gates(
-    sources: list[Source], tables: list[dict[str, Array]], reference: Reference, criteria: Criteria
-) -> list[Gate]:
-    """The gate, judged over all cells together, for each cell."""
-    entropy = reference.about.get("class_entropy_of_data", 1.0)
-    if reference.kind == "unlabelled":
-        return [no_gate("the data have no labels")] * len(sources)
-    if entropy < criteria.gate_class_entropy:
-        fault = f"the real data's own class entropy, {entropy:.3g} log C, would not pass it"
-        return [no_gate(fault)] * len(sources)
-    arms = [(i, key) for i, source in enumerate(sources) for key in settings_of(source)]
-    number = {arm: i for i, arm in enumerate(dict.fromkeys(arms))}
-    whole = quality_gate(
-        {name: np.concatenate([t[name].mean(1) for t in tables]) for name in tables[0]},
-        criteria=criteria,
-        arms=[number[arm] for arm in arms],
-        diverged=np.concatenate([source.diverged_at >= 0 for source in sources]),
-    )
-    ends = np.cumsum([len(source.seeds) for source in sources])
-    return [
-        gate_of_runs(whole, np.arange(end - len(source.seeds), end))
-        for end, source in zip(ends, sources, strict=True)
-    ]

@@ -2,40 +2,39 @@ r"""Squared norms of gradients that are known with noise only: NumPy float64, pu
 
 * The squared norm :math:`\|g\|^2` of an expected gradient, from the Gram matrix of K microbatch
   gradients: U-statistic (Hoeffding 1948), jackknife standard error (Quenouille 1956, Tukey 1958).
-* How that norm changes along a run: a ratio of windows and a log-log slope.
+* How that norm changes along a run: medians over an early and a late window.
 
-What seeds and signs say is in `onesided_jax.analysis.inference`. NaN means "no number" in both:
-below the noise floor, or too few data. Nothing is clipped or dropped in silence; each function says
-what it does with NaN.
+NaN means "no number". Nothing is clipped or dropped in silence; each function says what it does
+with NaN.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
+    "NOISE_FLOOR",
     "TINY",
     "Array",
+    "Change",
     "Mask",
     "SquaredNorm",
     "below_noise_floor",
+    "change_of_norm",
     "exact_squared_norm",
-    "loglog_slope",
     "members",
     "squared_norm",
-    "u_statistic",
-    "window_ratio",
 ]
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 TINY = float(np.finfo(np.float64).tiny)  # the smallest positive normal float64
-_NOISE_FLOOR = 2.0  # standard errors
-_MIN_BINS = 3  # with two bins, a straight line fits anything
+NOISE_FLOOR = 2.0  # standard errors
+_RELATIVE_FLOOR = 1e-12  # of a late norm in early ones: a gradient may reach 0
 
 
 class SquaredNorm(NamedTuple):
@@ -45,39 +44,10 @@ class SquaredNorm(NamedTuple):
       value: unbiased estimate of :math:`\|g\|^2`. It may be negative and is never clipped: clip
         first, and averages are biased.
       standard_error: of ``value``; jackknife over microbatches, which is conservative. 0 if exact.
-      noise_trace: estimate of the trace of the covariance of one microbatch gradient. 0 if exact.
-      snr: signal to noise, ``value / (noise_trace / K)``. ``inf`` if exact. A value may be known
-        well at a small snr: judge by `below_noise_floor`.
     """
 
     value: Array
     standard_error: Array
-    noise_trace: Array
-    snr: Array
-
-
-def u_statistic(gram: ArrayLike) -> Array:
-    r"""Unbiased estimate of :math:`\|g\|^2` from the Gram matrix of K >= 2 microbatch gradients.
-
-    .. math:: U = \frac{\|\sum_k g_k\|^2 - \sum_k \|g_k\|^2}{K (K - 1)}
-
-    Args:
-      gram: inner products of the microbatch gradients, ``[..., K, K]``.
-
-    Returns:
-      ``U``, ``[...]``; for K = 2 it is the inner product of the two gradients.
-
-    Raises:
-      ValueError: if the last two axes are not square, or K < 2.
-
-    Example:
-      >>> float(u_statistic([[1.0, -0.5], [-0.5, 4.0]]))
-      -0.5
-    """
-    gram = _square(gram, least=2)
-    count = gram.shape[-1]
-    with np.errstate(all="ignore"):
-        return (gram.sum((-2, -1)) - _diagonal(gram).sum(-1)) / (count * (count - 1))
 
 
 def squared_norm(gram: ArrayLike) -> SquaredNorm:
@@ -104,22 +74,23 @@ def squared_norm(gram: ArrayLike) -> SquaredNorm:
       >>> bool(abs(norm.value - 4) < 2 * norm.standard_error)
       True
     """
-    gram = _square(gram, least=3)
+    gram = np.asarray(gram, np.float64)
+    if gram.ndim < 2 or gram.shape[-1] != gram.shape[-2] or gram.shape[-1] < 3:
+        raise ValueError(f"gram of shape {gram.shape}: expected [..., K, K] with K >= 3")
     count = gram.shape[-1]
     with np.errstate(all="ignore"):
-        own = _diagonal(gram)
+        own = np.diagonal(gram, axis1=-2, axis2=-1)
         off_diagonal = gram.sum(-1) - own  # [..., K]: sum over l != k of <g_k, g_l>
         value = off_diagonal.sum(-1) / (count * (count - 1))
         leave_one_out = off_diagonal.sum(-1, keepdims=True) - 2 * off_diagonal
         leave_one_out /= (count - 1) * (count - 2)
         spread = leave_one_out - leave_one_out.mean(-1, keepdims=True)
         standard_error = np.sqrt((count - 1) / count * (spread**2).sum(-1))
-        noise_trace = (own.sum(-1) - gram.sum((-2, -1)) / count) / (count - 1)
-        return SquaredNorm(value, standard_error, noise_trace, value / (noise_trace / count))
+        return SquaredNorm(value, standard_error)
 
 
 def exact_squared_norm(squared: ArrayLike) -> SquaredNorm:
-    """Squared norms of a deterministic field: no error, no noise, infinite signal to noise.
+    """Squared norms of a deterministic field: no error.
 
     Args:
       squared: squared gradient norms, ``[...]``.
@@ -132,15 +103,11 @@ def exact_squared_norm(squared: ArrayLike) -> SquaredNorm:
       [0.0, 0.0]
     """
     value = np.asarray(squared, np.float64)
-    zero = np.zeros_like(value)
-    return SquaredNorm(value, zero, zero, np.full_like(value, np.inf))
+    return SquaredNorm(value, np.zeros_like(value))
 
 
 def below_noise_floor(norm: SquaredNorm) -> Mask:
     """Where a squared norm is too uncertain to be quoted: below two standard errors.
-
-    This, and not ``snr < 1``, is the test: where the noise is spread over very many dimensions, 32
-    microbatches at ``snr = 0.3`` still know the squared norm to 13 per cent.
 
     Args:
       norm: of arrays ``[...]``.
@@ -150,10 +117,10 @@ def below_noise_floor(norm: SquaredNorm) -> Mask:
 
     Example:
       >>> import numpy as np
-      >>> below_noise_floor(SquaredNorm(np.array([1.9, 2.1]), np.ones(2), np.ones(2), np.ones(2)))
+      >>> below_noise_floor(SquaredNorm(np.array([1.9, 2.1]), np.ones(2)))
       array([ True, False])
     """
-    return ~(norm.value >= _NOISE_FLOOR * norm.standard_error) & ~(norm.standard_error == 0)
+    return ~(norm.value >= NOISE_FLOOR * norm.standard_error) & ~(norm.standard_error == 0)
 
 
 def members(labels: ArrayLike) -> list[NDArray[np.intp]]:
@@ -168,163 +135,71 @@ def members(labels: ArrayLike) -> list[NDArray[np.intp]]:
     return np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
 
 
-def window_ratio(
-    steps: ArrayLike,
-    value: ArrayLike,
-    *,
-    early: tuple[float, float] = (0.05, 0.25),
-    late: tuple[float, float] = (0.8, 1.0),
-    total_steps: float,
-    exact: bool = False,
-    floor: ArrayLike = TINY,
-) -> Array:
-    r"""Late gradient norm over early gradient norm, per run.
+class Change(NamedTuple):
+    """A player's gradient norm early and late in training, per run; all fields are ``[R]``.
 
-    .. math:: R = \sqrt{\mathrm{med}\,U_{late} / \mathrm{med}\,U_{early}}
+    Attributes:
+      early: norm in the early window; its floor where the norm is below it.
+      late: norm in the late window; its floor where the norm is below it.
+      early_floored: where ``early`` is a floor, so that ``ratio`` is a lower bound.
+      late_floored: where ``late`` is a floor, so that ``ratio`` is an upper bound.
+    """
 
-    Medians, for the norm of a discriminator's gradient swings by 10 between checkpoints.
+    early: Array
+    late: Array
+    early_floored: Mask
+    late_floored: Mask
+
+    @property
+    def ratio(self) -> Array:
+        """Late norm over early norm; NaN where either is not a number."""
+        with np.errstate(all="ignore"):
+            return self.late / self.early
+
+    def of(self, runs: NDArray[Any]) -> Change:
+        """The same for some of the runs, by a mask or their indices."""
+        return Change(
+            self.early[runs], self.late[runs], self.early_floored[runs], self.late_floored[runs]
+        )
+
+
+def change_of_norm(
+    norm: SquaredNorm, early: ArrayLike, late: ArrayLike, *, floor: ArrayLike = TINY
+) -> Change:
+    r"""Medians over two windows of checkpoints, as norms.
+
+    Medians, because the norm of a discriminator's gradient swings by 10 between checkpoints. A
+    median of U below two standard errors becomes two standard errors.
 
     Args:
-      steps: steps of the checkpoints, ``[S]``.
-      value: squared norms, ``[..., S]``; unclipped.
-      early: window of the denominator, as fractions of ``total_steps``; both ends belong to it.
-      late: window of the numerator.
-      total_steps: length of the run, T.
-      exact: the values have no noise: medians are raised to ``floor``, so that a gradient that
-        reaches 0 has a ratio near 0. If both medians are at the floor there is nothing to compare.
-      floor: what counts as 0 in an exact run, at least the smallest positive normal float64; one
-        number or one per run, ``[...]``. Give the rounding level if a run reaches it: noise over
-        noise would read as "does not fall".
+      norm: of arrays ``[R, S]``.
+      early: checkpoints of the early window, ``bool[S]``.
+      late: checkpoints of the late window, ``bool[S]``.
+      floor: squared norm that counts as 0 for its rounding, ``[R]`` or one number. Noise over noise
+        would read as "does not fall". A late norm is also at least 1e-12 of the early one.
 
     Returns:
-      ``R >= 0``, ``[...]``; NaN where a median is not positive ("below the noise floor").
-
-    Raises:
-      ValueError: if a window holds no checkpoint, or the shapes do not match.
+      :class:`Change`; NaN for a run with a non-finite U in a window.
 
     Example:
-      >>> steps = [10, 20, 80, 90, 100]
-      >>> float(window_ratio(steps, [4.0, 4.0, 1.0, 9.0, 1.0], total_steps=100))
-      0.5
+      >>> norm = exact_squared_norm([[4.0, 4.0, 1.0, 9.0, 1.0]])
+      >>> change_of_norm(norm, [1, 1, 0, 0, 0], [0, 0, 1, 1, 1]).ratio.tolist()
+      [0.5]
     """
-    steps, value = _along_steps(steps, value)
-    early_median, late_median = (
-        np.median(value[..., _inside(steps, window, total_steps)], axis=-1)
-        for window in (early, late)
-    )
-    no_number = ~((early_median > 0) & (late_median > 0))
-    if exact:
-        least = np.maximum(floor, TINY)
-        no_number = ~((early_median > least) | (late_median > least))
-        no_number |= np.isnan(early_median) | np.isnan(late_median)
-        early_median, late_median = (np.maximum(m, least) for m in (early_median, late_median))
-    with np.errstate(all="ignore"):  # two roots: the quotient of the squares may overflow
-        return np.where(no_number, np.nan, np.sqrt(late_median) / np.sqrt(early_median))
-
-
-def loglog_slope(
-    steps: ArrayLike,
-    value: ArrayLike,
-    standard_error: ArrayLike,
-    *,
-    window: tuple[float, float] = (0.1, 1.0),
-    bins: int = 20,
-    total_steps: float,
-    exact: bool = False,
-    floor: ArrayLike = TINY,
-) -> Array:
-    r"""Exponent of a power law: least-squares slope of :math:`\log U` against :math:`\log t`.
-
-    ``U`` is averaged inside logarithmically spaced bins first, for a single ``U`` may be negative.
-    A bin sits at the mean :math:`\log t` of its checkpoints; empty bins are dropped. The error of a
-    bin mean is taken as the mean of the errors, an upper bound whatever their correlation:
-    checkpoints of one run share their evaluation set, so their errors do not average out.
-
-    Args:
-      steps: steps of the checkpoints, ``[S]``.
-      value: squared norms, ``[..., S]``; unclipped.
-      standard_error: of ``value``, ``[..., S]``.
-      window: fractions of ``total_steps``, begin above 0; both ends belong to it.
-      bins: number of bins before empty ones are dropped.
-      total_steps: length of the run, T.
-      exact: the values have no noise: bin means are raised to ``floor``, and only a run that lies
-        on it all along gives no number.
-      floor: as in `window_ratio`.
-
-    Returns:
-      Slope, ``[...]``; NaN if any bin mean is at most two standard errors ("below the noise
-      floor"), or fewer than 3 bins hold a checkpoint.
-
-    Raises:
-      ValueError: if the window holds no checkpoint, or the shapes do not match.
-
-    Example:
-      >>> import numpy as np
-      >>> steps = np.arange(1, 1001)
-      >>> slope = loglog_slope(steps, 7 * steps**-0.5, np.zeros(1000), total_steps=1000, exact=True)
-      >>> round(float(slope), 3)
-      -0.5
-    """
-    steps, value = _along_steps(steps, value)
-    error = np.broadcast_to(np.asarray(standard_error, np.float64), value.shape)
-    inside = _inside(steps, window, total_steps)
-    log_t = np.log(steps[inside])
-    edges = np.log(total_steps) + np.linspace(np.log(window[0]), np.log(window[1]), bins + 1)
-    _, which = np.unique(np.searchsorted(edges[1:-1], log_t, side="right"), return_inverse=True)
-    average = (which == np.arange(which.max() + 1)[:, None]).astype(
-        np.float64
-    )  # [bins, checkpoints]
-    average /= average.sum(1, keepdims=True)
-    if len(average) < _MIN_BINS:
-        return np.full(value.shape[:-1], np.nan)
-    centre = average @ log_t
-    centre -= centre.mean()
-    with np.errstate(all="ignore"):
-        mean, error = value[..., inside] @ average.T, error[..., inside] @ average.T
-        if exact:
-            least = np.maximum(floor, TINY)[..., None]
-            no_number = (mean <= least).all(-1) | np.isnan(mean).any(-1)
-            mean = np.maximum(mean, least)
-        else:
-            no_number = ~(mean > _NOISE_FLOOR * error).all(-1)
-        slope = np.log(np.where(no_number[..., None], 1.0, mean)) @ centre / (centre @ centre)
-    return np.where(no_number, np.nan, slope)
-
-
-def _square(gram: ArrayLike, least: int) -> Array:
-    gram = np.asarray(gram, np.float64)
-    if gram.ndim < 2 or gram.shape[-1] != gram.shape[-2] or gram.shape[-1] < least:
-        raise ValueError(
-            f"gram of shape {gram.shape}: expected [..., K, K] with K >= {least} microbatches"
+    windows = (np.asarray(window, bool) for window in (early, late))
+    medians = [
+        [np.median(part[..., window], axis=-1) for part in (norm.value, norm.standard_error)]
+        for window in windows
+    ]
+    with np.errstate(invalid="ignore"):
+        (first, first_floor), (last, last_floor) = (
+            (value, np.maximum(NOISE_FLOOR * error, np.maximum(floor, TINY)))
+            for value, error in medians
         )
-    return gram
-
-
-def _diagonal(gram: Array) -> Array:
-    return np.diagonal(gram, axis1=-2, axis2=-1)
-
-
-def _along_steps(steps: ArrayLike, value: ArrayLike) -> tuple[Array, Array]:
-    steps, value = np.asarray(steps, np.float64), np.asarray(value, np.float64)
-    if steps.ndim != 1 or value.shape[-1:] != steps.shape:
-        raise ValueError(f"steps {steps.shape} and value {value.shape}: expected [S] and [..., S]")
-    return steps, value
-
-
-class EmptyWindowError(ValueError):
-    """No checkpoint lies in a window."""
-
-
-def in_window(steps: Array, window: tuple[float, float], total_steps: float) -> Mask:
-    """Which steps lie in a window; both ends belong to it."""
-    return (steps >= window[0] * total_steps) & (steps <= window[1] * total_steps)
-
-
-def _inside(steps: Array, window: tuple[float, float], total_steps: float) -> Mask:
-    inside = in_window(steps, window, total_steps)
-    if not inside.any():
-        raise EmptyWindowError(
-            f"window {window} of {total_steps} steps: expected at least one checkpoint in it,"
-            f" the {steps.size} given lie between {steps.min():g} and {steps.max():g}"
+        last_floor = np.maximum(last_floor, _RELATIVE_FLOOR**2 * first)
+        return Change(
+            np.sqrt(np.maximum(first, first_floor)),
+            np.sqrt(np.maximum(last, last_floor)),
+            first < first_floor,
+            last < last_floor,
         )
-    return inside

@@ -77,7 +77,7 @@ def make_probe(
       >>> probe.exact, probe.norms(players, state).primal.value.shape
       (True, (3,))
     """
-    batch_like = jax.eval_shape(game.sample, make_key(0))
+    batch_like = jax.eval_shape(game.batch, make_key(0))
     exact = not jax.tree.leaves(batch_like)
     key = make_key(_EVALUATION_SEED)
     norm_keys = jax.random.split(jax.random.fold_in(key, 0), microbatches)

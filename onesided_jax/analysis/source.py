@@ -10,6 +10,8 @@ import jax
 import numpy as np
 
 from onesided_jax.games import Game
+from onesided_jax.optimizers import FACTS
+from onesided_jax.optimizers.registry import defaults
 from onesided_jax.players import ArrayTree, PrimalDual, make_key
 from onesided_jax.runs import Criteria, DamagedCheckpointError, Run, unpack
 
@@ -20,8 +22,8 @@ __all__ = [
     "from_result",
     "from_run",
     "groups_of",
+    "notes_of",
     "pick_run",
-    "settings_of",
 ]
 
 _CACHE_BYTES = 2**31  # snapshots kept in memory; beyond it they are read again
@@ -151,21 +153,33 @@ def pick_run(tree: ArrayTree, run: int) -> ArrayTree:
     return jax.tree.map(lambda leaf: np.asarray(leaf)[run], tree)
 
 
-def settings_of(source: Source) -> list[tuple[float, ...]]:
-    """The values of each run's hyperparameters."""
-    values = list(source.hyperparameters.values())
-    return list(zip(*values, strict=True)) or [()] * len(source.seeds)
-
-
 def groups_of(source: Source) -> list[np.ndarray]:
     """Indices of the runs that differ in the seed only, a group per setting.
 
     Of a seed that is given twice the first run alone: the other is a copy of it.
     """
     groups: dict[tuple[float, ...], dict[int, int]] = {}
-    for run, (setting, seed) in enumerate(zip(settings_of(source), source.seeds, strict=True)):
+    values = list(source.hyperparameters.values())
+    settings = list(zip(*values, strict=True)) or [()] * len(source.seeds)
+    for run, (setting, seed) in enumerate(zip(settings, source.seeds, strict=True)):
         groups.setdefault(setting, {}).setdefault(int(seed), run)
     return [np.array(list(runs.values())) for runs in groups.values()]
+
+
+def notes_of(source: Source) -> list[str]:
+    """What a reader must know of the runs: damage, an unfinished run, repeated seeds."""
+    notes = list(source.damaged)
+    if source.steps[-1] < source.total_steps:
+        notes.append(
+            f"{source.label}: trained to {source.steps[-1]} of {source.total_steps} steps; "
+            "`onesided resume`, or the same call of `sweep`, goes on"
+        )
+    if copies := len(source.seeds) - sum(map(len, groups_of(source))):
+        notes.append(
+            f"{source.label}: {copies} of {len(source.seeds)} runs repeat seed and "
+            "hyperparameters of another; each seed counts once"
+        )
+    return notes
 
 
 def criteria_of(run: Run) -> Criteria:
@@ -180,17 +194,14 @@ def _snapshot_like(game: Game, runs: int) -> Mapping[str, Any]:
 
 
 def _constant_rates(run: Run, cell: str) -> np.ndarray:
-    """False where dual rate decay slows the dual's own steps down (its power is above 0)."""
+    """False where the optimizer itself slows the dual down along the run."""
     hyperparameters, runs, recipe = run.hyperparameters(cell), len(run.seeds(cell)), run.recipe
     if recipe is None:
         return _no_power(hyperparameters, runs)
     spec = next(s for s in recipe.optimizers if (s.label or s.name) == cell)
-    if spec.name != "amsgrad_eg_drd" or spec.options.get("decay", "both") != "both":
-        return np.ones(runs, bool)
-    return _no_power(hyperparameters, runs, default=0.5)
+    settings = {**defaults(spec.name), **spec.options, **hyperparameters}
+    return ~np.broadcast_to(FACTS[spec.name].slows_down(settings), runs)
 
 
-def _no_power(
-    hyperparameters: Mapping[str, np.ndarray], runs: int, default: float = 0.0
-) -> np.ndarray:
-    return np.asarray(hyperparameters.get("power", np.full(runs, default))) == 0
+def _no_power(hyperparameters: Mapping[str, np.ndarray], runs: int) -> np.ndarray:
+    return np.asarray(hyperparameters.get("power", np.zeros(runs))) == 0

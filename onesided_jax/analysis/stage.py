@@ -1,4 +1,4 @@
-"""The analysis stage: from checkpoints to a dataset, tables and verdicts."""
+"""The analysis stage: measure, judge, write."""
 
 from __future__ import annotations
 
@@ -9,36 +9,38 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import jax
-import numpy as np
-
-from onesided_jax.analysis._cell import gradient_norms, known_target, minty_tests
 from onesided_jax.analysis._modes import Mixture
-from onesided_jax.analysis._sample_quality import (
-    SampleQuality,
-    find_data,
-    measure_quality,
+from onesided_jax.analysis._sample_quality import find_data, measure_quality
+from onesided_jax.analysis.cell import (
+    CellMeasures,
+    measure_cell,
+    norms_lack,
+    player_names,
+    x_star,
 )
-from onesided_jax.analysis.convergence_verdict import one_sided_convergence
-from onesided_jax.analysis.estimators import TINY, SquaredNorm
-from onesided_jax.analysis.gate import Gate, gate_of_runs, no_gate
-from onesided_jax.analysis.inference import cross_regions
+from onesided_jax.analysis.gate import Gate, gate_limits, gate_of_runs, no_gate, quality_gate
 from onesided_jax.analysis.measure import Probe, make_probe
-from onesided_jax.analysis.minty import MintyTest
-from onesided_jax.analysis.mvi_verdict import SignFractions, one_sided_mvi
 from onesided_jax.analysis.source import (
     Source,
     criteria_of,
     from_result,
     from_run,
     groups_of,
+    notes_of,
 )
-from onesided_jax.analysis.verdict import Verdict
+from onesided_jax.analysis.verdict import Runs, Verdict, convergence_verdict, minty_verdict
 from onesided_jax.datasets import Dataset
 from onesided_jax.extras import need
 from onesided_jax.games import Game
 from onesided_jax.players import PrimalDual
-from onesided_jax.runs import Criteria, Run, build_game, numerics, open_run, replacing
+from onesided_jax.runs import (
+    Criteria,
+    Run,
+    build_game,
+    numerics,
+    open_run,
+    replacing,
+)
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -74,26 +76,25 @@ def analyze(
 ) -> Analysis:
     """Answers the two questions of the paper for every optimizer and setting of a run.
 
-    Did the primal player's gradient norm converge while the dual's stayed high (one-sided
-    convergence), and does the one-sided MVI hold along the trajectory? Norms are U-statistics on
-    evaluation minibatches, the MVI is tested by the cross-evaluation matrix with its controls.
+    Does only the primal player's gradient norm fall, and does the one-sided MVI hold late in
+    training? It measures first and judges then: norms are U-statistics on evaluation minibatches,
+    the MVI is measured by the cross-evaluation matrix. Every claim has one boundary per statistic
+    (:class:`onesided_jax.runs.Criteria`), and its verdict a status, an effect and an interval.
 
     Where generated samples can be compared with labelled images or a known mixture, every run's
-    samples are measured at its last checkpoint (:func:`quality`), and only runs that pass the
-    quality gate count as successfully trained (:func:`quality_gate`, P4): a gradient that vanished
-    because the generator collapsed is no convergence. Elsewhere the verdicts say that there was no
-    gate.
+    samples are measured at its last checkpoint (:func:`quality`). Verdicts then say how many runs
+    pass the quality gate (:func:`quality_gate`), because a gradient also vanishes when a generator
+    collapses.
 
     Args:
       run_or_result: a run directory (path or ``Run``), whose game is rebuilt from its recipe, or a
         ``SweepResult``. In a run directory ``analysis.nc``, ``verdict.json``, ``runs.csv`` and
         ``gradient_norms.csv`` are written.
-      game: the game; needed where there is no recipe.
-      criteria: thresholds and sample sizes; ``None`` takes those fixed in the recipe.
-      constant_rates: ``False`` says that a learning rate changes along the runs of a sweep without
-        a recipe (a schedule, dual rate decay); one-sided convergence is then not judged, for a
-        generator whose discriminator slows down comes to rest in any game. Of a recipe's optimizers
-        it is known, and of any runs with a hyperparameter ``power`` above 0.
+      game: the game; needed where neither a recipe nor the result knows it.
+      criteria: boundaries and sample sizes; ``None`` takes those fixed in the recipe.
+      constant_rates: pass ``False`` if a learning rate changes during training. Convergence is then
+        undecided, because a generator whose discriminator slows down comes to rest in any game. It
+        is known of a recipe's optimizers, and of runs with a hyperparameter ``power`` above 0.
       data: the real data that generators imitate; ``None`` takes the recipe's.
       quality: ``False`` leaves sample quality and its gate out.
       inception: TorchScript file of the Inception network, for the standard FID of every run; see
@@ -111,32 +112,24 @@ def analyze(
 
     Example:
       >>> from onesided_jax import adam, analyze, games, grid, sweep
-      >>> game = games.carousel()
-      >>> seeds, hyperparameters = grid(seeds=2, primal_learning_rate=0.02, dual_learning_rate=0.2)
-      >>> result = sweep(
-      ...     game,
-      ...     lambda h: adam(**h),
-      ...     seeds=seeds,
-      ...     hyperparameters=hyperparameters,
-      ...     steps=60,
-      ...     checkpoint_every=2,
-      ... )
-      >>> found = analyze(result, game)
-      >>> [(v.claim, v.holds) for v in found.verdicts]  # two seeds are too few to say
-      [('one_sided_convergence', 'inconclusive'), ('one_sided_mvi', 'inconclusive')]
+      >>> runs = grid(seeds=2, primal_learning_rate=0.02, dual_learning_rate=0.2)
+      >>> result = sweep(games.carousel(), adam, runs, steps=60, checkpoint_every=2)
+      >>> found = analyze(result)
+      >>> for verdict in found.verdicts:  # two seeds are too few to say
+      ...     print(verdict.claim, "|", verdict.status, "|", verdict.numbers["missing"])
+      only the primal player converges | undecided | 2 seeds, 3 needed
+      the one-sided MVI holds late in the run | undecided | 2 seeds, 3 needed
     """
     on_disk = isinstance(run_or_result, (str, os.PathLike, Run))
     need("analysis", "analyze", "scipy", "xarray", *["h5netcdf"] * on_disk)
-    if isinstance(run_or_result, (str, os.PathLike)):
-        run_or_result = open_run(Path(run_or_result))
-    if not isinstance(run_or_result, Run):
-        if game is None:
-            raise ValueError("analyze(result, game): a SweepResult needs its game")
+    tell = on_progress or (lambda *_: None)
+    if not on_disk:
+        result_game: Game = game or run_or_result.game
         sources = _sources([from_result(run_or_result)], constant_rates)
-        real = find_data(game, None, data, inception, quality)
+        real = find_data(result_game, None, data, inception, quality)
         with numerics(None):
-            return _analyze(sources, game, criteria or Criteria(), {}, real, inception, on_progress)
-    run = run_or_result
+            return _analyze(sources, result_game, criteria or Criteria(), real, inception, tell)
+    run = run_or_result if isinstance(run_or_result, Run) else open_run(Path(run_or_result))
     recipe = run.recipe
     if recipe is None and game is None:
         raise ValueError(
@@ -148,22 +141,16 @@ def analyze(
             game = build_game(recipe.game, recipe.precision)
         real = find_data(game, recipe, data, inception, quality)
         sources = _sources([from_run(run, cell, game) for cell in run.cells], constant_rates)
-        attributes = (
-            {}
-            if recipe is None
-            else {
-                "recipe_name": recipe.name,
-                "game": recipe.game.name,
-                "game_description": recipe.description,
-            }
-        )
         changed = run.changed_data()
-        analysis = _analyze(
-            sources, game, criteria or criteria_of(run), attributes, real, inception, on_progress,
-            noted=[changed] if changed else [],
+        found = _analyze(
+            sources, game, criteria or criteria_of(run), real, inception, tell,
+            [changed] if changed else [],
         )  # fmt: skip
-        _write(folder, analysis)
-    return analysis
+        if recipe is not None:
+            names = {"recipe_name": recipe.name, "game": recipe.game.name}
+            found.dataset.attrs |= {**names, "game_description": recipe.description}
+        _write(folder, found)
+    return found
 
 
 @functools.lru_cache(maxsize=4)  # few, for a game may hold a data set
@@ -191,145 +178,112 @@ def load_analysis(run: Run) -> tuple[xr.Dataset, list[dict[str, Any]]]:
     need("analysis", "load_analysis", "xarray", "h5netcdf")
     import xarray as xr
 
+    again = f"run `onesided analyze {run.path}`"
     if not all((run.path / name).is_file() for name in ("analysis.nc", "verdict.json")):
-        raise ValueError(
-            f"{str(run.path)!r} has not been analysed: run `onesided analyze {run.path}`"
-        )
+        raise ValueError(f"{str(run.path)!r} has not been analysed: {again}")
+    verdicts = json.loads((run.path / "verdict.json").read_text())
+    if not all("status" in verdict for verdict in verdicts):
+        raise ValueError(f"{str(run.path)!r} was analysed by an earlier version: {again}")
     with xr.open_dataset(run.path / "analysis.nc", engine="h5netcdf") as dataset:
-        return dataset.load(), json.loads((run.path / "verdict.json").read_text())
+        return dataset.load(), verdicts
 
 
 def _analyze(
     sources: list[Source],
     game: Game,
     criteria: Criteria,
-    attributes: dict[str, Any],
     real: tuple[Dataset | Mixture | None, str],
     inception: str | os.PathLike[str] | None,
-    on_progress: Callable[[str, int, int], None] | None,
-    noted: Sequence[str] = (),
+    tell: Callable[[str, int, int], None],
+    notes: Sequence[str] = (),
 ) -> Analysis:
-    import xarray as xr
-
-    from onesided_jax.analysis.tables import quality_dataset, to_dataset
+    """Measure, then judge, then put both together."""
+    from onesided_jax.analysis.tables import combined
 
     played = (game.init, game.sample, game.field, game.primal_slope)
     probe = _probe(*played, criteria.microbatches, criteria.mvi_samples)
-    datasets, verdicts, notes = [], [], [*noted]
-    tell_all = on_progress or (lambda *_: None)
-    data, why_not = real
-    found, about = [SampleQuality({}, no_gate(why_not))] * len(sources), {}
+    data, no_gate_why = real
+    quality, about = [{}] * len(sources), {}
     if data is not None:
-        found, about = measure_quality(sources, game, data, inception, criteria, tell_all)
-        if why_not:  # Inception needs no labels, the gate does
-            found = [one._replace(gate=no_gate(why_not)) for one in found]
-    no_quality = []
-    if game.generate is not None and found[0].gate.passes is None:
-        no_quality = [f"quality gate not evaluated: {found[0].gate.note}"]
-        about["quality_note"] = found[0].gate.note
-    for source, measured in zip(sources, found, strict=True):
-        notes += source.damaged
-        if source.steps[-1] < source.total_steps:
-            notes.append(
-                f"{source.label}: trained to {source.steps[-1]} of {source.total_steps} steps; "
-                "`onesided resume`, or the same call of `sweep`, goes on"
-            )
+        quality, about = measure_quality(sources, game, data, inception, criteria, tell)
+        no_gate_why = no_gate_why or _why_no_gate(about, criteria)
+    measured = []
+    for source, values in zip(sources, quality, strict=True):
 
-        def tell(part: str, done: int, parts: int, label: str = source.label):
-            tell_all(f"{label}: {part}", done, parts)
+        def tell_part(part: str, done: int, parts: int, label: str = source.label) -> None:
+            tell(f"{label}: {part}", done, parts)
 
-        norms = gradient_norms(source, probe, tell)
-        tests, tested = minty_tests(source, game, probe, criteria, tell)
-        if not tests:
-            notes.append(f"{source.label}: no one-sided MVI test (too few checkpoints or runs)")
-        groups = groups_of(source)
-        if copies := len(source.seeds) - sum(map(len, groups)):
-            notes.append(
-                f"{source.label}: {copies} of {len(source.seeds)} runs repeat seed and "
-                "hyperparameters of another; each seed counts once"
-            )
-        for rows in groups:
-            gate = gate_of_runs(measured.gate, rows)
-            verdicts += _judge(source, rows, norms, tests, tested, game, probe, criteria, gate)
-        dataset = to_dataset(source, norms, tests, tested, game).merge(quality_dataset(measured))
-        datasets.append(dataset.expand_dims(optimizer=[source.label]))
-    combined: Any = xr.concat(
-        datasets,
-        dim="optimizer",
-        join="outer",
-        data_vars="all",
-        coords="minimal",
-        compat="override",
-    )
-    if "quality_gate_reason" in combined:  # where one optimizer has more runs than another
-        combined["quality_gate_reason"] = combined["quality_gate_reason"].fillna("")
-    combined.attrs = {
-        **attributes,
+        measured.append(measure_cell(source, game, probe, criteria, values, tell_part))
+
+    gates = [_gate(cell, no_gate_why, criteria) for cell in measured]
+    verdicts = [
+        verdict
+        for cell, gate in zip(measured, gates, strict=True)
+        for verdict in _judge(cell, gate, game, criteria)
+    ]
+    if game.generate is not None and no_gate_why:
+        about["quality_note"] = no_gate_why
+    notes = [*notes, *(note for source in sources for note in notes_of(source))]
+    dataset = combined(measured, gates, game)
+    dataset.attrs = {
         **about,
-        "steps": sources[0].total_steps,
+        **{f"quality_gate_{k}": v for k, v in gate_limits(quality[0], criteria).items()},
+        **_facts(sources[0], game, probe, criteria),
         **({"notes": "\n".join(notes)} if notes else {}),
-        **({} if probe.exact else {"microbatches": criteria.microbatches}),
-        "x_star": "known" if known_target(game) is not None else "held-out continuation",
     }
-    return Analysis(combined, verdicts, no_quality + notes)
+    if "quality_note" in about:
+        notes = [f"quality gate not evaluated: {no_gate_why}", *notes]
+    return Analysis(dataset, verdicts, notes)
 
 
-def _judge(
-    source: Source,
-    rows: np.ndarray,
-    norms: PrimalDual,
-    tests: dict[int, MintyTest],
-    tested: list[int],
-    game: Game,
-    probe: Probe,
-    criteria: Criteria,
-    gate: Gate,
-) -> Iterator[Verdict]:
-    setting = {name: float(values[rows[0]]) for name, values in source.hyperparameters.items()}
-    diverged = source.diverged_at[rows] >= 0
-    yield one_sided_convergence(
-        optimizer=source.label,
-        hyperparameters=setting,
-        steps=source.steps,
-        total_steps=source.total_steps,
-        primal=SquaredNorm(*(field[rows] for field in norms.primal)),
-        dual=SquaredNorm(*(field[rows] for field in norms.dual)),
-        diverged=diverged,
-        criteria=criteria,
-        constant_rates=bool(source.constant_rates[rows].all()),
-        exact=probe.exact,
-        quality_gate=gate,
-        floor=PrimalDual(*(_rounding_floor(field.value[rows]) for field in norms)),
-    )
-    mine = [tests[run] for run in rows if run in tests]
-    if not mine:
-        return
-    fresh = [test.fresh_dual for test in mine if test.fresh_dual is not None]
-    flips = [t.flipped_dual for t in mine if t.flipped_dual is not None and t.flip_exact]
-    yield one_sided_mvi(
-        optimizer=source.label,
-        hyperparameters=setting,
-        signs=np.stack([test.sign for test in mine]),
-        valid=np.stack([test.valid for test in mine]),
-        target="known x*" if known_target(game) is not None else "held-out continuation",
-        criteria=criteria,
-        null=_stacked([test.null for test in mine]) if known_target(game) is None else None,
-        fresh_dual=_stacked(fresh) if fresh else None,
-        flipped_dual=_stacked(flips) if len(flips) == len(mine) else None,
-        off_diagonal=cross_regions(tested, tested)["off_diagonal"],
-        exact=probe.exact,
-    )
+def _why_no_gate(about: dict[str, Any], criteria: Criteria) -> str:
+    """Why data that samples are compared with give no gate, or ``""``."""
+    if about["quality_kind"] == "unlabelled":
+        return "the data have no labels"
+    entropy = about.get("quality_class_entropy_of_data", 1.0)
+    if entropy < criteria.gate_class_entropy:
+        return f"the real data's own class entropy, {entropy:.3g} log C, would not pass it"
+    return ""
 
 
-def _rounding_floor(squared: np.ndarray) -> np.ndarray:
-    """``[R]`` of ``[R, S]``: what lies below is rounding, if the game is deterministic."""
-    precision = jax.numpy.finfo(jax.numpy.result_type(float)).eps
-    largest = np.where(np.isfinite(squared), squared, 0.0).max(-1, initial=0.0)
-    return np.maximum(TINY, float(precision) ** 2 * largest)
+def _gate(cell: CellMeasures, no_gate_why: str, criteria: Criteria) -> Gate:
+    if no_gate_why:
+        return no_gate(no_gate_why)
+    means = {name: values.mean(1) for name, values in cell.quality.items()}
+    return quality_gate(means, criteria=criteria, diverged=cell.source.diverged_at >= 0)
 
 
-def _stacked(fractions: list[SignFractions]) -> SignFractions:
-    return SignFractions(*(np.stack(field) for field in zip(*fractions, strict=True)))
+def _judge(cell: CellMeasures, gate: Gate, game: Game, criteria: Criteria) -> Iterator[Verdict]:
+    """Both verdicts on every setting of a cell."""
+    source = cell.source
+    for rows in groups_of(source):
+        runs = Runs(
+            source.label,
+            {name: float(values[rows[0]]) for name, values in source.hyperparameters.items()},
+            source.seeds[rows],
+            source.diverged_at[rows] >= 0,
+            player_names(game),
+        )
+        change = PrimalDual(*(player.of(rows) for player in cell.change))
+        lack = norms_lack(cell, rows)
+        yield convergence_verdict(runs, change, gate_of_runs(gate, rows), lack, criteria)
+        tests = [cell.tests[run] for run in rows if run in cell.tests]
+        yield minty_verdict(runs, tests, x_star(game), cell.tests_lack, criteria)
+
+
+def _facts(source: Source, game: Game, probe: Probe, criteria: Criteria) -> dict[str, Any]:
+    """What the report must know of the measurement and the boundaries, as attributes."""
+    primal, dual = player_names(game)
+    boundaries = ("generator_falls", "discriminator_stays", "parting", "negative_mass")
+    return {
+        "steps": source.total_steps,
+        **({} if probe.exact else {"microbatches": criteria.microbatches}),
+        "x_star": x_star(game),
+        "primal_player": primal,
+        "dual_player": dual,
+        **{name: getattr(criteria, name) for name in boundaries},
+        **{name: getattr(criteria, name) for name in ("early_window", "late_window")},
+    }
 
 
 def _write(folder: Path, analysis: Analysis) -> None:

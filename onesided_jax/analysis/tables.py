@@ -2,49 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 import xarray as xr
 
-from onesided_jax.analysis._sample_quality import SampleQuality
-from onesided_jax.analysis.inference import cross_regions
-from onesided_jax.analysis.minty import MintyTest
-from onesided_jax.analysis.mvi_verdict import sign_fractions
+from onesided_jax.analysis.cell import CellMeasures
+from onesided_jax.analysis.gate import Gate
+from onesided_jax.analysis.minty import CONTROLS, MintyTest, significant_signs
 from onesided_jax.analysis.source import Source, pick_run
 from onesided_jax.games import Game
-from onesided_jax.players import PrimalDual, make_key
+from onesided_jax.players import make_key
 
-__all__ = ["encoding", "norm_table", "quality_dataset", "run_table", "to_dataset"]
+__all__ = ["combined", "encoding", "norm_table", "run_table"]
 
-REGIONS = ("diagonal", "near", "newer_dual", "older_dual", "off_diagonal")
-CONTROLS = ("random x*", "fresh dual", "flipped dual")
+_NAMES = {"ratio": "late_over_early"}
 _COMPRESSED = 1000  # entries; of fewer the compressed copy is no smaller
 _IMAGES, _POINTS, _SAMPLE_RUNS = 64, 512, 4
 
 
-def to_dataset(
-    source: Source,
-    norms: PrimalDual,
-    tests: dict[int, MintyTest],
-    tested: list[int],
-    game: Game,
-) -> xr.Dataset:
-    """One cell's measurements.
+def combined(cells: Sequence[CellMeasures], gates: Sequence[Gate], game: Game) -> xr.Dataset:
+    """All cells' measurements: optimizer, run, step, player, window, record, row, column, ..."""
+    datasets = [
+        _of_cell(cell, gate, game).expand_dims(optimizer=[cell.source.label])
+        for cell, gate in zip(cells, gates, strict=True)
+    ]
+    dataset: Any = xr.concat(
+        datasets,
+        dim="optimizer",
+        join="outer",
+        data_vars="all",
+        coords="minimal",
+        compat="override",
+    )
+    if "quality_gate_reason" in dataset:  # where one optimizer has more runs than another
+        dataset["quality_gate_reason"] = dataset["quality_gate_reason"].fillna("")
+    return dataset
 
-    Args:
-      source: the cell's runs.
-      norms: both players' ``SquaredNorm[R, S]``.
-      tests: the MVI tests by run index; may be empty.
-      tested: the steps that they tested.
-      game: what was played.
 
-    Returns:
-      A dataset over run, step, player, record, row, column, ...
-    """
-    players = ["primal", "dual"]
-    run = np.arange(len(source.seeds))
+def _of_cell(cell: CellMeasures, gate: Gate, game: Game) -> xr.Dataset:
+    source = cell.source
     variables: dict[str, Any] = {
         "last_step": source.steps[-1],
         "seed": ("run", source.seeds.astype(float)),
@@ -52,70 +51,58 @@ def to_dataset(
         "constant_rates": ("run", source.constant_rates.astype(float)),
         **{f"hp_{name}": ("run", values) for name, values in source.hyperparameters.items()},
     }
-    for name, field in (("", "value"), ("_se", "standard_error"), ("_noise", "noise_trace")):
-        stacked = np.stack([getattr(player, field) for player in norms], axis=-1)
+    for name, field in (("", "value"), ("_se", "standard_error")):
+        stacked = np.stack([getattr(player, field) for player in cell.norms], axis=-1)
         variables[f"gradient_norm_sq{name}"] = (("run", "step", "player"), stacked)
+    for name in ("early", "late", "early_floored", "late_floored", "ratio"):
+        stacked = np.stack([getattr(player, name) for player in cell.change], axis=-1, dtype=float)
+        if cell.windows_lack:  # a stand-in for an empty window is no late norm
+            stacked[:] = np.nan
+        variables[_NAMES.get(name, f"norm_{name}")] = (("run", "player"), stacked)
+    coordinates: dict[str, Any] = {"step": source.steps, "player": ["primal", "dual"]}
     if source.metrics:
         for name, key in (("loss", "loss"), ("minibatch_gradient_norm", "gradient_norm")):
-            stacked = np.stack([source.metrics[f"{key}_{player}"] for player in players], axis=-1)
-            variables[name] = (("run", "record", "player"), stacked.astype(float))
-    coordinates: dict[str, Any] = {"run": run, "step": source.steps, "player": players}
-    if source.metrics:
+            both = [source.metrics[f"{key}_{player}"] for player in coordinates["player"]]
+            variables[name] = (("run", "record", "player"), np.stack(both, axis=-1).astype(float))
         records = next(iter(source.metrics.values())).shape[1]
         coordinates["record"] = source.record_every * np.arange(1, records + 1)
-    dataset = xr.Dataset(variables, coordinates)
-    if tests:
-        dataset = dataset.merge(_minty_dataset(tests, tested))
+    for name, values in cell.quality.items():
+        variables[f"quality_{name}"] = (("run", "evaluation"), values)
+    if gate.passes is not None:
+        variables["quality_gate"] = ("run", gate.passes.astype(float))
+        variables["quality_gate_reason"] = ("run", np.array(gate.reasons, object))
+    dataset = xr.Dataset(variables, {"run": np.arange(len(source.seeds)), **coordinates})
+    if cell.tests:
+        dataset = dataset.merge(_minty_dataset(cell.tests, cell.tested))
     return dataset.merge(_pictures(source, game))
 
 
 def _minty_dataset(tests: dict[int, MintyTest], tested: list[int]) -> xr.Dataset:
     matrices = ("mvi_run", "row", "column")
-    regions = cross_regions(tested, tested)
     every = list(tests.values())
 
-    def stack(name: str, dtype: type = float) -> np.ndarray:
-        return np.stack([np.asarray(getattr(test, name)) for test in every]).astype(dtype)
+    def stack(name: str) -> np.ndarray:
+        return np.stack([np.asarray(getattr(test, name), float) for test in every])
 
-    signs, valid = stack("sign"), stack("valid", bool)
-    fractions = [sign_fractions(signs, valid & regions[region]) for region in REGIONS]
+    inner, error = stack("inner"), stack("error")
+    controls = [[test.controls.get(name, np.nan) for name in CONTROLS] for test in every]
     return xr.Dataset(
         {
             # In single precision: they are most of the file. Verdicts are made of the originals.
-            "mvi_inner": (matrices, _single(stack("inner"))),
-            "mvi_t": (matrices, _single(stack("t"))),
+            "mvi_inner": (matrices, _single(inner)),
+            "mvi_se": (matrices, _single(error)),
             "mvi_cosine": (matrices, _single(stack("cosine"))),
-            "mvi_sign": (matrices, _single(signs)),
-            "mvi_valid": (matrices, _single(valid)),
-            "mvi_fraction_negative": (
-                ("mvi_run", "region"),
-                np.stack([f.negative for f in fractions], axis=-1),
-            ),
-            "mvi_fraction_positive": (
-                ("mvi_run", "region"),
-                np.stack([f.positive for f in fractions], axis=-1),
-            ),
-            "mvi_control": (
-                ("mvi_run", "control"),
-                np.array(
-                    [
-                        [
-                            np.nan if f is None else float(np.mean(f.negative))
-                            for f in (test.null, test.fresh_dual, test.flipped_dual)
-                        ]
-                        for test in every
-                    ]
-                ),
-            ),
-            "mvi_flip_exact": ("mvi_run", np.array([float(t.flip_exact) for t in every])),
+            "mvi_sign": (matrices, _single(significant_signs(inner, error))),
+            "mvi_negative_mass": ("mvi_run", stack("negative_mass")),
+            "mvi_noise_mass": ("mvi_run", stack("noise_mass")),
+            "mvi_mean_cosine": ("mvi_run", stack("mean_cosine")),
+            "mvi_control": (("mvi_run", "control"), np.array(controls)),
             "necessary": (("mvi_run", "column"), stack("necessary")),
-            "dominance": ("mvi_run", np.array([test.dominance for test in every])),
         },
         {
             "mvi_run": list(tests),
             "row_step": ("row", tested),
             "column_step": ("column", tested),
-            "region": list(REGIONS),
             "control": list(CONTROLS),
         },
     )
@@ -167,19 +154,6 @@ def _pictures(source: Source, game: Game) -> xr.Dataset:
         coordinates = {"path_run": np.arange(len(path)), "step": source.steps}
         return xr.Dataset({"path": (dims, path)}, coordinates)
     return xr.Dataset()
-
-
-def quality_dataset(found: SampleQuality) -> xr.Dataset:
-    """A cell's measures over run and evaluation seed, and its gate over run."""
-    variables: dict[str, Any] = {
-        f"quality_{name}": (("run", "evaluation"), values) for name, values in found.values.items()
-    }
-    if found.gate.passes is not None:
-        variables["quality_gate"] = ("run", found.gate.passes.astype(float))
-        variables["quality_gate_reason"] = ("run", np.array(found.gate.reasons, object))
-    runs = {len(values) for values in found.values.values()}
-    coordinates = {"run": np.arange(runs.pop())} if runs else {}
-    return xr.Dataset(variables, coordinates)
 
 
 def norm_table(dataset: xr.Dataset) -> Any:

@@ -1,123 +1,313 @@
-"""What a set of runs says about a claim: a verdict that can fail, and the rules of all.
-
-A claim holds, is refuted, or is ``"inconclusive"``; the thresholds are those of
-`onesided_jax.runs.criteria.Criteria`, fixed before the run. Rules that no threshold expresses:
-
-* An interval is Student's over seeds. Between the two thresholds, or across one, nothing is judged.
-* A diverged seed is left out and counted. A seed that *gives no number* (below the noise floor) is
-  never left out: the interval of the statistic it lacks has no limits, so that nothing can be
-  supported or refuted with it. Dropping it would select seeds by the very quantity under test: a
-  discriminator below the noise floor is one whose gradient fell.
-* A control that was not run cannot support a claim.
-"""
+"""What a set of runs says about a claim: a status, numbers, and a sentence in plain English."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from onesided_jax.analysis.inference import Interval, t_interval
-from onesided_jax.runs.criteria import Criteria
+from onesided_jax.analysis.estimators import Array, Mask
+from onesided_jax.analysis.gate import Gate
+from onesided_jax.analysis.inference import t_interval
+from onesided_jax.analysis.judge import (
+    Part,
+    Status,
+    judge_convergence,
+    judge_negative_mass,
+    span,
+)
+from onesided_jax.analysis.minty import MintyTest
+from onesided_jax.players import PrimalDual
+from onesided_jax.runs import Criteria
 
-__all__ = ["Holds", "Verdict", "all_hold", "decide", "interval_over_seeds", "span", "too_few"]
+__all__ = ["Runs", "Status", "Verdict", "convergence_verdict", "minty_verdict"]
 
-Holds = bool | Literal["inconclusive"]
-
-_MEASURES = {
-    "one_sided_convergence": "late over early gradient norm of the primal player, mean over seeds",
-    "one_sided_mvi": "share of significantly negative entries off the diagonal, mean over seeds",
-}
+SUCCESSFUL = 0.75  # share of runs that must pass the gate for training to be called successful
 
 
-class Verdict(NamedTuple):
-    """What a set of runs says about one claim.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What a set of runs says about one claim. Compare ``status``: a verdict is no bool.
 
     Attributes:
-      claim: ``"one_sided_convergence"`` or ``"one_sided_mvi"``.
-      optimizer: name of the arm.
-      holds: True, False or ``"inconclusive"``.
-      value: the most telling number; mean over seeds, NaN if some seed gives none.
-      ci_low: lower end of its interval over seeds.
-      ci_high: upper end.
-      runs: seeds the verdict rests on.
-      hyperparameters: of the arm.
-      reason: one sentence: what was measured, and why this verdict.
-      details: the sub-criteria, each with ``"holds"`` and its statistics; ``"not_judged"`` says in
-        short what was missing for a judgement, and is empty where there was one.
+      claim: the claim in words, such as "only the generator converges".
+      cell: label of the optimizer's cell.
+      setting: values of its hyperparameters.
+      status: ``"supported"``, ``"refuted"`` or ``"undecided"``.
+      effect: of convergence, the primal player's late gradient norm over its early one, geometric
+        mean over seeds; of the MVI, the negative mass, mean over seeds. NaN if no run gives a
+        number.
+      interval: confidence limits of ``effect``; NaN with fewer than 2 seeds.
+      sentence: what was measured and why this verdict, in plain English.
+      numbers: everything else: values per seed, counts, other intervals, boundaries. ``"missing"``
+        says in short why nothing was decided, and is empty otherwise.
     """
 
     claim: str
-    optimizer: str
-    holds: Holds
-    value: float
-    ci_low: float
-    ci_high: float
-    runs: int
-    hyperparameters: Mapping[str, Any]
-    reason: str
-    details: Mapping[str, Any]
+    cell: str
+    setting: Mapping[str, float]
+    status: Status
+    effect: float
+    interval: tuple[float, float]
+    sentence: str
+    numbers: Mapping[str, Any]
+
+    def __bool__(self) -> bool:
+        raise TypeError(
+            'a verdict is neither true nor false: compare verdict.status == "supported"'
+        )
 
     def to_json(self) -> dict[str, Any]:
-        """The verdict as JSON types: its fields, and ``measure``, what ``value`` is in words.
-
-        Numbers that are not finite become None.
+        """The fields as JSON types; numbers that are not finite become None.
 
         Example:
           >>> nan = float("nan")
-          >>> v = Verdict("c", "adam", "inconclusive", nan, nan, nan, 0, {"b1": 0.5}, "Few.", {})
-          >>> v.to_json()["value"] is None, v.to_json()["hyperparameters"]
+          >>> verdict = Verdict(
+          ...     claim="c",
+          ...     cell="adam",
+          ...     setting={"b1": 0.5},
+          ...     status="undecided",
+          ...     effect=nan,
+          ...     interval=(nan, nan),
+          ...     sentence="Few.",
+          ...     numbers={},
+          ... )
+          >>> verdict.to_json()["effect"] is None, verdict.to_json()["setting"]
           (True, {'b1': 0.5})
         """
-        return _json({**self._asdict(), "measure": _MEASURES.get(self.claim, "")})
+        fields = dataclasses.fields(self)
+        return _json({field.name: getattr(self, field.name) for field in fields})
 
 
-def interval_over_seeds(values: ArrayLike, criteria: Criteria) -> Interval:
-    """Interval over seeds; without limits, and without a mean, if any seed gives no number."""
-    values = np.asarray(values, np.float64)
-    if not np.isfinite(values).all():
-        return Interval(math.nan, math.nan, math.nan)
-    return t_interval(values, level=criteria.level)
+class Runs(NamedTuple):
+    """Runs that differ in the seed only.
+
+    Attributes:
+      cell: label of the optimizer's cell.
+      setting: its hyperparameters.
+      seeds: ``int[R]``.
+      diverged: ``bool[R]``.
+      players: what the two players are called.
+    """
+
+    cell: str
+    setting: dict[str, float]
+    seeds: Array
+    diverged: Mask
+    players: PrimalDual
 
 
-def decide(enough: bool, *, supported: bool, refuted: bool) -> Holds:
-    """Inconclusive with too few seeds, and where neither rule or both are met."""
-    if not enough or supported == refuted:
-        return "inconclusive"
-    return supported
+def convergence_verdict(
+    runs: Runs, change: PrimalDual, gate: Gate, missing: Sequence[str], criteria: Criteria
+) -> Verdict:
+    """The verdict "only the primal player converges" on runs that differ in the seed only.
+
+    Args:
+      runs: who played.
+      change: both players' :class:`Change`, ``[R]``.
+      gate: which runs trained successfully. It changes no status; the verdict counts them, and
+        judges them once more by themselves.
+      missing: what the measurement lacks for a decision, a few words each.
+      criteria: boundaries and confidence.
+    """
+    primal, dual = change
+    used = ~runs.diverged & np.isfinite(primal.ratio) & np.isfinite(dual.ratio)
+    status, parts = judge_convergence(primal.of(used), dual.of(used), criteria)
+    missing = [*_too_few(int(used.sum()), "seed", criteria.min_seeds), *missing]
+    floored = used & np.any([*primal[2:], *dual[2:]], axis=0)
+    passing = None
+    if gate.passes is not None:
+        rows = used & gate.passes
+        chosen, again = judge_convergence(primal.of(rows), dual.of(rows), criteria)
+        enough = not missing and rows.sum() >= criteria.min_seeds
+        passing = {"runs": int(rows.sum()), "status": chosen if enough else "undecided"}
+        passing |= _intervals(again)
+    if missing:
+        status = "undecided"
+    sentences = [
+        *_convergence_sentences(status, parts, missing, runs.players),
+        *_left_out(used),
+        *_counted(int(floored.sum())),
+        *_gate_sentence(gate, used),
+    ]
+    return Verdict(
+        claim=f"only the {runs.players.primal} converges",
+        cell=runs.cell,
+        setting=runs.setting,
+        status=status,
+        effect=parts["primal"].effect,
+        interval=(parts["primal"].low, parts["primal"].high),
+        sentence=" ".join(sentences),
+        numbers={
+            "measure": f"late over early norm of the {runs.players.primal}, geometric mean",
+            **_intervals(parts),
+            "boundaries": {name: part.boundary for name, part in parts.items()},
+            "runs": int(used.sum()),
+            "left_out": int((~used).sum()),
+            "floored": int(floored.sum()),
+            "passing": passing,
+            "seeds": runs.seeds,
+            "primal_ratios": primal.ratio,
+            "dual_ratios": dual.ratio,
+            "missing": "; ".join(missing),
+        },
+    )
 
 
-def all_hold(holds: list[Holds]) -> Holds:
-    """Refuted by one part, supported by all."""
-    if False in holds:
-        return False
-    return True if all(h is True for h in holds) else "inconclusive"
+def minty_verdict(
+    runs: Runs, tests: Sequence[MintyTest], x_star: str, missing: Sequence[str], criteria: Criteria
+) -> Verdict:
+    """The verdict "the one-sided MVI holds" on runs that differ in the seed only.
+
+    Args:
+      runs: who played.
+      tests: of the runs that did not diverge.
+      x_star: ``"known"`` or ``"end of the run"``; the controls bind for the latter only.
+      missing: what the measurement lacks for a decision, a few words each.
+      criteria: boundary and confidence.
+    """
+    masses, noise, cosines = (
+        np.array([getattr(test, name) for test in tests])
+        for name in ("negative_mass", "noise_mass", "mean_cosine")
+    )
+    names = tests[0].controls if tests else ()
+    controls = {name: float(np.mean([t.controls[name] for t in tests])) for name in names}
+    binding = {} if x_star == "known" else controls
+    status, part, fault = judge_negative_mass(masses, noise, binding, criteria)
+    alive = int((~runs.diverged).sum())
+    missing = [*_too_few(alive, "seed", criteria.min_seeds), *missing]
+    if missing:
+        status = "undecided"
+    cosine = t_interval(cosines, level=criteria.confidence)
+    necessary = t_interval([_middle(t.necessary) for t in tests], level=criteria.confidence)
+    sentences = [_minty_sentence(status, part, fault, missing)]
+    if not math.isnan(cosine.mean):
+        sentences.append(f"The mean cosine is {span(*cosine)}.")
+    if x_star != "known" and not math.isnan(necessary.mean):
+        sentences.append(
+            f"The gradient at x* is {span(*necessary)} of that on the path;"
+            " the inequality at every x near x* asks for 0."
+        )
+    return Verdict(
+        claim="the one-sided MVI holds late in the run",
+        cell=runs.cell,
+        setting=runs.setting,
+        status=status,
+        effect=part.effect,
+        interval=(part.low, part.high),
+        sentence=" ".join(sentences),
+        numbers={
+            "measure": "share of negative entries in the cross matrix, mean over runs",
+            "boundary": part.boundary,
+            "runs": len(tests),
+            "cosine": list(cosine),
+            "necessary": list(necessary),
+            "controls": controls,
+            "noise_mass": noise,
+            "negative_masses": masses,
+            "cosines": cosines,
+            "x_star": x_star,
+            "missing": "; ".join(missing),
+        },
+    )
 
 
-def span(interval: Interval) -> str:
-    """A mean with its limits, as words."""
-    if math.isnan(interval.mean):
-        return "unknown"
-    limits = f" [{interval.low:.3g}, {interval.high:.3g}]" if not math.isnan(interval.low) else ""
-    return f"{interval.mean:.3g}{limits}"
-
-
-def too_few(count: int, what: str, needed: int) -> str:
-    """Why nothing was judged, in short.
+def _too_few(count: int, thing: str, needed: int) -> list[str]:
+    """What is missing, in a few words, or nothing.
 
     Example:
-      >>> too_few(1, "seed", 5)
-      '1 seed, 5 needed'
+      >>> _too_few(1, "seed", 3), _too_few(3, "seed", 3)
+      (['1 seed, 3 needed'], [])
     """
-    return f"{count} {what}{'s' * (count != 1)}, {needed} needed"
+    return [] if count >= needed else [f"{count} {thing}{'s' * (count != 1)}, {needed} needed"]
+
+
+def _convergence_sentences(
+    status: Status, parts: dict[str, Part], missing: Sequence[str], players: PrimalDual
+) -> list[str]:
+    primal, dual = players
+    said = {
+        "primal": f"the {primal}'s late gradient norm is {parts['primal']} of its early one",
+        "dual": f"the {dual}'s late gradient norm is {parts['dual']} of its early one",
+        "parting": f"the {dual}'s change is {parts['parting']} times the {primal}'s",
+    }
+    if missing:
+        both = "" if math.isnan(parts["primal"].effect) else f"{said['primal']}, the {dual}'s "
+        both += f"{parts['dual']}." if both else ""
+        return [f"Undecided: {'; '.join(missing)}.", *([both[:1].upper() + both[1:]] * bool(both))]
+    if status == "supported":
+        return [
+            f"Only the {primal} converges: its gradient norm falls to {parts['primal']} of its"
+            " early value.",
+            f"The {dual}'s ends at {parts['dual']} of its early value.",
+        ]
+    if status == "refuted":
+        name = next(name for name, part in parts.items() if part.side == "wrong")
+        start, side = {
+            "primal": (f"The {primal} does not converge", "above"),
+            "dual": (f"The {dual} converges too", "below"),
+            "parting": ("The players do not part", "below"),
+        }[name]
+        return [f"{start}: {said[name]}, {side} the boundary {parts[name].boundary:g}."]
+    out = []
+    for name, part in parts.items():
+        if part.bounded:
+            out.append(f"Undecided: {said[name]}, but most runs are at a noise floor.")
+        elif part.side == "open":
+            factor = math.exp(abs(math.log(part.effect / part.boundary)))
+            near = f"a factor {factor:.3g} from the boundary {part.boundary:g}"
+            out.append(f"Undecided: {said[name]}, {near}.")
+    return out
+
+
+def _minty_sentence(status: Status, part: Part, fault: str, missing: Sequence[str]) -> str:
+    measured = f"negative entries are {part.percent()} of the cross matrix"
+    boundary = f"the boundary {100 * part.boundary:g}%"
+    if missing:
+        effect = "" if math.isnan(part.effect) else f" {measured[:1].upper()}{measured[1:]}."
+        return f"Undecided: {'; '.join(missing)}.{effect}"
+    if fault:
+        return f"Undecided: {measured}, but {fault}."
+    return {
+        "supported": f"The one-sided MVI holds: {measured}, below {boundary}.",
+        "refuted": f"The one-sided MVI fails: {measured}, above {boundary}.",
+        "undecided": f"Undecided: {measured}, too close to {boundary}.",
+    }[status]
+
+
+def _middle(values: Array) -> float:
+    """The median of the finite values, or NaN."""
+    finite = values[np.isfinite(values)]
+    return float(np.median(finite)) if finite.size else math.nan
+
+
+def _left_out(used: Mask) -> list[str]:
+    lost = int((~used).sum())
+    verb = "is" if lost == 1 else "are"
+    return [f"{lost} of {used.size} runs diverged and {verb} left out."] * bool(lost)
+
+
+def _counted(floored: int) -> list[str]:
+    runs = f"{floored} run{'s' * (floored != 1)}"
+    return [f"In {runs} a norm is below its noise floor and counts as the floor."] * bool(floored)
+
+
+def _gate_sentence(gate: Gate, used: Mask) -> list[str]:
+    if gate.passes is None:
+        return []
+    passing, runs = int((gate.passes & used).sum()), int(used.sum())
+    does = "counts" if passing >= SUCCESSFUL * max(runs, 1) else "does not count"
+    return [f"{passing} of {runs} runs pass the quality gate: training {does} as successful."]
+
+
+def _intervals(parts: dict[str, Part]) -> dict[str, Any]:
+    return {name: [part.effect, part.low, part.high] for name, part in parts.items()}
 
 
 def _json(value: Any) -> Any:
-    if isinstance(value, Interval):
-        value = value._asdict()
     if isinstance(value, Mapping):
         return {str(k): _json(v) for k, v in value.items()}
     if isinstance(value, np.generic | np.ndarray):

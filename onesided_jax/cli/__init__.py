@@ -87,7 +87,7 @@ def _failed(error: Exception, arguments: list[str]) -> int:
     """Says what went wrong, or raises it if it is a fault of ours; returns the exit code."""
     from onesided_jax import processes
     from onesided_jax.runs import WriteError
-    from onesided_jax.runs._words import DISK_ERRORS, errno_of
+    from onesided_jax.runs.files import DISK_ERRORS, errno_of
     from onesided_jax.sweeps.memory import is_out_of_memory
 
     lost = isinstance(error, processes.LostProcessError)

@@ -6,9 +6,8 @@ import dataclasses
 import math
 from pathlib import Path
 
+from onesided_jax.errors import check_count, nearest
 from onesided_jax.runs import RECIPES, Recipe, hyperparameters_of
-from onesided_jax.runs._values import check_count
-from onesided_jax.runs._words import nearest
 from onesided_jax.runs.recipe import MAX_RUNS
 
 __all__ = ["changed", "find_recipe", "run_count"]

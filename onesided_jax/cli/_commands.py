@@ -166,8 +166,7 @@ def analyze(
     analysis.nc, verdict.json and CSV tables into it.
 
     Args:
-      quality: Measure the samples of a GAN, and let only runs that pass the quality gate count as
-        trained.
+      quality: Measure the samples of a GAN, and count the runs that pass the quality gate.
       inception: TorchScript file of the Inception network (inception-2015-12-05.pt), for the
         standard FID besides; needs torch.
       data: Where the run's data lie now, if they have moved.
@@ -270,7 +269,7 @@ def compile(
     import jax
 
     from onesided_jax.cli._arguments import find_recipe
-    from onesided_jax.runs._words import write_json_atomically
+    from onesided_jax.runs.files import write_json_atomically
     from onesided_jax.sweeps import CompiledCell, compile_for, weak_scaling
 
     wanted = find_recipe(recipe)

@@ -1,130 +1,102 @@
-"""The table of verdicts: a line per optimizer, however many settings it was run with."""
+"""The table of verdicts: a line per optimizer and claim, however many settings there are."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from onesided_jax.analysis import Analysis, Verdict
-from onesided_jax.analysis.verdict import span
 
 __all__ = ["explanations", "verdict_table"]
 
-_STATUS = {True: "supported", False: "refuted", "inconclusive": "undecided"}
-_NOT_JUDGED = "not judged"
-_ORDER = ("supported", "undecided", _NOT_JUDGED, "refuted")  # the best setting comes first
+_ORDER = ("supported", "undecided", "refuted")  # the best setting comes first
 _CAUSES = 3  # told; the others are counted
-_RATIOS = (("P1", "primal_ratio"), ("P2", "dual_ratio"))
-_GAN = ("samples", "points", "quality_gate")  # variables that only a GAN has
+_SENTENCES = 8  # verdicts of which each is told in a sentence
+_LEGEND = (
+    "Effects, with their confidence intervals over seeds. Convergence: late over early gradient"
+    " norm, geometric mean. MVI: share of negative entries, mean."
+)
 
 
-def verdict_table(found: Analysis, title: str, width: int) -> Table:
-    """One line per optimizer: both claims' statuses, and the numbers of its best setting.
+def verdict_table(found: Analysis, title: str) -> Table:
+    """A line per optimizer and claim: the status, and the effect in its best setting.
 
     Args:
       found: what `analyze` returned.
       title: of the table.
-      width: characters that fit on a line. Where a line per optimizer needs more, each cell breaks
-        between its parts.
     """
-    wide = _table(found, title, wide=True)
-    endless = Console(width=10_000)
-    fits = Measurement.get(endless, endless.options, wide).maximum <= width
-    return wide if fits else _table(found, title, wide=False)
-
-
-def _table(found: Analysis, title: str, *, wide: bool) -> Table:
-    gan, (space, comma, padding) = _is_gan(found), (" ", ", ", 1) if wide else ("\n", "\n", 0)
-    primal, dual = ("generator", "discriminator") if gan else ("primal", "dual")
-    table = Table(box=SIMPLE_HEAD, show_edge=False, title=Text(title), padding=(0, padding, 0, 0))
-    headings = [f"only\n{primal}\nconverges", f"{primal}\nlate/early", f"{dual}\nlate/early"]
-    for heading in ["optimizer", *headings, *["samples\npass"] * gan, "one-sided\nMVI"]:
-        table.add_column(heading, overflow="fold")
-    for optimizer, claims in _by_optimizer(found.verdicts).items():
-        convergence = claims.get("one_sided_convergence", [])
-        best = _best(convergence)
-        cells = [
-            optimizer,
-            comma.join(_counts(convergence)),
-            *(space.join(_ratio(best, *part)) for part in _RATIOS),
-            *[_passes(best)] * gan,
-            comma.join(_counts(claims.get("one_sided_mvi", []))),
-        ]
-        table.add_row(*map(Text, cells))
+    table = Table(box=SIMPLE_HEAD, show_edge=False, title=Text(title), padding=(0, 1, 0, 0))
+    table.add_column("optimizer", overflow="fold")
+    table.add_column("claim", min_width=16)
+    table.add_column("status", min_width=10)
+    table.add_column("effect", no_wrap=True)
+    shown = ""
+    for (cell, claim), verdicts in _by_cell_and_claim(found.verdicts).items():
+        name = cell if cell != shown else ""
+        words = [name, claim, ", ".join(_counts(verdicts)), _effect(_best(verdicts))]
+        table.add_row(*map(Text, words))
+        shown = cell
     return table
 
 
 def explanations(found: Analysis, file: Path) -> list[str]:
-    """The lines below the table: what its numbers are, what was not judged, and the details.
+    """The lines below the table: its numbers, the verdicts in words, and where the details are.
 
     Args:
       found: what `analyze` returned.
       file: the run's verdict.json.
     """
-    several = len({tuple(v.hyperparameters.items()) for v in found.verdicts}) > 1
-    lines = ["late/early: late over early gradient norm, mean over seeds [confidence interval]."]
-    if several:
-        player = "generator" if _is_gan(found) else "primal"
-        lines.append(
-            "Statuses count settings of the hyperparameters. Numbers are of the best setting: "
-            f"supported first, then the smallest {player} late/early."
-        )
-    causes = Counter(why for v in found.verdicts if (why := v.details.get("not_judged")))
-    if causes:
+    verdicts, lines = found.verdicts, [_LEGEND]
+    if len(verdicts) <= _SENTENCES:
+        lines += [f"{v.cell}: {v.sentence}" for v in verdicts]
+    else:
+        causes = Counter(why for v in verdicts if (why := v.numbers["missing"]))
         told = [f"{why} ({n} times)" if n > 1 else why for why, n in causes.most_common(_CAUSES)]
         more = len(causes) - len(told)
-        lines.append(f"Not judged: {'; '.join(told)}{f'; {more} other reasons' * (more > 0)}.")
-    lines.append(f"Details: every verdict's numbers and reason are in {file}")
-    return lines
+        told += [f"{more} other reasons"] * (more > 0)
+        lines += [f"Not judged: {'; '.join(told)}."] * bool(told)
+    if any(len(mine) > 1 for mine in _by_cell_and_claim(verdicts).values()):
+        lines.append(
+            "Statuses count settings of the hyperparameters. The effect is that of the best"
+            " setting: supported first, then the smallest effect."
+        )
+    return [*lines, f"Every verdict's numbers and sentence: {file}"]
 
 
-def _is_gan(found: Analysis) -> bool:
-    return "quality_note" in found.dataset.attrs or any(name in found.dataset for name in _GAN)
-
-
-def _by_optimizer(verdicts: Iterable[Verdict]) -> dict[str, dict[str, list[Verdict]]]:
-    grouped: dict[str, dict[str, list[Verdict]]] = {}
+def _by_cell_and_claim(verdicts: Sequence[Verdict]) -> dict[tuple[str, str], list[Verdict]]:
+    cells = dict.fromkeys(verdict.cell for verdict in verdicts)
+    claims = dict.fromkeys(verdict.claim for verdict in verdicts)
+    grouped = {(cell, claim): [] for cell in cells for claim in claims}
     for verdict in verdicts:
-        grouped.setdefault(verdict.optimizer, {}).setdefault(verdict.claim, []).append(verdict)
-    return grouped
-
-
-def _status(verdict: Verdict) -> str:
-    return _NOT_JUDGED if verdict.details.get("not_judged") else _STATUS[verdict.holds]
+        grouped[verdict.cell, verdict.claim].append(verdict)
+    return {key: mine for key, mine in grouped.items() if mine}
 
 
 def _counts(verdicts: Sequence[Verdict]) -> list[str]:
     """How many settings have which status; the status alone where there is one setting."""
-    if len(verdicts) < 2:
-        return [_status(verdicts[0]) if verdicts else "not tested"]
-    counts = Counter(map(_status, verdicts))
+    if len(verdicts) == 1:
+        return [verdicts[0].status]
+    counts = Counter(verdict.status for verdict in verdicts)
     return [f"{counts[status]:,} {status}" for status in _ORDER if counts[status]]
 
 
-def _best(verdicts: Sequence[Verdict]) -> Verdict | None:
+def _best(verdicts: Sequence[Verdict]) -> Verdict:
     def badness(verdict: Verdict) -> tuple[int, float]:
-        value = verdict.value
-        return _ORDER.index(_status(verdict)), math.inf if math.isnan(value) else value
+        effect = verdict.effect
+        return _ORDER.index(verdict.status), math.inf if math.isnan(effect) else effect
 
-    return min(verdicts, key=badness, default=None)
-
-
-def _ratio(verdict: Verdict | None, part: str, name: str) -> list[str]:
-    """A mean, and its limits if it has any."""
-    words = "unknown" if verdict is None else span(verdict.details[part][name])
-    mean, limits, rest = words.partition(" [")
-    return [mean, f"[{rest}"] if limits else [mean]
+    return min(verdicts, key=badness)
 
 
-def _passes(verdict: Verdict | None) -> str:
-    passes = None if verdict is None else verdict.details["quality_gate"]["passes"]
-    return "no gate" if passes is None else f"{int(np.sum(passes))} of {len(passes)}"
+def _effect(verdict: Verdict) -> str:
+    """The effect with its limits, if it has any."""
+    if math.isnan(verdict.effect):
+        return "unknown"
+    low, high = verdict.interval
+    return f"{verdict.effect:.3g}" + ("" if math.isnan(low) else f" [{low:.3g}, {high:.3g}]")

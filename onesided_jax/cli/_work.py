@@ -151,9 +151,9 @@ def analyze_run(run: Run, quality: bool = True, inception: Path | None = None) -
                 command = shlex.join(["onesided", "resume", str(run.path)])
                 error.add_note(f"The run is not complete. To complete it: {command}")
             raise
-    for note in [*([run.damage] if run.damage else []), *found.notes]:
+    for note in found.notes:
         console.print(f"[yellow]{escape(note)}[/]", soft_wrap=True)
-    console.print(verdict_table(found, f"{run.path}: verdicts", console.width))
+    console.print(verdict_table(found, f"{run.path}: verdicts"))
     *legend, details = explanations(found, run.path / "verdict.json")
     console.print(escape("\n".join(legend)), highlight=False)
     console.print(escape(details), highlight=False, soft_wrap=True)

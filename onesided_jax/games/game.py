@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from onesided_jax.players import ArrayTree, PrimalDual, PRNGKey
 
@@ -70,12 +72,17 @@ class GameFacts(NamedTuple):
         return self.box if isinstance(self.box, PrimalDual) else PrimalDual(self.box, self.box)
 
 
-class Game(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Game:
     """A min-max game as pure functions; build your own by giving the first three.
+
+    A game is hashable by identity, so a compiled program can be cached for it.
+    ``dataclasses.replace`` makes a changed copy.
 
     Attributes:
       init: ``key -> (players, state)``.
-      sample: ``key -> batch``, one minibatch; ``()`` for a deterministic game.
+      sample: ``key -> batch``, one minibatch; ``()`` for a deterministic game. A game with ``data``
+        has ``(key, data) -> batch`` instead.
       field: ``(players, state, batch) -> (F, info)`` with the field in **descent** form: for a
         zero-sum ``f``, ``F = (grad_x f, -grad_y f)``. The max player's sign lives here only.
       generate: ``(players, state, key, n) -> samples[n, ...]``; GANs.
@@ -85,6 +92,8 @@ class Game(NamedTuple):
         player's loss of every sample and its derivative at ``x`` along ``direction`` (a tree like
         ``players.primal``). The mean of ``slopes`` is ``<direction, F.primal>``; an MVI check
         needs its spread over samples too. ``None``: computed from ``field``, without spread.
+      data: arrays that ``sample`` reads, such as ``uint8[N, 28, 28, 1]`` images. Compiled programs
+        take them as an argument, so they are no constants of each executable.
 
     Example:
       >>> import jax
@@ -101,12 +110,24 @@ class Game(NamedTuple):
     """
 
     init: Callable[[PRNGKey], tuple[PrimalDual, ArrayTree]]
-    sample: Callable[[PRNGKey], ArrayTree]
+    sample: Callable[..., ArrayTree]
     field: Callable[[PrimalDual, ArrayTree, ArrayTree], tuple[PrimalDual, GameInfo]]
     generate: Callable[..., Any] | None = None
     flip_dual: Callable[[ArrayTree], ArrayTree] | None = None
     facts: GameFacts | None = None
     primal_slope: Callable[..., tuple[jax.Array, jax.Array]] | None = None
+    data: ArrayTree = ()
+
+    def batch(self, key: PRNGKey, data: ArrayTree = None) -> ArrayTree:
+        """One minibatch.
+
+        Args:
+          key: a key of ``jax.random``.
+          data: what to draw it from; ``None`` takes the game's own data, which become a constant
+            of the program if this is called under ``jax.jit``.
+        """
+        data = jax.tree.map(jnp.asarray, self.data) if data is None else data
+        return self.sample(key, data) if jax.tree.leaves(data) else self.sample(key)
 
 
 def zero_sum_field(

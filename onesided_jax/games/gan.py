@@ -11,9 +11,9 @@ import jax.numpy as jnp
 
 from onesided_jax.games._coupling import couples_samples
 from onesided_jax.games._gan_checks import check_network, check_shapes
-from onesided_jax.games.analytic._common import require_count, require_number
+from onesided_jax.games.analytic._common import require_count
 from onesided_jax.games.game import Game, GameInfo
-from onesided_jax.games.losses import Loss, find_loss
+from onesided_jax.games.losses import Loss, check_penalty, find_loss
 from onesided_jax.players import ArrayTree, PrimalDual, PRNGKey
 
 __all__ = ["GanBatch", "gan"]
@@ -46,7 +46,7 @@ def gan(
     data: Any,
     batch_size: int,
     latent_dim: int,
-    gradient_penalty: float = 10.0,
+    gradient_penalty: float | None = None,
     head: str = "head",
 ) -> Game:
     r"""A GAN game from two networks, a loss and a data set.
@@ -75,11 +75,12 @@ def gan(
       discriminator: the same; maps ``f[B, *sample_shape]`` to logits ``f[B]``.
       loss: a key of ``LOSSES`` or a :class:`Loss`.
       data: a :class:`onesided_jax.datasets.Dataset`, or a function
-        ``(key, n) -> f[n, *sample_shape]``.
+        ``(key, n) -> f[n, *sample_shape]``. One with an attribute ``data`` is called as
+        ``(key, n, data)`` in compiled programs, which take the data as an argument.
       batch_size: samples per minibatch, ``>= 1``.
       latent_dim: ``>= 1``.
-      gradient_penalty: weight :math:`\lambda \ge 0` of the penalty of ``wasserstein_gp``. Other
-        losses have none, and ignore it; a recipe that names it beside such a loss is refused.
+      gradient_penalty: weight :math:`\lambda \ge 0` of the penalty of ``wasserstein_gp``; ``None``
+        is 10. Other losses have no penalty and refuse a weight.
       head: name of the discriminator's last affine layer in its params; negating it flips the
         critic (``flip_dual``). Where there is no such layer the game has no ``flip_dual``.
 
@@ -88,7 +89,8 @@ def gan(
       network states and whose ``generate`` runs the generator in evaluation mode.
 
     Raises:
-      ValueError: for an unknown loss or one that takes the mean itself, sizes out of range, or
+      ValueError: for an unknown loss or one that takes the mean itself, a ``gradient_penalty``
+        beside a loss that has none, sizes out of range, or
         data, generator and discriminator whose shapes do not fit each other.
       TypeError: if ``data`` cannot be sampled or a network has no ``init`` and ``apply``.
 
@@ -112,6 +114,7 @@ def gan(
     References:
       Goodfellow et al., `Generative Adversarial Networks <https://arxiv.org/abs/1406.2661>`_, 2014.
     """
+    penalty_weight = check_penalty(loss, gradient_penalty)
     loss = find_loss(loss)
     draw = _sampler(data)
     primal = check_network("generator", generator)
@@ -119,7 +122,6 @@ def gan(
     require_count("batch_size", batch_size)
     require_count("latent_dim", latent_dim)
     batch_size, latent_dim = int(batch_size), int(latent_dim)  # NumPy's small ones overflow
-    require_number("gradient_penalty", gradient_penalty, ">= 0", lambda weight: weight >= 0)
     real, fake = check_shapes(
         generator, primal, discriminator, dual, loss, draw, batch_size, latent_dim
     )
@@ -134,10 +136,10 @@ def gan(
             PrimalDual(generator_state, discriminator_state),
         )
 
-    def sample(key):
+    def sample(key, *stored):
         real_key, latent_key, mix_key = jax.random.split(key, 3)
         return GanBatch(
-            real=draw(real_key, batch_size),
+            real=draw(real_key, batch_size, *stored),
             latent=_latents(latent_key, batch_size, latent_dim),
             mix=jax.random.uniform(mix_key, (batch_size,), jnp.float32)
             if loss.gradient_penalty
@@ -154,7 +156,7 @@ def gan(
         shared = shares and not _underflows(players.dual)
         gradients = _shared_gradients if shared else _separate_gradients
         losses, grad_fake, grad_dual, discriminator_state = gradients(
-            discriminator, loss, gradient_penalty, players.dual, state.dual, batch, fake
+            discriminator, loss, penalty_weight, players.dual, state.dual, batch, fake
         )
         (grad_primal,) = pull_to_generator(grad_fake.astype(fake.dtype))
         new_state = PrimalDual(generator_state, discriminator_state)
@@ -188,6 +190,7 @@ def gan(
         generate=generate,
         flip_dual=flip_dual if has_head else None,
         primal_slope=primal_slope,
+        data=getattr(draw, "data", ()),
     )
 
 
@@ -297,7 +300,7 @@ def _underflows(params: Any) -> bool:
     return any(leaf.dtype == jnp.float16 for leaf in jax.tree.leaves(params))
 
 
-def _sampler(data: Any) -> Callable[[PRNGKey, int], ArrayTree]:
+def _sampler(data: Any) -> Callable[..., ArrayTree]:
     draw = getattr(data, "sample", data)
     if not callable(draw):
         raise TypeError(

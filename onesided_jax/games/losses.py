@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 
-__all__ = ["LOSSES", "Loss"]
+from onesided_jax.errors import nearest
+from onesided_jax.games.analytic._common import require_number
+
+__all__ = ["LOSSES", "Loss", "check_penalty", "find_loss"]
 
 
 class Loss(NamedTuple):
@@ -78,7 +80,25 @@ def find_loss(loss: str | Loss) -> Loss:
     if isinstance(loss, Loss):
         return loss
     if not isinstance(loss, str) or loss not in LOSSES:
-        near = difflib.get_close_matches(str(loss), list(LOSSES), n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise ValueError(f"loss={loss!r}: expected a Loss or one of {sorted(LOSSES)}{hint}")
+        raise ValueError(
+            f"loss={loss!r}: expected a Loss or one of {sorted(LOSSES)}{nearest(loss, LOSSES)}"
+        )
     return LOSSES[loss]
+
+
+def check_penalty(loss: str | Loss, weight: float | None) -> float:
+    """The weight of a gradient penalty; ``None`` is 10.
+
+    Raises:
+      ValueError: for a weight that is no number >= 0, or any beside a loss without a penalty.
+    """
+    if weight is None:
+        return 10.0
+    require_number("gradient_penalty", weight, ">= 0", lambda weight: weight >= 0)
+    if not find_loss(loss).gradient_penalty:
+        having = [name for name, known in LOSSES.items() if known.gradient_penalty]
+        raise ValueError(
+            f"gradient_penalty={weight!r}: loss={loss!r} has no gradient penalty; expected no such "
+            f"option, or one of the losses {having}"
+        )
+    return weight

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -18,7 +20,7 @@ def shard_batch(game: Game, mesh: Mesh, axis: str = "batch") -> Game:
     whole, draws and evaluates its part of a minibatch, and XLA adds up the gradients. It is the
     same game, with the same samples: statistics that networks take over the minibatch (BatchNorm)
     are those of all of it, and a step differs from that of one device by the order of sums only.
-    Optimizers and `make_train` know nothing of it; `sweep`, which gives each device whole runs,
+    Optimizers and `make_step` know nothing of it; `sweep`, which gives each device whole runs,
     cannot play it. Other axes of the mesh are left alone.
 
     Args:
@@ -42,7 +44,7 @@ def shard_batch(game: Game, mesh: Mesh, axis: str = "batch") -> Game:
     if axis not in mesh.axis_names:
         raise ValueError(f"axis={axis!r}: expected one of the mesh's axes {mesh.axis_names}")
     parts = mesh.shape[axis]
-    leaves = jax.tree.leaves(jax.eval_shape(game.sample, make_key(0)))
+    leaves = jax.tree.leaves(jax.eval_shape(game.batch, make_key(0)))
     sizes = {leaf.shape[0] if leaf.ndim else 1 for leaf in leaves}
     if not leaves or any(size % parts for size in sizes):
         raise ValueError(
@@ -53,10 +55,10 @@ def shard_batch(game: Game, mesh: Mesh, axis: str = "batch") -> Game:
     mesh = Mesh(mesh.devices, mesh.axis_names)
     split, whole = (NamedSharding(mesh, PartitionSpec(*names)) for names in ((axis,), ()))
 
-    def sample(key):
-        return jax.lax.with_sharding_constraint(game.sample(key), split)
+    def sample(key, *data):
+        return jax.lax.with_sharding_constraint(game.sample(key, *data), split)
 
     def field(players, state, batch):
         return jax.lax.with_sharding_constraint(game.field(players, state, batch), whole)
 
-    return game._replace(sample=sample, field=field)
+    return dataclasses.replace(game, sample=sample, field=field)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 from typing import Literal, TypeAlias, get_args
 
 import jax
 from flax import nnx
 
+from onesided_jax.errors import nearest
 from onesided_jax.networks.conv import choose_form
 from onesided_jax.networks.layers import Conv, ConvTranspose
 from onesided_jax.networks.network import Network, check_integers, from_nnx
@@ -101,10 +101,9 @@ def _check_normalization(normalization: str) -> bool:
     """Whether to normalise by batches."""
     choices = get_args(Normalization)
     if normalization not in choices:
-        near = difflib.get_close_matches(str(normalization), choices, n=1, cutoff=0.0)[0]
         raise ValueError(
-            f"normalization={normalization!r}: expected one of {list(choices)} "
-            f"(did you mean {near!r}?)"
+            f"normalization={normalization!r}: expected one of {list(choices)}"
+            f"{nearest(normalization, choices)}"
         )
     return normalization == "batch"
 

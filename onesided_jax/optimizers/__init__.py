@@ -9,15 +9,16 @@ from onesided_jax.optimizers.amsgrad import amsgrad
 from onesided_jax.optimizers.amsgrad_eg import (
     AmsgradEgState,
     amsgrad_eg,
-    amsgrad_eg_drd,
     amsgrad_xeg,
 )
+from onesided_jax.optimizers.amsgrad_eg_drd import amsgrad_eg_drd
 from onesided_jax.optimizers.anchored import AnchoredState, anchored
 from onesided_jax.optimizers.apply_if_finite import ApplyIfFiniteState, apply_if_finite
 from onesided_jax.optimizers.consensus import consensus
 from onesided_jax.optimizers.descent_ascent import descent_ascent
 from onesided_jax.optimizers.extragradient import ExtragradientState, extra_adam, extragradient
-from onesided_jax.optimizers.extragradient_plus import extragradient_plus
+from onesided_jax.optimizers.extragradient_plus import extra_plus_sgd, extragradient_plus
+from onesided_jax.optimizers.iterate import iterate
 from onesided_jax.optimizers.lookahead import (
     LookaheadMinmaxState,
     lookahead_adam,
@@ -31,12 +32,13 @@ from onesided_jax.optimizers.past_extragradient import (
     past_extra_adam,
     past_extragradient,
 )
-from onesided_jax.optimizers.registry import OPTIMIZERS
+from onesided_jax.optimizers.registry import FACTS, OPTIMIZERS, Facts
 from onesided_jax.optimizers.reset import reset
 from onesided_jax.optimizers.schedules import dual_rate_decay
 from onesided_jax.optimizers.sgd import extra_sgd, sgda
 
 __all__ = [
+    "FACTS",
     "OPTIMIZERS",
     "AcgdState",
     "AlternatingState",
@@ -44,6 +46,7 @@ __all__ = [
     "AnchoredState",
     "ApplyIfFiniteState",
     "ExtragradientState",
+    "Facts",
     "LookaheadMinmaxState",
     "OadagradState",
     "OptimisticState",
@@ -64,9 +67,11 @@ __all__ = [
     "descent_ascent",
     "dual_rate_decay",
     "extra_adam",
+    "extra_plus_sgd",
     "extra_sgd",
     "extragradient",
     "extragradient_plus",
+    "iterate",
     "lookahead_adam",
     "lookahead_minmax",
     "oadagrad",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -11,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+
+from onesided_jax.errors import nearest
 
 __all__ = ["check_hyperparameters"]
 
@@ -125,9 +126,7 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
     """Raises ``ValueError`` naming the nearest valid choice unless ``value`` is one of them."""
     choices = list(choices)
     if value not in choices:
-        near = difflib.get_close_matches(str(value), choices, n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise ValueError(f"{name}={value!r}: expected one of {choices}{hint}")
+        raise ValueError(f"{name}={value!r}: expected one of {choices}{nearest(value, choices)}")
 
 
 def check_not_masked(name: str, tree: Any) -> None:

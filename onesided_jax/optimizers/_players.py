@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import optax
 
 from onesided_jax.optimizers._checks import check_not_masked, check_returned_field
-from onesided_jax.optimizers._extra_args import with_extra_args
 from onesided_jax.optimizers._trees import cast_like, kept_dtypes
+from onesided_jax.optimizers.extra_args import with_extra_args
 from onesided_jax.players import PrimalDual
 
 __all__ = [

@@ -11,6 +11,7 @@ import optax
 from onesided_jax.optimizers._checks import check_count, check_hyperparameters, checked_grad_fn
 from onesided_jax.optimizers._players import over_players, two_counts
 from onesided_jax.optimizers._trees import cast_like, rate_at, single_zeros
+from onesided_jax.optimizers.registry import register
 from onesided_jax.players import PrimalDual
 
 __all__ = ["AcgdState", "acgd"]
@@ -28,6 +29,7 @@ class AcgdState(NamedTuple):
     nu: PrimalDual
 
 
+@register(looks_ahead=True)
 def acgd(
     primal_learning_rate: Any,
     dual_learning_rate: Any,

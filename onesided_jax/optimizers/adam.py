@@ -4,16 +4,35 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import optax
 
 from onesided_jax.optimizers._checks import check_hyperparameters
-from onesided_jax.optimizers.descent_ascent import descent_ascent
+from onesided_jax.optimizers.descent_ascent import descent_ascent, first_states
+from onesided_jax.optimizers.iteration import Iteration, Method, amsgrad_floor, float64, rates_at
+from onesided_jax.optimizers.registry import register
+from onesided_jax.players import PrimalDual
 
 __all__ = ["adam"]
 
 Rate = Any  # float, scalar array, tracer, or optax schedule of the iteration count
 
 
+def _read(opt_state, field, count, settings):
+    del field
+
+    def preconditioner(state, player):
+        correction = 1 - float64(settings["b2"]) ** state.count
+        nu = float64(getattr(state.nu, player))
+        return jax.tree.map(lambda v: jnp.sqrt(v / correction) + settings["eps"], nu)
+
+    scale = map(preconditioner, first_states(opt_state), PrimalDual._fields)
+    momentum = (settings["b1"], 0, settings["b1"])
+    return Iteration(PrimalDual(*scale), rates_at(settings, count), momentum=momentum)
+
+
+@register(method=Method("plain", amsgrad_floor, _read))
 def adam(
     primal_learning_rate: Rate,
     dual_learning_rate: Rate,

@@ -8,9 +8,10 @@ import jax
 import optax
 
 from onesided_jax.optimizers._checks import check_count, check_hyperparameters, checked_grad_fn
-from onesided_jax.optimizers._extra_args import with_extra_args
 from onesided_jax.optimizers._players import over_players
 from onesided_jax.optimizers._trees import add
+from onesided_jax.optimizers.extra_args import with_extra_args
+from onesided_jax.optimizers.registry import register
 from onesided_jax.players import PrimalDual
 
 __all__ = ["AlternatingState", "alternating", "alternating_adam"]
@@ -99,6 +100,7 @@ def alternating(
     return over_players("alternating", optax.GradientTransformationExtraArgs(init, update))
 
 
+@register(looks_ahead=True)
 def alternating_adam(
     primal_learning_rate: Any,
     dual_learning_rate: Any,

@@ -15,13 +15,33 @@ from onesided_jax.optimizers._second_moment import (
     preconditioner,
 )
 from onesided_jax.optimizers._trees import at_least_single, single_full, single_zeros
-from onesided_jax.optimizers.descent_ascent import descent_ascent
+from onesided_jax.optimizers.descent_ascent import descent_ascent, first_states
+from onesided_jax.optimizers.iteration import (
+    Iteration,
+    Method,
+    amsgrad_floor,
+    amsgrad_preconditioner,
+    rates_at,
+)
+from onesided_jax.optimizers.registry import register
+from onesided_jax.players import PrimalDual
 
 __all__ = ["amsgrad"]
 
 Rate = Any  # float, scalar array, tracer, or optax schedule of the iteration count
 
 
+def _read(opt_state, field, count, settings):
+    del field
+    states = first_states(opt_state)
+    counts = PrimalDual(*(state.count for state in states))
+    nu_max = PrimalDual(states.primal.nu_max.primal, states.dual.nu_max.dual)
+    scale = amsgrad_preconditioner(counts, nu_max, settings)
+    momentum = (settings["b1"], 0, settings["b1"])
+    return Iteration(scale, rates_at(settings, count), momentum=momentum)
+
+
+@register(method=Method("plain", amsgrad_floor, _read))
 def amsgrad(
     primal_learning_rate: Rate,
     dual_learning_rate: Rate,

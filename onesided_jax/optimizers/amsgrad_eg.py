@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +17,18 @@ from onesided_jax.optimizers._checks import (
 from onesided_jax.optimizers._players import over_players
 from onesided_jax.optimizers._second_moment import CONVENTIONS, Convention, SecondMoment
 from onesided_jax.optimizers._trees import add, rate_at, single_zeros
-from onesided_jax.optimizers.schedules import dual_rate_decay
+from onesided_jax.optimizers.iteration import (
+    Iteration,
+    Method,
+    amsgrad_floor,
+    amsgrad_preconditioner,
+    displacement,
+    float64,
+)
+from onesided_jax.optimizers.registry import register
 from onesided_jax.players import PrimalDual
 
-__all__ = ["AmsgradEgState", "amsgrad_eg", "amsgrad_eg_drd", "amsgrad_xeg"]
+__all__ = ["AmsgradEgState", "amsgrad_eg", "amsgrad_xeg"]
 
 Rate = Any  # float, scalar array, tracer, or optax schedule of the iteration count
 
@@ -58,6 +66,45 @@ class Momentum(NamedTuple):
     dual: Any
 
 
+def read_iteration(opt_state, field, count, settings):
+    """An iteration of :func:`amsgrad_eg`; its aliases have fewer settings."""
+    dual_rate = dual_look_rate = settings["dual_learning_rate"]
+    if settings.get("dual_extrapolation_learning_rate") is not None:
+        dual_look_rate = settings["dual_extrapolation_learning_rate"]
+    rates = float64(
+        PrimalDual(rate_at(settings["primal_learning_rate"], count), rate_at(dual_look_rate, count))
+    )
+    update_scale = dual_scale = settings.get("update_scale", 1)
+    if dual_rate is not dual_look_rate:
+        dual_scale = update_scale * rate_at(dual_rate, count) / rates.dual
+    direction = field
+    if jax.tree.leaves(opt_state.momentum.extrapolation):
+        direction = field._replace(primal=opt_state.momentum.extrapolation.primal)
+    scale = amsgrad_preconditioner(opt_state.count, opt_state.nu_max, settings)
+    looked = displacement(direction, scale, rates)
+    if not settings["dual_extrapolation"]:
+        looked = looked._replace(dual=jax.tree.map(jnp.zeros_like, looked.dual))
+    return Iteration(
+        preconditioner=scale,
+        rates=rates,
+        displacement=looked,
+        update_scale=(update_scale, dual_scale),
+        momentum=tuple(
+            rate_at(settings.get(name, 0), count)
+            for name in ("b1_update", "b1_extrapolation", "dual_b1")
+        ),
+        dual_extrapolates=settings["dual_extrapolation"],
+    )
+
+
+def _read_xeg(opt_state, field, count, settings):
+    return read_iteration(opt_state, field, count, {**settings, "dual_extrapolation": False})
+
+
+@register(
+    looks_ahead=True,
+    method=Method("extragradient", amsgrad_floor, read_iteration, update_momentum="b1_update"),
+)
 def amsgrad_eg(
     primal_learning_rate: Rate,
     dual_learning_rate: Rate,
@@ -214,6 +261,7 @@ def amsgrad_eg(
     return over_players("amsgrad_eg", optax.GradientTransformationExtraArgs(init, update))
 
 
+@register(looks_ahead=True, method=Method("extragradient", amsgrad_floor, _read_xeg))
 def amsgrad_xeg(
     primal_learning_rate: Rate,
     dual_learning_rate: Rate,
@@ -252,69 +300,6 @@ def amsgrad_xeg(
         eps=eps,
         dual_eps=dual_eps,
         dual_extrapolation=False,
-        convention=convention,
-        initial_accumulator=initial_accumulator,
-    )
-
-
-def amsgrad_eg_drd(
-    primal_learning_rate: Rate,
-    dual_learning_rate: Any,
-    *,
-    power: Any = 0.5,
-    decay: Literal["both", "extrapolation"] = "both",
-    b2: Any = 0.99,
-    eps: Any = 1e-3,
-    dual_eps: Any = None,
-    dual_extrapolation: bool = True,
-    convention: Convention = "optax",
-    initial_accumulator: Any = 0.0,
-) -> optax.GradientTransformationExtraArgs:
-    r"""AMSGrad extragradient with dual rate decay, :math:`\eta_{y,t} = \eta_y t^{-p}`.
-
-    A falling primal gradient under dual rate decay is no evidence for the one-sided MVI: slowing
-    the dual down freezes the game, and the gradient falls like :math:`t^{-p}` for any smooth
-    ``f`` bounded below in ``x`` (our Theorem 5, docs/theory).
-
-    Args:
-      primal_learning_rate: as in :func:`amsgrad_eg`.
-      dual_learning_rate: the dual's rate at the first iteration; not a schedule.
-      power: exponent ``p >= 0`` of :func:`dual_rate_decay`.
-      decay: ``"both"`` half-steps of the dual, or the ``"extrapolation"`` alone, which has the
-        same guarantee (our Theorem 2).
-      b2: as in :func:`amsgrad_eg`, like all that follow.
-      eps: added outside the root.
-      dual_eps: the dual's own ``eps``; ``None`` takes ``eps``.
-      dual_extrapolation: ``False`` for x-only extragradient.
-      convention: ``"optax"``, ``"classic"`` or ``"torch"``.
-      initial_accumulator: where the running maximum starts.
-
-    Returns:
-      The transformation; see :func:`amsgrad_eg`, also for errors.
-
-    Raises:
-      ValueError: for an unknown ``decay`` or a schedule as dual rate.
-
-    Example:
-      >>> from onesided_jax import amsgrad_eg_drd
-      >>> tx = amsgrad_eg_drd(1e-3, 1e-3, power=0.25)
-    """
-    check_choice("decay", decay, ("both", "extrapolation"))
-    if callable(dual_learning_rate):
-        raise ValueError(
-            "amsgrad_eg_drd decays the dual rate itself and expected a number as "
-            "dual_learning_rate, got a schedule; pass schedules to amsgrad_eg"
-        )
-    check_hyperparameters(dual_learning_rate=dual_learning_rate)
-    decayed = dual_rate_decay(dual_learning_rate, power)
-    return amsgrad_eg(
-        primal_learning_rate,
-        decayed if decay == "both" else dual_learning_rate,
-        dual_extrapolation_learning_rate=decayed,
-        b2=b2,
-        eps=eps,
-        dual_eps=dual_eps,
-        dual_extrapolation=dual_extrapolation,
         convention=convention,
         initial_accumulator=initial_accumulator,
     )

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import optax
 
 from onesided_jax.optimizers._checks import check_count
-from onesided_jax.optimizers._extra_args import with_extra_args
 from onesided_jax.optimizers._trees import select
+from onesided_jax.optimizers.extra_args import with_extra_args
 
 __all__ = ["ApplyIfFiniteState", "apply_if_finite"]
 

@@ -14,7 +14,7 @@ from onesided_jax.optimizers._checks import (
     check_not_masked,
     checked_grad_fn,
 )
-from onesided_jax.optimizers._extra_args import with_extra_args
+from onesided_jax.optimizers.extra_args import with_extra_args
 
 __all__ = ["consensus"]
 

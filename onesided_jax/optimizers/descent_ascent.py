@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import optax
 
 from onesided_jax.optimizers._players import over_players
@@ -61,3 +63,9 @@ def descent_ascent(
     """
     partition = optax.partition({"primal": primal, "dual": dual}, PrimalDual("primal", "dual"))
     return over_players("descent_ascent", partition)
+
+
+def first_states(opt_state: Any) -> PrimalDual:
+    """Of both players' chains, the state of the first transformation."""
+    inner = opt_state.inner_states
+    return PrimalDual(*(inner[player].inner_state[0] for player in PrimalDual._fields))

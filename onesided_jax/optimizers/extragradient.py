@@ -14,9 +14,10 @@ from onesided_jax.optimizers._checks import (
     check_params,
     checked_grad_fn,
 )
-from onesided_jax.optimizers._extra_args import with_extra_args
 from onesided_jax.optimizers._trees import add, copy, per_half_step
 from onesided_jax.optimizers.adam import adam
+from onesided_jax.optimizers.extra_args import with_extra_args
+from onesided_jax.optimizers.registry import register
 
 __all__ = ["ExtragradientState", "extra_adam", "extragradient"]
 
@@ -168,6 +169,7 @@ def half_steps(base: optax.GradientTransformation, extrapolation_state: str):
     return extrapolate, commit
 
 
+@register(looks_ahead=True)
 def extra_adam(
     primal_learning_rate: Any,
     dual_learning_rate: Any,

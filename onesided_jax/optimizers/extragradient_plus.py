@@ -20,8 +20,11 @@ from onesided_jax.optimizers.extragradient import (
     ExtragradientState,
     half_steps,
 )
+from onesided_jax.optimizers.iteration import sgd_method
+from onesided_jax.optimizers.registry import register
+from onesided_jax.optimizers.sgd import sgda
 
-__all__ = ["extragradient_plus"]
+__all__ = ["extra_plus_sgd", "extragradient_plus"]
 
 
 def extragradient_plus(
@@ -78,3 +81,37 @@ def extragradient_plus(
         return jax.tree.map(lambda u: jnp.asarray(update_scale, u.dtype) * u, step), state
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+@register(
+    looks_ahead=True,
+    method=sgd_method("extragradient", lambda settings: settings["update_scale"]),
+)
+def extra_plus_sgd(
+    primal_learning_rate: Any, dual_learning_rate: Any, *, update_scale: Any = 0.5
+) -> optax.GradientTransformationExtraArgs:
+    """EG+ of two learning rates: ``extragradient_plus(sgda(...))``.
+
+    The rates are those of the extrapolation; the update's are ``update_scale`` times as large.
+
+    Args:
+      primal_learning_rate: non-negative float, scalar array, tracer, or schedule of the iteration.
+      dual_learning_rate: the same for the dual player.
+      update_scale: :math:`a > 0`, normally below 1; float, scalar array or tracer.
+
+    Returns:
+      A transformation of ``PrimalDual`` trees; ``update`` needs ``grad_fn``.
+
+    Raises:
+      ValueError: for a concrete number out of range; see also :func:`extragradient_plus`.
+
+    Example:
+      >>> from onesided_jax.optimizers import extra_plus_sgd
+      >>> tx = extra_plus_sgd(0.5, 0.5, update_scale=0.5)
+
+    References:
+      Diakonikolas, Daskalakis & Jordan, `Efficient Methods for Structured Nonconvex-Nonconcave
+      Min-Max Optimization <https://arxiv.org/abs/2011.00364>`_, 2021.
+    """
+    base = sgda(primal_learning_rate, dual_learning_rate)
+    return extragradient_plus(base, update_scale=update_scale)

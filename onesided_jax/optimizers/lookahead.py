@@ -10,11 +10,12 @@ import jax.numpy as jnp
 import optax
 
 from onesided_jax.optimizers._checks import check_count, check_hyperparameters, check_params
-from onesided_jax.optimizers._extra_args import with_extra_args
 from onesided_jax.optimizers._players import counts_for
 from onesided_jax.optimizers._trees import copy
 from onesided_jax.optimizers.adam import adam
+from onesided_jax.optimizers.extra_args import with_extra_args
 from onesided_jax.optimizers.extragradient import ExtragradientState
+from onesided_jax.optimizers.registry import register
 
 __all__ = ["LookaheadMinmaxState", "lookahead_adam", "lookahead_minmax"]
 
@@ -123,6 +124,7 @@ def _counts_half_steps(state: Any) -> bool:
     return any(map(transparent, jax.tree.leaves(state, is_leaf=transparent)))
 
 
+@register()
 def lookahead_adam(
     primal_learning_rate: Any,
     dual_learning_rate: Any,

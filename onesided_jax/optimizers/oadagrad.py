@@ -17,6 +17,7 @@ from onesided_jax.optimizers._trees import (
     rate_at,
     single_full,
 )
+from onesided_jax.optimizers.registry import register
 from onesided_jax.players import PrimalDual
 
 __all__ = ["OadagradState", "oadagrad"]
@@ -36,6 +37,7 @@ class OadagradState(NamedTuple):
     displacement: PrimalDual
 
 
+@register()
 def oadagrad(
     primal_learning_rate: Any,
     dual_learning_rate: Any,

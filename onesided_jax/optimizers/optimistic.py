@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import optax
 
 from onesided_jax.optimizers._checks import check_choice
-from onesided_jax.optimizers._extra_args import with_extra_args
 from onesided_jax.optimizers._players import counts_for
 from onesided_jax.optimizers._trees import cast_like, select
 from onesided_jax.optimizers.adam import adam
+from onesided_jax.optimizers.extra_args import with_extra_args
+from onesided_jax.optimizers.registry import register
 
 __all__ = ["OptimisticState", "optimistic", "optimistic_adam"]
 
@@ -108,6 +109,7 @@ def optimistic(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+@register()
 def optimistic_adam(
     primal_learning_rate: Any,
     dual_learning_rate: Any,

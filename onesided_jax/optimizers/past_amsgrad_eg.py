@@ -13,6 +13,15 @@ from onesided_jax.optimizers._checks import check_choice, check_hyperparameters
 from onesided_jax.optimizers._players import over_players
 from onesided_jax.optimizers._second_moment import CONVENTIONS, Convention, SecondMoment
 from onesided_jax.optimizers._trees import cast_like, rate_at
+from onesided_jax.optimizers.iteration import (
+    Iteration,
+    Method,
+    amsgrad_floor,
+    amsgrad_preconditioner,
+    float64,
+    rates_at,
+)
+from onesided_jax.optimizers.registry import register
 from onesided_jax.players import PrimalDual
 
 __all__ = ["PastAmsgradEgState", "past_amsgrad_eg"]
@@ -36,6 +45,13 @@ class PastAmsgradEgState(NamedTuple):
     displacement: PrimalDual
 
 
+def _read(opt_state, field, count, settings):
+    del field
+    scale = amsgrad_preconditioner(opt_state.count, opt_state.nu_max, settings)
+    return Iteration(scale, rates_at(settings, count), float64(opt_state.displacement))
+
+
+@register(method=Method("past", amsgrad_floor, _read))
 def past_amsgrad_eg(
     primal_learning_rate: Rate,
     dual_learning_rate: Rate,

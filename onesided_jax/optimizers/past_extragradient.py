@@ -13,6 +13,7 @@ from onesided_jax.optimizers._players import counts_for, merge_players, players_
 from onesided_jax.optimizers._trees import cast_like, per_half_step, select
 from onesided_jax.optimizers.adam import adam
 from onesided_jax.optimizers.extragradient import EXTRAPOLATION_STATES, half_steps
+from onesided_jax.optimizers.registry import register
 
 __all__ = ["PastExtragradientState", "past_extra_adam", "past_extragradient"]
 
@@ -128,6 +129,7 @@ def _advanced(started: Any, base: Any, committed: Any) -> Any:
     return merge_players(pick, base, committed)
 
 
+@register()
 def past_extra_adam(
     primal_learning_rate: Any,
     dual_learning_rate: Any,

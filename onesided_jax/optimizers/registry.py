@@ -1,41 +1,66 @@
-"""Every optimizer of two learning rates, by name."""
+"""Every optimizer of two learning rates by name, and what other rooms must know of each.
+
+An optimizer registers itself in its own file::
+
+    @register(looks_ahead=True, method=sgd_method("extragradient"))
+    def extra_sgd(primal_learning_rate, dual_learning_rate): ...
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 import optax
 
-from onesided_jax.optimizers.acgd import acgd
-from onesided_jax.optimizers.adam import adam
-from onesided_jax.optimizers.alternating import alternating_adam
-from onesided_jax.optimizers.amsgrad import amsgrad
-from onesided_jax.optimizers.amsgrad_eg import amsgrad_eg, amsgrad_eg_drd, amsgrad_xeg
-from onesided_jax.optimizers.extragradient import extra_adam
-from onesided_jax.optimizers.lookahead import lookahead_adam
-from onesided_jax.optimizers.oadagrad import oadagrad
-from onesided_jax.optimizers.optimistic import optimistic_adam
-from onesided_jax.optimizers.past_amsgrad_eg import past_amsgrad_eg
-from onesided_jax.optimizers.past_extragradient import past_extra_adam
-from onesided_jax.optimizers.sgd import extra_sgd, sgda
+from onesided_jax.optimizers.iteration import Method
 
-__all__ = ["OPTIMIZERS"]
+__all__ = ["FACTS", "OPTIMIZERS", "Facts", "defaults", "register"]
 
-OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformationExtraArgs]] = {
-    "acgd": acgd,
-    "adam": adam,
-    "alternating_adam": alternating_adam,
-    "amsgrad": amsgrad,
-    "amsgrad_eg": amsgrad_eg,
-    "amsgrad_eg_drd": amsgrad_eg_drd,
-    "amsgrad_xeg": amsgrad_xeg,
-    "extra_adam": extra_adam,
-    "extra_sgd": extra_sgd,
-    "lookahead_adam": lookahead_adam,
-    "oadagrad": oadagrad,
-    "optimistic_adam": optimistic_adam,
-    "past_amsgrad_eg": past_amsgrad_eg,
-    "past_extra_adam": past_extra_adam,
-    "sgda": sgda,
-}
+Factory = TypeVar("Factory", bound=Callable[..., optax.GradientTransformationExtraArgs])
+
+
+class Facts(NamedTuple):
+    """What sweeps, analysis and certificates must know of an optimizer.
+
+    Attributes:
+      looks_ahead: whether ``update`` evaluates the field at other players and needs ``grad_fn``.
+      slows_down: ``settings -> bool``, or an array of them: whether the dual's rate falls along the
+        run by the optimizer's own rule, so that a falling gradient may be its doing.
+      method: how a certificate follows it; ``None`` where no theorem speaks of it.
+    """
+
+    looks_ahead: bool = False
+    slows_down: Callable[[Mapping[str, Any]], Any] = lambda settings: False
+    method: Method | None = None
+
+
+OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformationExtraArgs]] = {}
 """By name: ``factory(primal_learning_rate, dual_learning_rate, **hyperparameters)``."""
+
+FACTS: dict[str, Facts] = {}
+"""By the same names: :class:`Facts`."""
+
+
+def register(**facts: Any) -> Callable[[Factory], Factory]:
+    """Enters a factory under its own name; ``facts`` are the fields of :class:`Facts`."""
+
+    def enter(factory: Factory) -> Factory:
+        name = factory.__name__
+        OPTIMIZERS[name], FACTS[name] = factory, Facts(**facts)
+        return factory
+
+    return enter
+
+
+def defaults(name: str) -> dict[str, Any]:
+    """An optimizer's arguments and their defaults, ``inspect.Parameter.empty`` for the two rates.
+
+    Example:
+      >>> from onesided_jax.optimizers.registry import defaults
+      >>> defaults("amsgrad_eg_drd")["power"]
+      0.5
+    """
+    parameters = inspect.signature(OPTIMIZERS[name]).parameters.values()
+    return {parameter.name: parameter.default for parameter in parameters}

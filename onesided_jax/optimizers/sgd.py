@@ -9,12 +9,15 @@ import optax
 from onesided_jax.optimizers._checks import check_hyperparameters
 from onesided_jax.optimizers.descent_ascent import descent_ascent
 from onesided_jax.optimizers.extragradient import extragradient
+from onesided_jax.optimizers.iteration import sgd_method
+from onesided_jax.optimizers.registry import register
 
 __all__ = ["extra_sgd", "sgda"]
 
 Rate = Any  # float, scalar array, tracer, or optax schedule of the iteration count
 
 
+@register(method=sgd_method("plain"))
 def sgda(
     primal_learning_rate: Rate, dual_learning_rate: Rate
 ) -> optax.GradientTransformationExtraArgs:
@@ -43,6 +46,7 @@ def sgda(
     return descent_ascent(optax.sgd(primal_learning_rate), optax.sgd(dual_learning_rate))
 
 
+@register(looks_ahead=True, method=sgd_method("extragradient"))
 def extra_sgd(
     primal_learning_rate: Rate, dual_learning_rate: Rate, *, opaque_mode: bool = True
 ) -> optax.GradientTransformationExtraArgs:

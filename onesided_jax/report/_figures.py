@@ -8,13 +8,14 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from onesided_jax.report import _curves, _grid, _mvi, _pictures, _series
+from onesided_jax.report import _curves, _grid, _mvi, _pictures, _plane, _series
 from onesided_jax.report._section import Cell, Section, cells
 from onesided_jax.report._style import pdf_bytes, style, svg_bytes
 
 __all__ = ["FIGURES", "figures", "save_figures", "slug"]
 
 FIGURES: dict[str, Callable[[Section, list[Cell]], Figure | None]] = {
+    "plane": _plane.plane,
     "gradient_norms": _curves.gradient_norms,
     "mvi": _mvi.mvi,
     "mvi_controls": _mvi.mvi_controls,

@@ -27,7 +27,7 @@ from onesided_jax.report._style import (
     label_axes,
     panels,
 )
-from onesided_jax.report._text import norm, setting
+from onesided_jax.report._text import number, setting
 
 __all__ = ["grid"]
 
@@ -61,19 +61,19 @@ def _comparable(cell: Cell) -> dict[tuple[float, float], Group]:
 
 def grid(section: Section, cells: list[Cell]) -> Figure | None:
     """Late primal gradient norm over the two learning rates, a panel per optimizer."""
-    if "gradient_norm_sq" not in section.dataset:
+    if "norm_late" not in section.dataset:
         return None
     tables = [(cell, groups) for cell in cells if len(groups := _comparable(cell)) > 1]
     if not tables:
         return None
-    squared = [median(c.late["primal"][g.runs]) for c, gs in tables for g in gs.values()]
-    positive = np.sqrt([float(v) for v in squared if v > 0])
+    norms = [float(median(c.late["primal"][g.runs])) for c, gs in tables for g in gs.values()]
+    positive = np.array([value for value in norms if value > 0])
     low, high = (positive.min(), positive.max()) if positive.size else (0.1, 1.0)
     if low == high:
         low, high = low / 2, high * 2
     floor = max(low, high * _SHORTEST)
     colours = ScalarMappable(LogNorm(floor, high), mpl.colormaps[_SEQUENTIAL])
-    ends = "min" if floor > low or any(v <= 0 for v in squared) else "neither"
+    ends = "min" if floor > low or any(value <= 0 for value in norms) else "neither"
     most = max(len({rates[1] for rates in groups}) for _, groups in tables)
     figure, axes = panels(len(tables), height=min(1.3 + 0.5 * most, 5.0), share_y=False)
     for ax, (cell, groups) in zip(axes, tables, strict=True):
@@ -137,11 +137,11 @@ def _words(cell: Cell, group: Group, colours: ScalarMappable) -> tuple[list[str]
     value = float(median(cell.late["primal"][group.runs]))
     lost = int((cell.diverged_at[group.runs] >= 0).sum())
     finite = bool(np.isfinite(value))
-    words = [norm(value, digits=2).replace(" × ", "×")] if finite else []
+    words = [number(value, digits=2).replace(" × ", "×")] if finite else []
     if lost:
         words.append(f"× {lost}/{len(group.runs)}")
     floor = float(colours.get_clim()[0] or 0)
-    return words, np.sqrt(max(value, floor**2)) if finite else None
+    return words, max(value, floor) if finite else None
 
 
 def _scatter(

@@ -1,4 +1,4 @@
-"""The MVI check: its matrix over pairs of checkpoints, and its fractions beside the controls."""
+"""The one-sided MVI: its matrix over pairs of checkpoints, and its negative mass."""
 
 from __future__ import annotations
 
@@ -27,7 +27,6 @@ from onesided_jax.report._style import (
     MUTED,
     NEGATIVE,
     ON_CELL,
-    POSITIVE,
     RULE,
     VOID,
     draw_colorbar,
@@ -37,7 +36,7 @@ from onesided_jax.report._style import (
     label_axes,
     panels,
 )
-from onesided_jax.report._text import compact, label, literal
+from onesided_jax.report._text import compact, literal
 
 __all__ = ["mvi", "mvi_controls"]
 
@@ -64,7 +63,6 @@ def _steps(ds: xr.Dataset, dimension: str) -> np.ndarray:
 
 
 _MAX_DOTS = 100  # small ones in a row; of more runs some, from the least to the largest
-_FADED = 0.4  # weight of the colour where an entry is shown but not judged
 
 
 def mvi(section: Section, cells: list[Cell]) -> Figure | None:
@@ -77,24 +75,20 @@ def mvi(section: Section, cells: list[Cell]) -> Figure | None:
         cosine = _matrix(ds, "mvi_cosine", panel)
         if cosine is None or not np.isfinite(cosine).any():
             continue
-        valid, sign = _matrix(ds, "mvi_valid", panel), _matrix(ds, "mvi_sign", panel)
-        measured = np.isfinite(cosine)
-        judged = measured if valid is None else (valid == 1) & measured
+        sign, measured = _matrix(ds, "mvi_sign", panel), np.isfinite(cosine)
         unsure = np.zeros_like(measured) if sign is None else measured & (sign == 0)
-        shown.append((panel, cosine, measured, judged, unsure))
+        shown.append((panel, cosine, measured, unsure))
     if not shown:
         return None
-    finite = np.concatenate([np.abs(c[m]) for _, c, m, *_ in shown])
+    finite = np.concatenate([np.abs(c[m]) for _, c, m, _ in shown])
     reach = float(np.percentile(finite, 99)) if finite.size else 0.0
     colours = ScalarMappable(Normalize(-(reach or 1.0), reach or 1.0), mpl.colormaps[_DIVERGING])
     rows, columns = _steps(ds, "row"), _steps(ds, "column")
     columns_shown = panel_columns(cells, [panel for panel, *_ in shown])
     figure, axes = panels(len(shown), square=1.5, columns=columns_shown)
-    for ax, (panel, cosine, measured, judged, unsure) in zip(axes, shown, strict=True):
+    for ax, (panel, cosine, measured, unsure) in zip(axes, shown, strict=True):
         heading(ax, panel.optimizer, panel.title)
         picture = np.array(colours.to_rgba(np.where(measured, cosine, 0)))[..., :3]
-        left_out = measured & ~judged
-        picture[left_out] = _FADED * picture[left_out] + (1 - _FADED) * np.array(to_rgb(VOID))
         picture[~measured] = to_rgb(VOID)
         ax.imshow(picture, origin="lower", aspect="equal", interpolation="nearest")
         s, t = np.nonzero(unsure)
@@ -113,84 +107,53 @@ def mvi(section: Section, cells: list[Cell]) -> Figure | None:
     handles: list[Artist] = [
         Line2D([], [], color=INK, marker=".", ms=4, ls="", label="sign not significant")
     ]
-    if any((m & ~j).any() for _, _, m, j, _ in shown):
-        handles.append(Patch(facecolor=VOID, alpha=0.6, label="faded: not judged, too close to x*"))
-    if not all(m.all() for _, _, m, *_ in shown):
+    if not all(m.all() for _, _, m, _ in shown):
         handles.append(Patch(facecolor=VOID, label="gradient below its noise (U < 2 se)"))
     draw_legend(figure, handles)
     return finish(figure)
 
 
 def mvi_controls(section: Section, cells: list[Cell]) -> Figure | None:
-    """Fractions of significantly signed entries, by region of the matrix and for the controls."""
+    """The negative mass of the matrix and of the controls, beside the verdict's boundary."""
     ds = section.dataset
-    rows: list[tuple[str, dict[str, np.ndarray], dict[str, np.ndarray]]] = []
-    for variable, dimension in (("mvi_fraction_negative", "region"), ("mvi_control", "control")):
-        if variable not in ds:
-            continue
-        for value in ds[dimension].values:
-            pair = []
-            for name in (variable, "mvi_fraction_positive"):
-                if name not in ds or dimension not in ds[name].dims:
-                    pair.append({})
-                    continue
-                chosen = ds[name].sel({dimension: value}).transpose("optimizer", "mvi_run")
-                pair.append({c.name: chosen.sel(optimizer=c.name).values for c in cells})
-            prefix = "" if dimension == "region" else "control: "
-            rows.append((prefix + label(str(value)), *pair))
-    if not rows or not cells:
+    if "mvi_negative_mass" not in ds or not cells:
         return None
+    rows = {"cross matrix": ds["mvi_negative_mass"]}
+    for name in ds["control"].values if "mvi_control" in ds else ():
+        values = ds["mvi_control"].sel(control=name)
+        if np.isfinite(values).any():
+            rows[f"control: {name}"] = values
     figure, axes = panels(len(cells), height=0.8 + 0.22 * len(rows))
-    split = sum(not name.startswith("control: ") for name, _, _ in rows) - 0.5
     for ax, cell in zip(axes, cells, strict=True):
         heading(ax, cell.name)
         ax.grid(axis="x")
         ax.hlines(range(len(rows)), 0, 1, color=RULE, linewidth=0.6)
-        if 0 < split < len(rows) - 1:
-            ax.axhline(split, color=MUTED, linewidth=0.7)
-        for height, (_, negative, positive) in enumerate(rows):
-            _dots(ax, positive.get(cell.name), height, POSITIVE, "s")
-            if not _dots(ax, negative.get(cell.name), height, NEGATIVE, "o"):
-                ax.text(0.02, height, "not applicable", fontsize=7.5, color=MUTED, va="center")
+        if "negative_mass" in ds.attrs:
+            ax.axvline(ds.attrs["negative_mass"], color=INK, linewidth=0.8, linestyle="--")
+        for height, values in enumerate(rows.values()):
+            if not _dots(ax, values.sel(optimizer=cell.name).values, height):
+                ax.text(0.02, height, "not measured", fontsize=7.5, color=MUTED, va="center")
         ax.tick_params(axis="y", length=0)
         ax.spines["left"].set_visible(False)
     axes[0].set_xlim(-0.02, 1.02)
     axes[0].set_ylim(len(rows) - 0.5, -0.5)
-    axes[0].set_yticks(range(len(rows)), [literal(name) for name, _, _ in rows])
-    label_axes(axes, "fraction of matrix entries", "")
-    handles: list[Artist] = [
-        Line2D([], [], color=NEGATIVE, marker="o", ls="", ms=5.5, label="significantly negative"),
-        Line2D(
-            [],
-            [],
-            color=POSITIVE,
-            marker="s",
-            mfc="none",
-            ls="",
-            ms=5.5,
-            mew=1.3,
-            label="significantly positive",
-        ),
-    ]
+    axes[0].set_yticks(range(len(rows)), [literal(name) for name in rows])
+    label_axes(axes, "negative mass", "")
     if ds.sizes["mvi_run"] > 1:
-        handles.append(
-            Line2D(
-                [], [], color=MUTED, marker="o", ls="", ms=3, label="small: one run; large: median"
-            )
-        )
-    draw_legend(figure, handles)
+        words = "small: one run; large: median"
+        dot = Line2D([], [], color=NEGATIVE, marker="o", ls="", ms=4, label=words)
+        draw_legend(figure, [dot])
     return finish(figure)
 
 
-def _dots(ax: Axes, values: np.ndarray | None, height: int, colour: str, marker: str) -> bool:
+def _dots(ax: Axes, values: np.ndarray, height: int) -> bool:
     """The median, and every run small behind it; False if there is nothing to show."""
-    finite = np.zeros(0) if values is None else values[np.isfinite(values)]
+    finite = values[np.isfinite(values)]
     if not finite.size:
         return False
-    face = colour if marker == "o" else "none"
-    common = {"color": colour, "marker": marker, "ls": "", "mfc": face, "clip_on": False}
+    style = {"color": NEGATIVE, "marker": "o", "ls": "", "clip_on": False}
     if finite.size > 1:
         small = evenly(np.sort(finite), _MAX_DOTS)
-        ax.plot(small, np.full(small.size, height), ms=3, mew=0.7, alpha=0.5, **common)
-    ax.plot(median(finite), height, ms=6, mew=1.3, zorder=3, **common)
+        ax.plot(small, np.full(small.size, height), ms=3, mew=0.7, alpha=0.5, **style)
+    ax.plot(median(finite), height, ms=6, mew=1.3, zorder=3, **style)
     return True

@@ -14,7 +14,7 @@ from onesided_jax.report._figures import figures, save_figures, slug
 from onesided_jax.report._quality import gate_column, quality_table
 from onesided_jax.report._section import Section, cells
 from onesided_jax.report._style import inline_svg, svg_bytes
-from onesided_jax.runs._words import write_bytes_atomically
+from onesided_jax.runs.files import write_bytes_atomically
 
 __all__ = ["render", "write_report"]
 
@@ -29,6 +29,7 @@ class Chapter(NamedTuple):
 
 
 CHAPTERS = {
+    "plane": Chapter("Does only one player converge?", ("plane",)),
     "norms": Chapter("Gradient norms of both players", ("gradient_norms",)),
     "mvi": Chapter("The one-sided MVI", ("mvi", "mvi_controls", "necessary")),
     "grid": Chapter("Learning rates", ("grid",)),
@@ -38,20 +39,22 @@ CHAPTERS = {
     ),
 }
 CAPTIONS = {
+    "plane": "Late over early gradient norm of both players, a dot per run, on logarithmic axes. "
+    "The lines are the boundaries of the verdict. A dot beyond the axes sits on their edge.",
     "gradient_norms": "Gradient norms √U at the checkpoints, on a logarithmic axis. U is the "
     "unbiased estimate of the squared norm on fresh data. A line is interrupted where U cannot be "
     "told from zero, and ends where its run diverged.",
-    "mvi": "Cosine of the angle between xₛ − x* and the primal gradient at (xₛ, yₜ), on fresh "
-    "data. The one-sided MVI asks for no negative entry. Entries on the thin diagonal pair players "
-    "of the same checkpoint; below and right of it, the dual player is the newer one.",
-    "mvi_controls": "Fractions of matrix entries with a significant sign, by region; below the "
-    "line, the fraction significantly negative for the controls. “Near” is within two checkpoints "
-    "of the diagonal.",
+    "mvi": "Cosine of the angle between xₛ − x* and the primal gradient at (xₛ, yₜ), late in "
+    "training, on fresh data. The one-sided MVI asks for no negative entry. Entries on the thin "
+    "diagonal pair players of the same checkpoint and are left out of the verdict.",
+    "mvi_controls": "Negative mass: the share of negative entries in the sum of all entries, in "
+    "absolute values. The dashed line is the boundary of the verdict. The controls must lie above "
+    "it, or the test has no power.",
     "necessary": "N[t] = ‖∇ₓf(x*, yₜ)‖ / ‖∇ₓf(xₜ, yₜ)‖. If the one-sided MVI held for every x "
     "near x*, N would be close to 0 at every t. At the dotted line the gradient at x* is as large "
     "as on the trajectory.",
-    "grid": "Primal gradient norm late in training (square root of the median of U over the last "
-    "fifth), median over seeds, for every pair of learning rates. The outlined cell is the setting "
+    "grid": "Primal gradient norm late in training, median over seeds, for every pair of learning "
+    "rates. The outlined cell is the setting "
     "shown in the other figures.",
     "samples": "Images drawn by the generator at the last checkpoint; not selected.",
     "points": "Points drawn by the generator at the last checkpoint; not selected.",
@@ -129,7 +132,7 @@ def render(sections: Sequence[Section], *, title: str = TITLE) -> str:
       The HTML text.
 
     Raises:
-      ValueError: if a verdict's ``holds`` is not True, False or "inconclusive".
+      ValueError: if a verdict has an unknown status.
 
     Example:
       >>> import xarray as xr

@@ -154,16 +154,10 @@ def _rule(section: Section) -> str:
             f" {limit['high_quality']:.0%} of its samples lie within 3 standard deviations of a"
             " mean."
         )
-    if "class_entropy" in limit and "frechet_relative" not in limit:
-        return "No run passes: every arm lost half of its runs or more, so none is the best."
-    if "frechet_relative" in limit:
-        both = ""
-        if "frechet_absolute" in limit:
-            absolute = number(limit["frechet_absolute"])
-            both = f", and at most {absolute}, a multiple of the stated reference"
+    if "frechet" in limit:
         return (
-            f"A run passes if its Fréchet distance is at most {number(limit['frechet_relative'])},"
-            f" a multiple of the best arm’s median{both}, and the entropy of its predicted classes"
-            f" is at least {limit['class_entropy']:.0%} of the largest possible."
+            f"A run passes if its Fréchet distance is at most {number(limit['frechet'])} and the"
+            f" entropy of its predicted classes is at least {limit['class_entropy']:.0%} of the"
+            " largest possible."
         )
     return ""

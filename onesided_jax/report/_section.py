@@ -9,7 +9,6 @@ import numpy as np
 import xarray as xr
 
 __all__ = [
-    "LATE",
     "PLAYERS",
     "WIDE",
     "Cell",
@@ -26,8 +25,6 @@ __all__ = [
 ]
 
 PLAYERS = ("primal", "dual")
-LATE = 0.8
-"""A late gradient norm is a median over the checkpoints from this share of the whole run on."""
 WIDE = 4
 """With more optimizers than this, figures that show single runs show one run each."""
 _MAX_RUNS = 3  # of each optimizer in such figures; the dataset holds the others
@@ -39,9 +36,8 @@ class Section(NamedTuple):
     Attributes:
       title: heading of the section.
       dataset: the analysis; any variable may hold NaN padding, and every variable is optional.
-      verdicts: one dict per claim and optimizer (and hyperparameters), with the keys ``claim``,
-        ``optimizer``, ``holds`` (True, False or "inconclusive"), ``value``, ``ci_low``,
-        ``ci_high``, ``runs``, ``hyperparameters``, ``reason``, ``details``.
+      verdicts: one dict per claim, optimizer and setting, with the fields of
+        :class:`onesided_jax.analysis.Verdict`.
       manifest: where the runs came from: ``recipe``, ``versions``, ``platform``, ``command``, ...
       notes: what a reader must know first, beside the notes of the analysis itself.
     """
@@ -74,7 +70,9 @@ class Cell(NamedTuple):
       steps: [steps] the checkpoints.
       norm_sq: player -> [runs, steps] estimates of the squared gradient norm.
       norm_se: player -> [runs, steps] their standard errors (0 where nothing is random).
-      late: player -> [runs] median of ``norm_sq`` over the last fifth of training.
+      late: player -> [runs] gradient norm in the late window; NaN for a diverged run.
+      change: player -> [runs] late over early gradient norm; NaN for a diverged run.
+      passes: [runs] 1 where the run passes the quality gate, 0 where not, NaN without a gate.
       diverged_at: [runs] step, or -1.
       seeds: [runs] seeds; NaN if unknown.
       hyperparameters: one dict per run.
@@ -89,6 +87,8 @@ class Cell(NamedTuple):
     norm_sq: dict[str, np.ndarray]
     norm_se: dict[str, np.ndarray]
     late: dict[str, np.ndarray]
+    change: dict[str, np.ndarray]
+    passes: np.ndarray
     diverged_at: np.ndarray
     seeds: np.ndarray
     hyperparameters: list[dict[str, float]]
@@ -127,10 +127,8 @@ def evenly(values: np.ndarray, most: int) -> np.ndarray:
 
 
 def player_names(dataset: xr.Dataset) -> dict[str, str]:
-    """What the two players are called: a game with samples is a GAN."""
-    if "samples" in dataset or "points" in dataset:
-        return {"primal": "primal player (generator)", "dual": "dual player (discriminator)"}
-    return {"primal": "primal player", "dual": "dual player"}
+    """What the two players are called."""
+    return {player: dataset.attrs.get(f"{player}_player", f"{player} player") for player in PLAYERS}
 
 
 def setting_key(hyperparameters: Mapping[str, Any]) -> frozenset[tuple[str, float]]:
@@ -182,7 +180,7 @@ def _choose(
 ) -> tuple[Group, str]:
     if len(groups) == 1:
         return groups[0], ""
-    wanted = [v.get("hyperparameters") for v in verdicts if v["optimizer"] == name]
+    wanted = [v["setting"] for v in verdicts if v["cell"] == name]
     judged = _judged(groups, [values for values in wanted if values])
     if len(judged) == 1:
         return judged[0], "the setting of the verdict"
@@ -200,7 +198,7 @@ def _choose(
 def _array(dataset: xr.Dataset, name: str, optimizer: str, shape: tuple[int, ...]) -> np.ndarray:
     if name not in dataset:
         return np.full(shape, np.nan)
-    order = ("run", "step", "player")[: len(shape)]
+    order = [dim for dim in ("run", "step", "player") if dim in dataset[name].dims]
     return dataset[name].sel(optimizer=optimizer).transpose(*order).values.astype(float)
 
 
@@ -225,23 +223,29 @@ def _cell(section: Section, optimizer: str) -> Cell:
     norm_sq = np.where(gone[..., None], np.nan, norm_sq)
 
     by_player = {p: norm_sq[..., players.index(p)] for p in PLAYERS}
-    window = steps >= LATE * ds.attrs.get("steps", steps.max(initial=0))
-    late = {p: median(values[:, window], axis=1) for p, values in by_player.items()}
-    late = {p: np.where(diverged_at >= 0, np.nan, values) for p, values in late.items()}
+    gone = (diverged_at >= 0)[:, None]
+    late, change = (
+        np.where(gone, np.nan, _array(ds, name, optimizer, (runs, len(players)))[where])
+        for name in ("norm_late", "late_over_early")
+    )
     names = [str(n) for n in ds.data_vars if str(n).startswith("hp_")]
     columns = {n.removeprefix("hp_"): _array(ds, n, optimizer, (runs,))[where] for n in names}
     hyperparameters = [
         {n: float(v[i]) for n, v in columns.items() if np.isfinite(v[i])} for i in range(len(where))
     ]
     groups = _groups(hyperparameters) or [Group({}, [])]
-    shown, why = _choose(optimizer, groups, section.verdicts, late["primal"], diverged_at >= 0)
+    late_norm = {p: late[:, players.index(p)] for p in PLAYERS}
+    lost = diverged_at >= 0
+    shown, why = _choose(optimizer, groups, section.verdicts, late_norm["primal"], lost)
     return Cell(
         name=optimizer,
         where=where,
         steps=steps,
         norm_sq=by_player,
         norm_se={p: norm_se[..., players.index(p)] for p in PLAYERS},
-        late=late,
+        late=late_norm,
+        change={p: change[:, players.index(p)] for p in PLAYERS},
+        passes=_array(ds, "quality_gate", optimizer, (runs,))[where],
         diverged_at=diverged_at,
         seeds=seeds,
         hyperparameters=hyperparameters,

@@ -16,7 +16,6 @@ from onesided_jax.report._text import (
     integer,
     interval,
     label,
-    norm,
     number,
     setting,
     settings,
@@ -34,10 +33,6 @@ __all__ = [
     "text_of",
 ]
 
-CLAIMS = {
-    "one_sided_convergence": "One-sided convergence",
-    "one_sided_mvi": "One-sided MVI along the training trajectory",
-}
 MAX_VERDICTS = 8
 """Rows of one claim before the others are folded away."""
 MAX_SETTINGS = 50
@@ -56,28 +51,30 @@ class Badge(NamedTuple):
     kind: str
 
 
-def badge(holds: Any) -> Badge:
+BADGES = {
+    "supported": Badge("Supported", "✓", "holds"),
+    "refuted": Badge("Refuted", "✗", "fails"),
+    "undecided": Badge("Undecided", "?", "open"),
+}
+
+
+def badge(status: Any) -> Badge:
     """The badge of a verdict.
 
-    Args:
-      holds: True, False or "inconclusive".
-
     Raises:
-      ValueError: for anything else; a verdict is never guessed.
+      ValueError: for an unknown status; a verdict is never guessed.
 
     Example:
-      >>> badge("inconclusive").word, badge(np.True_).sign
-      ('Inconclusive', '✓')
+      >>> badge("undecided").word, badge("supported").sign
+      ('Undecided', '✓')
     """
-    if isinstance(holds, bool | np.bool_):
-        return Badge("Holds", "✓", "holds") if holds else Badge("Does not hold", "✗", "fails")
-    if isinstance(holds, str) and holds == "inconclusive":
-        return Badge("Inconclusive", "?", "open")
-    raise ValueError(f"a verdict's 'holds' is {holds!r}; expected True, False or 'inconclusive'")
+    if status not in BADGES:
+        raise ValueError(f"a verdict's status is {status!r}; expected one of {list(BADGES)}")
+    return BADGES[status]
 
 
 def text_of(value: Any) -> str:
-    """Any value of a manifest or of a verdict's details, for a reader.
+    """Any value of a manifest or of a verdict's numbers, for a reader.
 
     Example:
       >>> text_of(0.123456), text_of({"a": [1, 2.0]}), text_of(None)
@@ -96,13 +93,11 @@ def text_of(value: Any) -> str:
 
 def claims(section: Section) -> list[dict[str, Any]]:
     """The verdicts by claim, each claim's rows ready to print."""
-    order = list(CLAIMS) + [v["claim"] for v in section.verdicts]
     out = []
-    for claim in dict.fromkeys(order):
+    for claim in dict.fromkeys(v["claim"] for v in section.verdicts):
         verdicts = [v for v in section.verdicts if v["claim"] == claim]
-        if verdicts:
-            name = CLAIMS.get(claim) or label(str(claim)).capitalize()
-            out.append({"name": name, "grid": None, "summary": None} | _shown(verdicts))
+        name = str(claim)[:1].upper() + str(claim)[1:]
+        out.append({"name": name, "grid": None, "summary": None} | _shown(verdicts))
     return out
 
 
@@ -110,7 +105,7 @@ def _shown(verdicts: list[dict[str, Any]]) -> dict[str, Any]:
     """The rows of one claim's verdicts; of many a grid beside, of very many the extremes alone."""
     by_optimizer: dict[str, list[dict[str, Any]]] = {}
     for verdict in verdicts:
-        by_optimizer.setdefault(str(verdict["optimizer"]), []).append(verdict)
+        by_optimizer.setdefault(str(verdict["cell"]), []).append(verdict)
     if max(map(len, by_optimizer.values())) > MAX_SETTINGS:
         ranked = {name: sorted(mine, key=_badness) for name, mine in by_optimizer.items()}
         chosen = [v for mine in ranked.values() for v in _ends(mine)]
@@ -121,10 +116,10 @@ def _shown(verdicts: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _badness(verdict: Mapping[str, Any]) -> tuple[int, float]:
-    """Claims that hold first, refuted ones last; then by value, which is better if it is less."""
-    order = ("holds", "open", "fails").index(badge(verdict["holds"]).kind)
-    value = verdict.get("value")
-    return order, np.inf if value is None or np.isnan(value) else float(value)
+    """Supported claims first, refuted ones last; then by effect, which is better if it is less."""
+    order = ("holds", "open", "fails").index(badge(verdict["status"]).kind)
+    effect = verdict["effect"]
+    return order, np.inf if effect is None or np.isnan(effect) else float(effect)
 
 
 def _ends(ranked: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -134,9 +129,9 @@ def _ends(ranked: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _summary_row(optimizer: str, verdicts: list[dict[str, Any]]) -> dict[str, Any]:
-    """How many settings of one optimizer have which verdict, and the quartiles of their values."""
-    kinds = [badge(v["holds"]).kind for v in verdicts]
-    values = np.array([v.get("value") for v in verdicts], float)
+    """How many settings of one optimizer have which verdict, and the quartiles of their effects."""
+    kinds = [badge(v["status"]).kind for v in verdicts]
+    values = np.array([v["effect"] for v in verdicts], float)
     finite = values[np.isfinite(values)]
     quartiles = np.quantile(finite, [0, 0.25, 0.5, 0.75, 1]) if finite.size else [np.nan] * 5
     return {
@@ -144,7 +139,7 @@ def _summary_row(optimizer: str, verdicts: list[dict[str, Any]]) -> dict[str, An
         "settings": integer(len(verdicts)),
         "counts": [integer(kinds.count(kind)) for kind in ("holds", "open", "fails")],
         "quartiles": [number(float(v)) for v in quartiles],
-        "measure": str(verdicts[0].get("measure") or ""),
+        "measure": _measure(verdicts[0]),
     }
 
 
@@ -154,20 +149,20 @@ def _verdict_grid(
     """Many verdicts at a glance: optimizers down, settings that vary across."""
     values: dict[str, set[Any]] = {}
     for mine in by_optimizer.values():
-        for name in mine[0].get("hyperparameters") or {}:
-            seen = {v["hyperparameters"].get(name) for v in mine}
+        for name in mine[0]["setting"]:
+            seen = {v["setting"].get(name) for v in mine}
             if len(seen) > 1:
                 values.setdefault(name, set()).update(seen)
 
     def setting(verdict: Mapping[str, Any]) -> tuple[Any, ...]:
-        return tuple((verdict.get("hyperparameters") or {}).get(name) for name in values)
+        return tuple(verdict["setting"].get(name) for name in values)
 
     columns = list(dict.fromkeys(setting(v) for v in verdicts))
     rows = []
     for optimizer, mine in by_optimizer.items():
         found = {setting(v): v for v in mine}
         cells = [
-            {"badge": badge(v["holds"]), "value": number(v.get("value"))} if v else None
+            {"badge": badge(v["status"]), "value": number(v["effect"])} if v else None
             for v in map(found.get, columns)
         ]
         rows.append({"optimizer": optimizer, "cells": cells})
@@ -175,42 +170,40 @@ def _verdict_grid(
         {"name": label(name), "values": [number(column[i]) for column in columns]}
         for i, name in enumerate(values)
     ]
-    measures = dict.fromkeys(str(v["measure"]) for v in verdicts if v.get("measure"))
+    measures = dict.fromkeys(measure for v in verdicts if (measure := _measure(v)))
     return {"heads": heads, "rows": rows, "measure": "; ".join(measures)}
 
 
+def _measure(verdict: Mapping[str, Any]) -> str:
+    return str(verdict["numbers"].get("measure", ""))
+
+
 def _verdict_row(verdict: Mapping[str, Any]) -> dict[str, Any]:
+    numbers = {k: v for k, v in verdict["numbers"].items() if k != "measure" and v != ""}
     return {
-        "optimizer": str(verdict["optimizer"]),
-        "settings": settings(verdict.get("hyperparameters") or {}),
-        "badge": badge(verdict["holds"]),
-        "value": number(verdict.get("value")),
-        "interval": interval(verdict.get("ci_low"), verdict.get("ci_high")),
-        "measure": verdict.get("measure") or "",
-        "runs": integer(verdict.get("runs")),
-        "reason": str(verdict.get("reason") or ""),
-        "details": {_key(k): _words(v) for k, v in (verdict.get("details") or {}).items()},
+        "optimizer": str(verdict["cell"]),
+        "settings": settings(verdict["setting"]),
+        "badge": badge(verdict["status"]),
+        "effect": number(verdict["effect"]),
+        "interval": interval(*verdict["interval"]),
+        "measure": _measure(verdict),
+        "runs": integer(numbers.pop("runs", None)),
+        "sentence": str(verdict["sentence"]),
+        "numbers": {_key(k): _words(v) for k, v in numbers.items()},
     }
 
 
 def _words(value: Any) -> str:
-    """A part of a verdict's details: nested mappings in brackets, intervals as intervals."""
+    """A part of a verdict's numbers; nested ones in brackets."""
     if isinstance(value, Mapping):
-        if set(value) == {"mean", "low", "high"}:
-            limits = interval(value["low"], value["high"])
-            return f"{number(value['mean'])} {limits}".rstrip()
         parts = (
-            f"{_key(k)} ({_words(v)})" if _is_nested(v) else f"{_key(k)} {_words(v)}"
+            f"{_key(k)} ({_words(v)})" if isinstance(v, Mapping) else f"{_key(k)} {_words(v)}"
             for k, v in value.items()
         )
         return "; ".join(parts) or NOTHING
     if isinstance(value, list | tuple):
         return ", ".join(map(_words, value)) or NOTHING
     return text_of(value) or NOTHING
-
-
-def _is_nested(value: Any) -> bool:
-    return isinstance(value, Mapping) and set(value) != {"mean", "low", "high"}
 
 
 def _key(name: Any) -> str:
@@ -252,13 +245,13 @@ def counts(cells: list[Cell]) -> str:
     )
 
 
-def _spread(squared: np.ndarray) -> dict[str, str]:
-    finite = squared[np.isfinite(squared)]
+def _spread(norms: np.ndarray) -> dict[str, str]:
+    finite = norms[np.isfinite(norms)]
     if finite.size < 2:
-        return {"middle": norm(float(median(squared))) if squared.size else NOTHING, "range": ""}
+        return {"middle": number(finite[0]) if finite.size else NOTHING, "range": ""}
     return {
-        "middle": norm(float(median(finite))),
-        "range": f"{norm(finite.min())} to {norm(finite.max())}",
+        "middle": number(float(median(finite))),
+        "range": f"{number(finite.min())} to {number(finite.max())}",
     }
 
 
@@ -307,7 +300,7 @@ def run_table(cells: list[Cell], gate: Mapping[str, list[str]] | None = None) ->
                     "values": [setting(values.get(n)) for n in names],
                     "diverged": integer(diverged_at) if diverged_at >= 0 else "",
                     "gate": gate[cell.name][run] if gate is not None else "",
-                    **{player: norm(float(cell.late[player][run])) for player in PLAYERS},
+                    **{player: number(float(cell.late[player][run])) for player in PLAYERS},
                 }
             )
     total = sum(len(c.where) for c in cells)

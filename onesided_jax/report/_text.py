@@ -15,7 +15,6 @@ __all__ = [
     "interval",
     "label",
     "literal",
-    "norm",
     "number",
     "power_of_ten",
     "setting",
@@ -57,18 +56,6 @@ def number(value: Any, digits: int = 3) -> str:
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
     return _digits(float(value), digits)
-
-
-def norm(squared: Any, digits: int = 3) -> str:
-    """The norm for an estimate of its square, which noise can make negative.
-
-    Example:
-      >>> [norm(v) for v in (4.0, 0.0, -0.1, float("nan"))]
-      ['2.00', '0', 'below noise', '–']
-    """
-    if squared is None or not math.isfinite(squared):
-        return number(squared)
-    return "below noise" if squared < 0 else _digits(math.sqrt(squared), digits, zeros=True)
 
 
 def setting(value: Any) -> str:

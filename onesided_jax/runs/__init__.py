@@ -1,9 +1,8 @@
 """Recipes and run directories; the only room that touches Orbax."""
 
-from onesided_jax.runs._words import WriteError
 from onesided_jax.runs.build import build_game, numerics
 from onesided_jax.runs.builtin import RECIPES
-from onesided_jax.runs.cells import Cell, cells, grid
+from onesided_jax.runs.cells import Cell, Runs, cells, grid
 from onesided_jax.runs.checkpoints import (
     CheckpointStore,
     DamagedCheckpointError,
@@ -22,15 +21,11 @@ from onesided_jax.runs.directory import (
     replacing,
     writing,
 )
+from onesided_jax.runs.files import WriteError
 from onesided_jax.runs.lock import LockedError, lock
 from onesided_jax.runs.reach import out_of_reach
 from onesided_jax.runs.recipe import Recipe
-from onesided_jax.runs.records import (
-    record_program,
-    record_samples,
-    record_session,
-    record_width,
-)
+from onesided_jax.runs.records import record, record_session
 from onesided_jax.runs.specs import GameSpec, OptimizerSpec, hyperparameters_of
 
 __all__ = [
@@ -45,6 +40,7 @@ __all__ = [
     "OptimizerSpec",
     "Recipe",
     "Run",
+    "Runs",
     "WriteError",
     "build_game",
     "cells",
@@ -59,10 +55,8 @@ __all__ = [
     "pack",
     "place_data",
     "read_metrics",
-    "record_program",
-    "record_samples",
+    "record",
     "record_session",
-    "record_width",
     "replacing",
     "unpack",
     "with_absolute_data",

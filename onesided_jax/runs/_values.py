@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-MAX_STEPS = 2**31 - 1  # steps are counted in int32
+from onesided_jax.errors import short
+
 MAX_TEXT = 100  # characters of a name
 
 
@@ -58,14 +59,6 @@ def is_unicode(text: str) -> bool:
     return True
 
 
-def short(value: Any) -> str:
-    """A value for a message, cut off where it would fill the screen."""
-    if isinstance(value, int) and abs(value) >= 10**40:
-        return "an integer of more than 40 digits"
-    text = repr(value)
-    return text if len(text) <= 200 else f"{text[:200]}..."
-
-
 def as_integer(value: Any) -> Any:
     """A whole number written as a float (JSON's 1000.0 and 1e3) as an integer; all else as it is.
 
@@ -74,24 +67,6 @@ def as_integer(value: Any) -> Any:
       (1000, 0.5, '1')
     """
     return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def check_count(name: str, value: Any) -> None:
-    """A number of steps."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name}={short(value)}: expected an integer >= 1")
-    if value > MAX_STEPS:
-        raise ValueError(f"{name}={short(value)}: expected at most {MAX_STEPS:,}")
-
-
-def check_divides(name: str, whole: int, part_name: str, part: int) -> None:
-    """One number of steps a multiple of another."""
-    if whole % part:
-        near = sorted({max(part, whole // part * part), -(-whole // part) * part})
-        raise ValueError(
-            f"{name}={whole}: expected a multiple of {part_name}={part}, "
-            f"such as {' or '.join(map(str, near))}"
-        )
 
 
 def tuples(mapping: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import inspect
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -12,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from onesided_jax import datasets, games, networks
+from onesided_jax.errors import nearest
 from onesided_jax.games import Game
-from onesided_jax.games.losses import LOSSES, find_loss
+from onesided_jax.games.losses import check_penalty
 from onesided_jax.players import fixed_randomness
-from onesided_jax.runs._words import nearest
 from onesided_jax.runs.recipe import PRECISIONS, Recipe
 from onesided_jax.runs.specs import GameSpec
 
@@ -65,8 +66,8 @@ def build_game(
                     f"{option!r} is no option of the GAN game: expected one of "
                     f"{known}{nearest(option, known)}"
                 )
-        _check_penalty(**spec.options)
         options = dict(spec.options)
+        check_penalty(options.get("loss", _LOSS), options.get("gradient_penalty"))
         if sample_shape is not None:
             dtype = np.uint8 if len(sample_shape) == 3 else np.float32
             options["dataset"] = datasets.from_array(np.zeros((1, *sample_shape), dtype))
@@ -94,7 +95,7 @@ def _build_gan(
     latent_dim: int = 64,
     width: int = 32,
     depth: int = 2,
-    gradient_penalty: float = 10.0,
+    gradient_penalty: float | None = None,
     conv: str = "auto",
     normalization: str | None = None,
 ) -> Game:
@@ -132,23 +133,13 @@ def _build_gan(
     )
 
 
-def _check_penalty(*, loss: str = _LOSS, **options: Any) -> None:
-    """A weight that is given must weigh something."""
-    if "gradient_penalty" in options and not find_loss(loss).gradient_penalty:
-        having = [name for name, known in LOSSES.items() if known.gradient_penalty]
-        raise ValueError(
-            f"gradient_penalty={options['gradient_penalty']!r}: loss={loss!r} has no gradient "
-            f"penalty; expected no such option, or one of the losses {having}"
-        )
-
-
 def _in_float64(game: Game) -> Game:
     """The same game from the same draws; all else follows from its players and batches."""
 
     def widened(draw):
-        return lambda key: jax.tree.map(_as_float64, draw(key))
+        return lambda *arguments: jax.tree.map(_as_float64, draw(*arguments))
 
-    return game._replace(init=widened(game.init), sample=widened(game.sample))
+    return dataclasses.replace(game, init=widened(game.init), sample=widened(game.sample))
 
 
 def _as_float64(leaf: jax.Array) -> jax.Array:

@@ -1,57 +1,109 @@
-"""From a recipe to runs: the grid of every optimizer, flattened to the run axis."""
+"""Which runs there are: seeds zipped with hyperparameters, and the cells of a recipe."""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from onesided_jax.optimizers import OPTIMIZERS
+from onesided_jax.runs._values import check_name
 from onesided_jax.runs.recipe import Recipe
-from onesided_jax.runs.specs import OptimizerSpec, label_of, optimizer_maker
+from onesided_jax.runs.specs import label_of
 
-__all__ = ["Cell", "cells", "grid"]
+__all__ = ["Cell", "Runs", "cells", "grid"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Runs:
+    """The runs of a sweep: run ``i`` has ``seeds[i]`` and ``{name: values[i]}``.
+
+    `grid` makes the product of seeds and values; give the columns yourself for any other design,
+    such as random search. Runs with the same seed and hyperparameters are copies of each other; an
+    analysis counts them once.
+
+    Attributes:
+      seeds: integers in ``[0, 2**32)``; kept as ``uint32[R]``.
+      hyperparameters: name to ``R`` finite numbers; kept as ``float64[R]``.
+
+    Raises:
+      ValueError: for seeds that are no integers or out of range, a column of another length, or a
+        number that is not finite.
+
+    Example:
+      >>> from onesided_jax import Runs
+      >>> len(Runs(seeds=[0, 1], hyperparameters={"learning_rate": [0.1, 0.3]}))
+      2
+    """
+
+    seeds: Any
+    hyperparameters: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        seeds = _check_seeds(np.asarray(self.seeds))
+        for name in self.hyperparameters:
+            check_name("hyperparameter", name)
+        columns = {k: np.asarray(values, float) for k, values in self.hyperparameters.items()}
+        for name, values in columns.items():
+            if values.shape != seeds.shape:
+                raise ValueError(
+                    f"hyperparameters[{name!r}] has shape {list(values.shape)}, expected "
+                    f"[{len(seeds)}] like seeds; grid(seeds=..., {name}=...) makes both"
+                )
+            if not np.isfinite(values).all():
+                raise ValueError(
+                    f"hyperparameters[{name!r}]: expected finite numbers, got {values}"
+                )
+        object.__setattr__(self, "seeds", seeds)
+        object.__setattr__(self, "hyperparameters", columns)
+
+    def __len__(self) -> int:
+        return len(self.seeds)
+
+    def take(self, rows: Any) -> Runs:
+        """Some of the runs.
+
+        Args:
+          rows: their indices, or a boolean mask.
+        """
+        return Runs(self.seeds[rows], {k: v[rows] for k, v in self.hyperparameters.items()})
 
 
 class Cell(NamedTuple):
-    """One compiled program's worth of runs.
+    """The unit of training: one optimizer, many runs, one compiled program.
 
     Attributes:
-      label: name of the cell.
-      spec: its optimizer.
-      seeds: ``int[R]``.
-      hyperparameters: name to ``float[R]``; run ``i`` is ``(seeds[i], {k: v[i]})``.
-      make_optimizer: ``hyperparameters -> optax transformation``.
+      label: its name in folders, tables and figures.
+      make_optimizer: ``make_optimizer(**hyperparameters) -> optax transformation``.
+      runs: its runs.
     """
 
     label: str
-    spec: OptimizerSpec
-    seeds: np.ndarray
-    hyperparameters: dict[str, np.ndarray]
-    make_optimizer: Callable[[Mapping[str, Any]], Any]
+    make_optimizer: Callable[..., Any]
+    runs: Runs
 
 
-def grid(
-    *, seeds: Sequence[int] | int, **axes: Sequence[float] | float
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Every combination of seeds and hyperparameter values, flattened to the run axis.
+def grid(*, seeds: Sequence[int] | int, **axes: Sequence[float] | float) -> Runs:
+    """Every combination of seeds and hyperparameter values, seeds varying fastest.
 
     Args:
       seeds: the seeds, or how many (``0, 1, ...``).
       **axes: values of each hyperparameter; a single number is kept fixed.
 
     Returns:
-      ``(seeds int64[R], {name: float64[R]})``, seeds varying fastest; zipped: run ``i`` is
-      ``(seeds[i], {k: v[i]})``.
+      The :class:`Runs`.
 
     Raises:
       ValueError: for an empty axis, or seeds that are no integers.
 
     Example:
       >>> from onesided_jax import grid
-      >>> seeds, hyperparameters = grid(seeds=2, learning_rate=(0.1, 0.2))
-      >>> seeds.tolist(), hyperparameters["learning_rate"].tolist()
+      >>> runs = grid(seeds=2, learning_rate=(0.1, 0.2))
+      >>> runs.seeds.tolist(), runs.hyperparameters["learning_rate"].tolist()
       ([0, 1, 0, 1], [0.1, 0.1, 0.2, 0.2])
     """
     given: Any = seeds
@@ -64,13 +116,32 @@ def grid(
             raise ValueError(f"{name}: expected at least one value, got none")
     rows = list(itertools.product(*columns.values(), seed_values))
     flat = {name: np.array([row[i] for row in rows], float) for i, name in enumerate(columns)}
-    return np.array([row[-1] for row in rows], np.int64), flat
+    return Runs(np.array([row[-1] for row in rows], np.int64), flat)
 
 
 def cells(recipe: Recipe) -> list[Cell]:
-    """The recipe's cells, in order; see :class:`Cell`."""
-    result = []
-    for spec in recipe.optimizers:
-        seeds, hyperparameters = grid(seeds=recipe.seeds, **spec.axes)
-        result.append(Cell(label_of(spec), spec, seeds, hyperparameters, optimizer_maker(spec)))
-    return result
+    """The recipe's cells, in order."""
+    return [
+        Cell(
+            label_of(spec),
+            functools.partial(OPTIMIZERS[spec.name], **spec.options),
+            grid(seeds=recipe.seeds, **spec.axes),
+        )
+        for spec in recipe.optimizers
+    ]
+
+
+def _check_seeds(seeds: np.ndarray) -> np.ndarray:
+    """Seeds as ``uint32[R]``."""
+    if seeds.ndim == 0:
+        raise ValueError(
+            f"seeds={seeds}: expected int[R], a seed for every run, such as [0]; grid(...) takes "
+            "how many, and makes the columns of hyperparameters too"
+        )
+    if seeds.ndim != 1 or seeds.size == 0 or not np.issubdtype(seeds.dtype, np.integer):
+        raise ValueError(
+            f"seeds: expected int[R] with R >= 1, got {seeds.dtype}{list(seeds.shape)}"
+        )
+    if seeds.min() < 0 or seeds.max() >= 2**32:
+        raise ValueError("seeds: expected integers in [0, 2**32)")
+    return seeds.astype(np.uint32)

@@ -27,9 +27,9 @@ import jax
 import numpy as np
 
 from onesided_jax import processes
+from onesided_jax.errors import short
 from onesided_jax.players import PrimalDual, keys_like
-from onesided_jax.runs._values import short
-from onesided_jax.runs._words import errno_of, flush, write_error
+from onesided_jax.runs.files import errno_of, flush, write_error
 
 __all__ = ["CheckpointStore", "DamagedCheckpointError", "MissingCheckpointError", "pack", "unpack"]
 
@@ -76,8 +76,8 @@ class CheckpointStore(NamedTuple):
 
         Args:
           step: the step.
-          arrays: with a leading run axis: of this process' runs, the same number on all processes.
-          info: for `info`; ``runs`` says how many rows of all are runs, the rest being padding.
+          arrays: with a leading run axis; those that several processes share are written by all.
+          info: for `info`; ``runs`` says how many rows are runs, the rest being padding.
 
         Raises:
           WriteError: naming path and bytes, if the disk is full, read-only or broken; every other
@@ -112,11 +112,10 @@ class CheckpointStore(NamedTuple):
             flush(self.path)
 
         temporary = self.path / processes.first(begin)
-        everywhere = processes.spread(arrays)
         try:
             with _ORBAX:
                 target = (temporary / _ARRAYS).resolve()
-                processes.together(lambda: ocp.save(target, everywhere))
+                processes.together(lambda: ocp.save(target, arrays))
             processes.first(commit)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -232,17 +231,26 @@ def verify(folder: Path) -> None:
         raise DamagedCheckpointError(f"{folder / name}: file is not listed in {_SUMS}")
 
 
-def pack(tree: Any) -> dict[str, Any]:
-    """A pytree as nested dicts of host arrays, keyed by the names on the path to each leaf.
+def pack(tree: Any, rows: int | None = None) -> dict[str, Any]:
+    """A pytree as nested dicts of arrays, keyed by the names on the path to each leaf.
 
     Keys of ``jax.random`` are stored as their data; arrays without elements are left out (Orbax
     refuses them) and come back from the structure in :func:`unpack`.
+
+    Args:
+      tree: the pytree.
+      rows: keep the first so many rows of each array; arrays that several processes share stay
+        whole, and as they are.
+
+    Returns:
+      Arrays on the host, or those that several processes share.
     """
     packed: dict[str, Any] = {}
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
         if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             leaf = jax.random.key_data(leaf)
-        array = np.array(leaf)  # a copy: the buffer may be donated to the next step
+        shared = isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
+        array = leaf if shared else np.asarray(leaf)[slice(rows) if np.ndim(leaf) else ...]
         if array.size == 0:
             continue
         folder = packed

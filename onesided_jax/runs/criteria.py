@@ -1,4 +1,4 @@
-"""Every number a verdict depends on, in one frozen place that is fixed before a sweep is run."""
+"""Every number a verdict depends on, fixed before a sweep is run."""
 
 from __future__ import annotations
 
@@ -6,40 +6,46 @@ import dataclasses
 import math
 from collections.abc import Callable
 
-__all__ = ["Criteria"]
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-_BETWEEN_0_AND_1 = (
-    "mvi_negative_supported",
-    "mvi_negative_refuted",
-    "mvi_positive_supported",
-    "level",
-    "held_out_fraction",
-)
-_SHARES = (
-    "ratio_of_ratios_share",
-    "mvi_valid_share",
-    "gate_modes",
-    "gate_high_quality",
-    "gate_class_entropy",
-)
-_POSITIVE = (
-    "primal_ratio_supported",
-    "primal_ratio_refuted",
-    "dual_ratio_supported",
-    "dual_ratio_refuted",
-    "ratio_of_ratios",
-    "truncation_factor",
-    "gate_frechet_factor",
-)
-_WINDOWS = ("early_window", "late_window", "slope_window")
+__all__ = ["RETIRED", "Criteria", "in_window"]
+
+RETIRED = {
+    "level": "confidence",
+    "primal_ratio_supported": "generator_falls",
+    "primal_ratio_refuted": "generator_falls",
+    "dual_ratio_supported": "discriminator_stays",
+    "dual_ratio_refuted": "discriminator_stays",
+    "ratio_of_ratios": "parting",
+    "ratio_of_ratios_share": "parting",
+    "mvi_negative_supported": "negative_mass",
+    "mvi_negative_refuted": "negative_mass",
+    "mvi_positive_supported": "negative_mass",
+    "gate_frechet_ratio": "gate_frechet",
+    "gate_frechet_factor": "gate_frechet",
+    "gate_frechet_reference": "gate_frechet",
+    "slope_window": "",
+    "slope_bins": "",
+    "dual_slope_supported": "",
+    "min_gate_seeds": "",
+    "alpha": "",
+    "random_targets": "",
+    "fresh_duals": "",
+    "mvi_valid_share": "",
+    "held_out_fraction": "",
+    "truncation_factor": "",
+}
+"""Fields of version 0.1, and the field that took their place; empty if none did."""
+
+_WINDOWS = ("early_window", "late_window")
+_BELOW_1 = ("negative_mass", "confidence")
+_SHARES = ("gate_modes", "gate_high_quality", "gate_class_entropy")
+_POSITIVE = ("generator_falls", "discriminator_stays", "parting", "gate_frechet")
 _INTEGERS = {  # name: smallest value that leaves the statistic defined
-    "slope_bins": 3,
     "min_seeds": 2,
-    "min_gate_seeds": 2,
-    "random_targets": 1,
-    "fresh_duals": 1,
-    "mvi_rows": 2,
     "microbatches": 3,
+    "mvi_rows": 3,
     "mvi_samples": 2,
     "quality_samples": 100,
     "quality_seeds": 2,
@@ -48,59 +54,31 @@ _INTEGERS = {  # name: smallest value that leaves the statistic defined
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Criteria:
-    r"""Windows, thresholds and sample sizes of the claims P1 to P5 (docs/theory, "Criteria").
+    """Windows, boundaries and sample sizes of the verdicts (docs/theory, "Criteria").
 
-    The thresholds are choices of this package, not of the paper. Each claim has one threshold for
-    *supported* and one for *refuted*; what lies between them, or an interval that straddles one, is
-    *inconclusive*. Calibrate them on pilot seeds only and freeze them before the sweep.
-
-    ``R`` is the ratio of a player's late to early gradient norm, ``alpha`` the log-log slope of
-    its squared norm, and windows are fractions of the run's number of steps ``T``.
+    Each claim has one boundary per statistic. ``R`` is a player's late gradient norm over its
+    early one; windows are fractions of the run's number of steps. The names speak of a GAN: in any
+    other game the generator is the primal player and the discriminator the dual one.
 
     Attributes:
-      early_window: window of the denominator of ``R``; begins after warm-up.
-      late_window: window of the numerator of ``R``.
-      slope_window: window of the slope; begins above 0, for a logarithm is taken.
-      slope_bins: logarithmically spaced bins inside ``slope_window``.
-      primal_ratio_supported: P1 is supported if the upper end of the primal ``R`` is below this
-        (and the upper end of the primal slope is below 0).
-      primal_ratio_refuted: P1 is refuted if the lower end of the primal ``R`` is above this.
-      dual_ratio_supported: P2 is supported if the lower end of the dual ``R`` is above this and
-      dual_slope_supported: the lower end of the dual slope is above this (at most 0).
-      dual_ratio_refuted: P2 is refuted if the upper end of the dual ``R`` is below this.
-      ratio_of_ratios: P3 needs dual ``R`` / primal ``R`` above this (and the lower end of the
-        paired slope difference above 0; it is refuted by an upper end below 0)
-      ratio_of_ratios_share: in at least this share of the seeds.
-      min_seeds: P1 to P3 and P5 are inconclusive with fewer seeds.
-      min_gate_seeds: P4 is inconclusive with fewer seeds that pass the quality gate.
-      mvi_negative_supported: P5 is supported if the upper end of the fraction of significantly
-        negative entries is below this and
-      mvi_positive_supported: the lower end of the significantly positive one is at least this.
-      mvi_negative_refuted: P5 is refuted if the lower end of the negative one is at least this.
-      alpha: size of each one-sided t test of the sign of an entry.
-      level: coverage of the seed-wise Student intervals.
-      random_targets: random points that stand in for ``x*`` in the null control of P5.
-      fresh_duals: freshly initialised dual players in the other null control.
-      mvi_rows: least number of rows, and of columns, of the cross matrix.
-      mvi_valid_share: least share of the rows of every seed that must survive the truncation.
-      held_out_fraction: ``x*`` is the end of the run, and entries are tested only up to this
-        fraction of it, so that ``x*`` comes from a held-out continuation.
-      microbatches: minibatch gradients per U-statistic.
+      early_window: checkpoints of the early norm.
+      late_window: checkpoints of the late norm.
+      generator_falls: the generator converges if its ``R`` is below this.
+      discriminator_stays: the discriminator does not converge if its ``R`` is above this.
+      parting: the players part if the discriminator's ``R`` over the generator's is above this.
+      negative_mass: the one-sided MVI holds if the negative entries of the cross matrix sum to
+        less than this share of all entries, in absolute values.
+      confidence: coverage of the intervals.
+      min_seeds: with fewer seeds nothing is decided.
+      gate_modes: the quality gate of a mixture: at least this share of the modes is covered.
+      gate_high_quality: at least this share of the samples lies within 3 standard deviations of a
+        mode.
+      gate_frechet: the quality gate of images: the Fréchet distance is at most this.
+      gate_class_entropy: the entropy of the predicted classes is at least this share of ``log C``,
+        the largest possible.
+      microbatches: minibatch gradients per estimate of a gradient norm.
+      mvi_rows: most rows, and columns, of the cross matrix.
       mvi_samples: samples per entry of the cross matrix.
-      truncation_factor: rows with ``||x_s - x*||`` below this multiple of the distance between two
-        admissible ``x*`` (the last iterate, and the mean over the last tenth) are left out: there
-        both factors are noise. A player that moves at constant speed is at 6.7 on the last tested
-        row, so a factor of 10 would leave no row of it.
-      gate_modes: the quality gate of a mixture: at least this share of the modes is covered and
-      gate_high_quality: at least this share of the samples lies within 3 standard deviations of
-        a mean.
-      gate_frechet_ratio: the gate of images: the Fréchet distance is at most this multiple of the
-        best arm's median (at least 1),
-      gate_frechet_factor: at most this multiple of
-      gate_frechet_reference: a distance that a pilot has shown to be good on this data set; None
-        leaves this part out, and every verdict says so. And
-      gate_class_entropy: the entropy of the predicted classes is at least this share of the
-        largest possible one, ``log C``.
       quality_samples: samples per evaluation seed of a generator's quality.
       quality_seeds: evaluation seeds; the gate judges their mean.
 
@@ -114,76 +92,45 @@ class Criteria:
       >>> text = json.dumps(dataclasses.asdict(Criteria(min_seeds=8)))
       >>> Criteria(**json.loads(text)) == Criteria(min_seeds=8)
       True
-      >>> Criteria(level=95)
+      >>> Criteria(confidence=95)
       Traceback (most recent call last):
           ...
-      ValueError: Criteria.level = 95: expected a number strictly between 0 and 1
+      ValueError: Criteria.confidence = 95: expected a number strictly between 0 and 1
     """
 
-    early_window: tuple[float, float] = (0.05, 0.25)
-    late_window: tuple[float, float] = (0.8, 1.0)
-    slope_window: tuple[float, float] = (0.1, 1.0)
-    slope_bins: int = 20
-    primal_ratio_supported: float = 0.5
-    primal_ratio_refuted: float = 0.8
-    dual_ratio_supported: float = 0.5
-    dual_ratio_refuted: float = 0.2
-    dual_slope_supported: float = -0.2
-    ratio_of_ratios: float = 2.0
-    ratio_of_ratios_share: float = 0.8
-    min_seeds: int = 5
-    min_gate_seeds: int = 3
-    mvi_negative_supported: float = 0.05
-    mvi_negative_refuted: float = 0.2
-    mvi_positive_supported: float = 0.5
-    alpha: float = 0.01
-    level: float = 0.95
-    random_targets: int = 20
-    fresh_duals: int = 20
-    mvi_rows: int = 20
-    mvi_valid_share: float = 0.5
-    held_out_fraction: float = 1 / 1.5
-    microbatches: int = 32
-    mvi_samples: int = 256
-    truncation_factor: float = 5.0
+    early_window: tuple[float, float] = (0.05, 0.10)
+    late_window: tuple[float, float] = (0.80, 1.00)
+    generator_falls: float = 0.5
+    discriminator_stays: float = 0.5
+    parting: float = 2.0
+    negative_mass: float = 0.10
+    confidence: float = 0.95
+    min_seeds: int = 3
     gate_modes: float = 0.9
     gate_high_quality: float = 0.8
-    gate_frechet_ratio: float = 1.25
-    gate_frechet_factor: float = 3.0
-    gate_frechet_reference: float | None = None
-    gate_class_entropy: float = 0.9
+    gate_frechet: float = 0.10
+    gate_class_entropy: float = 0.95
+    microbatches: int = 32
+    mvi_rows: int = 12
+    mvi_samples: int = 256
     quality_samples: int = 10_000
     quality_seeds: int = 3
 
     def __post_init__(self) -> None:
         for name in _WINDOWS:
             self._check_window(name)
-        for name in _BETWEEN_0_AND_1:
+        for name in _BELOW_1:
             self._check(name, lambda v: 0 < v < 1, "a number strictly between 0 and 1")
         for name in _SHARES:
             self._check(name, lambda v: 0 < v <= 1, "a share above 0 and at most 1")
         for name in _POSITIVE:
             self._check(name, lambda v: 0 < v < math.inf, "a finite number above 0")
-        self._check("gate_frechet_ratio", lambda v: 1 <= v < math.inf, "finite and at least 1")
-        if self.gate_frechet_reference is not None:
-            expectation = "a finite number above 0, or None"
-            self._check("gate_frechet_reference", lambda v: 0 < v < math.inf, expectation)
-        self._check("alpha", lambda v: 0 < v < 0.5, "a number strictly between 0 and 0.5")
-        self._check("dual_slope_supported", lambda v: -math.inf < v <= 0, "finite and at most 0")
         for name, least in _INTEGERS.items():
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 self._fail(name, f"an integer, at least {least}")
         if self.early_window[1] > self.late_window[0]:
             self._fail("early_window", f"to end before late_window {self.late_window} begins")
-        for below, above in (
-            ("primal_ratio_supported", "primal_ratio_refuted"),
-            ("dual_ratio_refuted", "dual_ratio_supported"),
-            ("mvi_negative_supported", "mvi_negative_refuted"),
-            ("mvi_negative_refuted", "mvi_positive_supported"),
-        ):
-            if not getattr(self, below) <= getattr(self, above):
-                self._fail(below, f"at most {above} = {getattr(self, above)}")
 
     def _check_window(self, name: str) -> None:
         expectation = "two fractions (begin, end) with 0 < begin < end <= 1"
@@ -201,6 +148,19 @@ class Criteria:
 
     def _fail(self, name: str, expectation: str) -> None:
         raise ValueError(f"Criteria.{name} = {getattr(self, name)!r}: expected {expectation}")
+
+
+def in_window(
+    steps: ArrayLike, window: tuple[float, float], total_steps: float
+) -> NDArray[np.bool_]:
+    """Which steps lie in a window of a run; both ends belong to it.
+
+    Example:
+      >>> in_window([0, 5, 10, 11], (0.05, 0.10), 100).tolist()
+      [False, True, True, False]
+    """
+    steps = np.asarray(steps)
+    return (steps >= window[0] * total_steps) & (steps <= window[1] * total_steps)
 
 
 def _is_number(value: object) -> bool:

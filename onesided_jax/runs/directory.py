@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 
 from onesided_jax import processes
+from onesided_jax.errors import nearest, short
 from onesided_jax.runs import manifest as manifests
-from onesided_jax.runs._values import short
-from onesided_jax.runs._words import DISK_ERRORS, errno_of, nearest, write_error
 from onesided_jax.runs.checkpoints import CheckpointStore, DamagedCheckpointError, check_path
 from onesided_jax.runs.data_file import changed_since, data_sha256, place_data, placeless
+from onesided_jax.runs.files import DISK_ERRORS, errno_of, write_error
 from onesided_jax.runs.lock import lock
 from onesided_jax.runs.recipe import Recipe
 
@@ -50,13 +50,11 @@ class Run:
         hyperparameters), ``recipe`` (``None`` for a sweep of a game built in Python), ``widths``,
         ``versions``, ``platform``, ``command``, ``created``, ``data_sha256`` of the file of
         ``npz:PATH``, and ``sessions`` under other versions.
-      damage: one sentence if the manifest was damaged and its copy was read, else ``""``.
       data: where the recipe's data lie now, if elsewhere than the manifest says.
     """
 
     path: Path
     manifest: Mapping[str, Any]
-    damage: str = ""
     data: Path | None = None
 
     @property
@@ -127,8 +125,8 @@ def open_run(path: str | os.PathLike[str], *, data: str | os.PathLike[str] | Non
       The run.
 
     Raises:
-      ValueError: if the folder holds no run, a manifest that is damaged in both its copies, or one
-        of another format; or data of another SHA-256 than the run was begun with.
+      ValueError: if the folder holds no run, a damaged manifest, or one of another format; or data
+        of another SHA-256 than the run was begun with.
 
     Example:
       >>> from onesided_jax import open_run
@@ -143,15 +141,15 @@ def open_run(path: str | os.PathLike[str], *, data: str | os.PathLike[str] | Non
             f"{str(path)!r} holds no run: expected a folder with {manifests.MANIFEST}, "
             "as written by `onesided sweep ... --out FOLDER`"
         )
-    manifest, damage = manifests.read(path)
-    run = Run(path.absolute(), manifest, damage, None if data is None else Path(data).absolute())
+    data_path = None if data is None else Path(data).absolute()
+    run = Run(path.absolute(), manifests.read(path), data_path)
     if data is not None and (changed := run.changed_data()):
         raise ValueError(f"data={str(data)!r}: {changed}")
     return run
 
 
 def _holds_manifest(path: Path) -> bool:
-    return any((path / name).exists() for name in (manifests.MANIFEST, manifests.COPY))
+    return (path / manifests.MANIFEST).exists()
 
 
 @contextlib.contextmanager
@@ -202,8 +200,6 @@ def create_or_open(
 ) -> Run:
     """Creates a run directory, or opens the one that holds this very run; see :func:`writing`.
 
-    A damaged manifest is restored from its copy.
-
     Raises:
       ValueError: if the folder holds anything else; it is left as it was.
     """
@@ -212,10 +208,8 @@ def create_or_open(
     path.mkdir(parents=True, exist_ok=True)
     for stale in path.glob(".manifest.*json.*"):  # left by a kill
         stale.unlink()
-    if run is not None and not run.damage:
-        return run
     if run is not None:
-        return dataclasses.replace(run, manifest=manifests.write(path, run.manifest))
+        return run
     manifest = {
         "format": manifests.FORMAT,
         "created": manifests.now(),

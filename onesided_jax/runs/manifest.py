@@ -1,4 +1,4 @@
-"""The manifest of a run directory: two copies under a checksum, each replaced in one piece."""
+"""The manifest of a run directory: one file under a checksum, replaced in one piece."""
 
 from __future__ import annotations
 
@@ -17,46 +17,26 @@ from typing import Any
 import jax
 
 from onesided_jax.players import PRNG_IMPLEMENTATION
-from onesided_jax.runs._words import write_json_atomically
+from onesided_jax.runs.files import write_json_atomically
 
-__all__ = ["COPY", "FORMAT", "MANIFEST", "READABLE", "now", "origin", "read", "write"]
+__all__ = ["FORMAT", "MANIFEST", "READABLE", "now", "origin", "read", "write"]
 
 FORMAT = 2
 READABLE = (1, 2)
-"""Formats that this version reads; 2 added the checksum and the copy."""
+"""Formats that this version reads; 2 added the checksum."""
 MANIFEST = "manifest.json"
-COPY = "manifest.copy.json"
 _PARTS = {"plan", "recipe", "widths"}
 
 
-class _DamagedError(ValueError):
-    """A manifest that is not as it was written."""
-
-
-def read(folder: Path) -> tuple[dict[str, Any], str]:
-    """The manifest of a folder, and one sentence if it was damaged and its copy was read.
-
-    Raises:
-      ValueError: if both copies are damaged, or it has a format that this version does not read.
-    """
-    try:
-        return _read(folder / MANIFEST), ""
-    except _DamagedError as error:
-        with contextlib.suppress(_DamagedError):
-            return _read(folder / COPY), f"{error}; its copy {COPY} is whole"
-        raise
-
-
 def write(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Writes the copy, then the manifest: at every moment one of them is whole.
+    """Writes the manifest in one piece.
 
     Returns:
       What was written.
     """
     content = {**manifest, "format": FORMAT}
     content["sha256"] = _digest(content)
-    for name in (COPY, MANIFEST):
-        write_json_atomically(folder / name, content)
+    write_json_atomically(folder / MANIFEST, content)
     return content
 
 
@@ -86,15 +66,21 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read(folder: Path) -> dict[str, Any]:
+    """The manifest of a folder.
+
+    Raises:
+      ValueError: if it is damaged, or has a format that this version does not read.
+    """
+    path = folder / MANIFEST
     try:
         manifest = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise _DamagedError(f"{str(path)!r} is damaged: {reason}") from None
+        raise ValueError(f"{str(path)!r} is damaged: {reason}") from None
     found = manifest.get("format") if isinstance(manifest, dict) else None
     if not isinstance(found, int) or isinstance(found, bool):
-        raise _DamagedError(f"{str(path)!r} is damaged: it has format {found!r}")
+        raise ValueError(f"{str(path)!r} is damaged: it has format {found!r}")
     whole = "sha256" in manifest and manifest["sha256"] == _digest(manifest)
     if found not in READABLE and whole:
         writer = manifest.get("versions", {}).get("onesided-jax")
@@ -104,9 +90,9 @@ def _read(path: Path) -> dict[str, Any]:
             f"install version {writer}, which wrote it"
         )
     if found != 1 and not whole:
-        raise _DamagedError(f"{str(path)!r} was altered (its SHA-256 differs)")
+        raise ValueError(f"{str(path)!r} was altered (its SHA-256 differs)")
     if missing := _PARTS - set(manifest):
-        raise _DamagedError(f"{str(path)!r} is damaged: {sorted(missing)} missing")
+        raise ValueError(f"{str(path)!r} is damaged: {sorted(missing)} missing")
     return manifest
 
 

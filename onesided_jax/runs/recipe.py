@@ -9,17 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from onesided_jax.runs._values import (
-    as_integer,
-    check_count,
-    check_divides,
-    check_text,
-    is_unicode,
-    short,
-    tuples,
-)
-from onesided_jax.runs._words import nearest
-from onesided_jax.runs.criteria import Criteria
+from onesided_jax.errors import check_count, check_divides, nearest, short
+from onesided_jax.runs._values import as_integer, check_text, is_unicode, tuples
+from onesided_jax.runs.criteria import RETIRED, Criteria
 from onesided_jax.runs.specs import (
     GameSpec,
     OptimizerSpec,
@@ -55,7 +47,7 @@ class Recipe:
         minibatch, as the theory needs, or sees the first one's.
       precision: ``"float32"`` or ``"float64"``, of analytic games and of GANs: networks, batches,
         optimizer states and steps.
-      criteria: windows and thresholds of the verdicts, fixed before the run.
+      criteria: windows, boundaries and sample sizes of the verdicts, fixed before the run.
       description: one sentence for the report.
 
     Raises:
@@ -105,18 +97,26 @@ class Recipe:
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:
-        """Reads what ``to_json`` wrote; raises ``ValueError`` for anything else."""
+        """Reads what ``to_json`` wrote; raises ``ValueError`` for anything else.
+
+        Fields that an earlier version had are errors too, which name the field to use now.
+        """
         try:
             content = json.loads(text)
         except json.JSONDecodeError as error:
             raise ValueError(f"recipe: not JSON: {error}") from None
         except (ValueError, RecursionError):  # a number of thousands of digits, a list in a list...
             raise ValueError("recipe: not JSON that a recipe could be") from None
+        _refuse_retired(content)
         return cls.from_dict(content)
 
     @classmethod
     def from_dict(cls, content: Any) -> Recipe:
-        """Builds a recipe from JSON-like content; unknown and missing fields are errors."""
+        """Builds a recipe from JSON-like content; unknown and missing fields are errors.
+
+        This also reads the manifests of old runs. Criteria that version 0.1 had and this one has
+        not are ignored: such a run is judged by today's boundaries, in the windows it states.
+        """
         fields = dict(_fields(cls, content, "recipe"))
         fields["game"] = GameSpec(**_fields(GameSpec, fields["game"], "recipe.game"))
         optimizers = fields["optimizers"]
@@ -127,7 +127,7 @@ class Recipe:
             for i, spec in enumerate(optimizers)
         )
         if "criteria" in fields:
-            given = _fields(Criteria, fields["criteria"], "recipe.criteria")
+            given = _fields(Criteria, _without_retired(fields["criteria"]), "recipe.criteria")
             fields["criteria"] = Criteria(**tuples(given))
         return cls(**fields)
 
@@ -184,6 +184,20 @@ def _check_recipe(recipe: Recipe) -> None:
         runs = len(seeds) * math.prod(len(values) for values in spec.axes.values())
         if runs > MAX_RUNS:
             raise ValueError(f"{label}: {runs:,} runs, expected at most {MAX_RUNS:,} per optimizer")
+
+
+def _without_retired(criteria: Any) -> Any:
+    if not isinstance(criteria, Mapping):
+        return criteria
+    return {name: value for name, value in criteria.items() if name not in RETIRED}
+
+
+def _refuse_retired(content: Any) -> None:
+    criteria = content.get("criteria") if isinstance(content, Mapping) else None
+    for name in criteria if isinstance(criteria, Mapping) else ():
+        if name in RETIRED:
+            now = f" (did you mean {RETIRED[name]!r}?)" if RETIRED[name] else "; leave it out"
+            raise ValueError(f"recipe.criteria: {name!r} is a field of version 0.1{now}")
 
 
 def _fields(cls: type, content: Any, where: str) -> dict[str, Any]:

@@ -1,77 +1,33 @@
-"""What a run's manifest is told while it is trained: widths, the program, other versions."""
+"""What a run's manifest is told while it is trained: layouts, and sessions under other versions."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 from onesided_jax import processes
 from onesided_jax.runs import manifest as manifests
 from onesided_jax.runs.directory import Run
 
-__all__ = ["record_program", "record_samples", "record_session", "record_width"]
-
-_FINGERPRINT = "begin, step, observers"  # what it is of
+__all__ = ["record", "record_session"]
 
 
-def record_width(run: Run, cell: str, width: int, layout: Mapping[str, Any] | None = None) -> Run:
-    """Records the width of a cell, on which its bits depend, before its first step.
-
-    ``layout`` tells how it was chosen, and on how many devices; nothing depends on that.
-    """
-    if run.manifest["widths"].get(cell) == width or not processes.is_first():
-        return run
-    changed = {"widths": {**run.manifest["widths"], cell: width}}
-    if layout is not None:
-        changed["layouts"] = {**run.manifest.get("layouts", {}), cell: dict(layout)}
-    manifest = manifests.write(run.path, {**run.manifest, **changed})
-    return dataclasses.replace(run, manifest=manifest)
-
-
-def record_samples(run: Run, shape: tuple[int, ...]) -> Run:
-    """Notes the shape of a sample: a generator can be built again without the data."""
-    if "sample_shape" in run.manifest or not processes.is_first():
-        return run
-    manifest = manifests.write(run.path, {**run.manifest, "sample_shape": list(shape)})
-    return dataclasses.replace(run, manifest=manifest)
-
-
-def record_program(run: Run, sha256: str) -> Run:
-    """Notes the program that a sweep without a recipe trains, and refuses another one.
-
-    Other versions may trace the same step to another program, and another platform may round the
-    arrays in it otherwise: only programs of the same versions and platform are compared, and
-    fingerprints of the same things.
+def record(run: Run, **changes: Any) -> Run:
+    """Changes parts of a run's manifest; of several processes the first one writes.
 
     Args:
-      run: the run.
-      sha256: the run's fingerprint, of `sweeps.contract`.
+      run: the run, held for writing.
+      **changes: new values, of JSON's types.
 
     Returns:
-      The run.
-
-    Raises:
-      ValueError: if the runs that are here were trained by another program.
+      The run with the new manifest.
     """
-
-    def note() -> None:
-        nonlocal run
-        here = {"sha256": sha256, "of": _FINGERPRINT, **manifests.origin()}
-        here["platform"].pop("devices")
-        known = run.manifest.get("program", {})
-        if known == here:
-            return
-        if known and {**known, "sha256": sha256} == here:
-            raise ValueError(
-                f"{str(run.path)!r} holds another run (of another game, optimizer or "
-                "observer: what a run computes has changed): choose another output folder"
-            )
-        manifest = manifests.write(run.path, {**run.manifest, "program": here})
-        run = dataclasses.replace(run, manifest=manifest)
-
-    processes.first(note)
-    return run
+    manifest = {**run.manifest, **changes}
+    if manifest == run.manifest:
+        return run
+    if processes.is_first():
+        manifest = manifests.write(run.path, manifest)
+    return dataclasses.replace(run, manifest=manifest)
 
 
 def record_session(run: Run) -> tuple[Run, str]:
@@ -93,8 +49,7 @@ def record_session(run: Run) -> tuple[Run, str]:
     if not differs:
         return run, ""
     sessions = [*sessions, {"began": manifests.now(), **here}]
-    manifest = manifests.write(run.path, {**run.manifest, "sessions": sessions})
-    return dataclasses.replace(run, manifest=manifest), (
+    return record(run, sessions=sessions), (
         f"{str(run.path)!r} is continued with {'; '.join(differs)}: from here on its last bits may "
         "differ from those of an uninterrupted run"
     )

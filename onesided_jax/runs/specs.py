@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import math
 import numbers
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from onesided_jax.errors import MAX_STEPS, nearest, short
 from onesided_jax.optimizers import OPTIMIZERS
-from onesided_jax.runs._values import (
-    MAX_STEPS,
-    check_number,
-    check_text,
-    is_unicode,
-    short,
-    tuples,
-)
-from onesided_jax.runs._words import nearest
+from onesided_jax.runs._values import check_number, check_text, is_unicode, tuples
 
 __all__ = [
     "GameSpec",
@@ -28,7 +22,6 @@ __all__ = [
     "check_optimizer",
     "hyperparameters_of",
     "label_of",
-    "optimizer_maker",
 ]
 
 _MAX_LABEL = 100  # bytes; labels are folders
@@ -83,12 +76,6 @@ def hyperparameters_of(optimizer: str) -> tuple[list[str], list[str]]:
         (static if is_static else floats).append(name)
     static = [name for name in static if name != "opaque_mode"]  # the engine passes grad_fn
     return floats, static
-
-
-def optimizer_maker(spec: OptimizerSpec) -> Callable[[Mapping[str, Any]], Any]:
-    """``hyperparameters -> optax transformation`` of a spec, its options filled in."""
-    factory, options = OPTIMIZERS[spec.name], dict(spec.options)
-    return lambda hyperparameters: factory(**hyperparameters, **options)
 
 
 def label_of(spec: OptimizerSpec) -> str:
@@ -180,11 +167,12 @@ def check_optimizer(spec: OptimizerSpec) -> None:
     if missing:
         raise ValueError(f"{label_of(spec)}: axes lack {missing}")
     # The factory checks ranges; every value in turn, the others at their first.
-    make, first = optimizer_maker(spec), {n: v[0] for n, v in spec.axes.items()}
+    make = functools.partial(OPTIMIZERS[spec.name], **spec.options)
+    first = {name: values[0] for name, values in spec.axes.items()}
     for name, values in spec.axes.items():
         for value in values:
             try:
-                make({**first, name: value})
+                make(**{**first, name: value})
             except ValueError as error:
                 raise ValueError(f"{label_of(spec)}: {error}") from None
 

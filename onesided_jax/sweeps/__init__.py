@@ -2,11 +2,11 @@
 
 from onesided_jax.sweeps.ahead import CompiledCell, compile_for, weak_scaling
 from onesided_jax.sweeps.engine import Observer, StepView
-from onesided_jax.sweeps.loop import sweep
 from onesided_jax.sweeps.recipes import resume, run
 from onesided_jax.sweeps.restore import Restored, restore
 from onesided_jax.sweeps.result import Checkpoint, Progress, SweepResult
-from onesided_jax.sweeps.train import StepInfo, TrainState, make_train
+from onesided_jax.sweeps.step import StepInfo, TrainState, make_step
+from onesided_jax.sweeps.sweep import sweep
 
 __all__ = [
     "Checkpoint",
@@ -19,7 +19,7 @@ __all__ = [
     "SweepResult",
     "TrainState",
     "compile_for",
-    "make_train",
+    "make_step",
     "restore",
     "resume",
     "run",

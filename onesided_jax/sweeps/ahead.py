@@ -1,30 +1,28 @@
 """Compiling a sweep for a TPU without one: what fits, what it moves, what chips say to each other.
 
-The program is the one that :func:`onesided_jax.sweeps.run` runs, the compiler the TPU's own.
+It compiles the program that :func:`onesided_jax.sweeps.run` runs, with the TPU's own compiler.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import math
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from onesided_jax.players import Device
-from onesided_jax.runs import Cell, Recipe, build_game, cells, numerics
-from onesided_jax.runs._values import check_count
-from onesided_jax.sweeps.engine import Program, program
-from onesided_jax.sweeps.memory import is_out_of_memory
-from onesided_jax.sweeps.strategy import abstract_carry, fitting_width, needed_bytes
+from onesided_jax.errors import check_count
+from onesided_jax.runs import Recipe, build_game, cells, numerics
+from onesided_jax.sweeps.engine import Plan
+from onesided_jax.sweeps.layout import Layout, choose_layout, compile_chunk
+from onesided_jax.sweeps.memory import is_out_of_memory, needed_bytes
+from onesided_jax.sweeps.recipes import plan_cell
 from onesided_jax.sweeps.topology import chips_like, find_chip, tpu_devices
 
 __all__ = ["SCALES", "CompiledCell", "collectives", "compile_for", "weak_scaling"]
@@ -48,8 +46,7 @@ class CompiledCell(NamedTuple):
       chips: how many chips share in the program.
       width: runs on each chip at a time.
       seconds: of compiling, tracing included.
-      needed: bytes on each chip: temporaries, arguments and outputs. (The outputs take the place of
-        the arguments, which are donated, but are copied for the host.)
+      needed: bytes on each chip: temporaries, arguments and outputs.
       memory: bytes that a chip has.
       flops: operations of one step of one run.
       bytes_accessed: bytes moved by one step of one run.
@@ -81,9 +78,6 @@ def compile_for(
 ) -> list[CompiledCell]:
     """Compiles every cell of a recipe for a TPU, as a sweep there does; no TPU is needed.
 
-    A sweep gives each chip the same program, which knows of no other chip. That one is compiled
-    here; `weak_scaling` compiles a single program for all chips.
-
     Args:
       recipe: what is to be run.
       topology: chip and grid, from ``"v5e:1x1"``, what Colab has, to ``"v5e:16x16"``.
@@ -114,20 +108,17 @@ def compile_for(
     devices = tpu_devices(topology)
     found = []
     with numerics(recipe), _not_cached():
-        for cell, compiled in _programs(recipe):
-            count = len(cell.seeds) if runs is None else runs
-            tried: dict[int, CompiledCell | None] = {}
+        for label, plan in _plans(recipe, runs):
+            layout = choose_layout(plan, width=width, devices=devices, memory=chip.memory)
+            report = _compile(label, plan, layout, topology)
 
-            def at(width: int, cell=cell, compiled=compiled, tried=tried):
-                """The cell at a width, or None if the compiler refuses it."""
-                if width not in tried:
-                    tried[width] = _compile(compiled, cell, recipe, topology, width, devices[:1])
-                return tried[width]
+            @functools.cache
+            def on_one_chip(width: int, label: str = label, plan: Plan = plan):
+                return _compile(label, plan, Layout(tuple(devices[:1]), width, 1), topology)
 
-            report = at(width) if width else _planned(at, math.ceil(count / len(devices)))
             if report is None or report.needed > chip.memory:
-                raise _too_many(cell, topology, width or 1, _largest(at, at(1)))
-            found.append(report._replace(largest=_largest(at, report) if largest else 0))
+                raise _too_many(label, topology, layout.width, _largest(on_one_chip))
+            found.append(report._replace(largest=_largest(on_one_chip) if largest else 0))
             on_cell(found[-1])
     return found
 
@@ -139,12 +130,10 @@ def weak_scaling(
     width: int | None = None,
     on_cell: Callable[[CompiledCell], object] = lambda found: None,
 ) -> list[CompiledCell]:
-    """Compiles one program for 1, 4, 16, 64 and 256 chips, with as many runs on each.
+    """Compiles a sweep for 1, 4, 16, 64 and 256 chips, with as many runs on each.
 
-    A sweep gives each chip a program of its own (`compile_for`). Here the same steps are put into
-    one program that all chips run together, so that the compiler sees the whole machine: bytes and
-    operations of a chip must not depend on how many there are, and chips must not wait for each
-    other.
+    Bytes and operations of a chip must not depend on how many there are, and chips must not wait
+    for each other.
 
     Args:
       recipe: what is to be run.
@@ -165,13 +154,13 @@ def weak_scaling(
     grids = chips_like(topology, SCALES)
     devices = {grid: tpu_devices(grid) for grid in grids}
     with numerics(recipe), _not_cached():
-        for cell, compiled in _programs(recipe):
+        for label, plan in _plans(recipe):
+            each = width or len(plan.runs)
             for grid in grids:
-                report = _compile(
-                    compiled, cell, recipe, grid, width or len(cell.seeds), devices[grid]
-                )
+                layout = Layout(tuple(devices[grid]), each, 1)
+                report = _compile(label, plan, layout, grid)
                 if report is None:
-                    raise _too_many(cell, grid, width or len(cell.seeds))
+                    raise _too_many(label, grid, each)
                 found.append(report)
                 on_cell(report)
     return found
@@ -201,100 +190,58 @@ def _not_cached() -> Iterator[None]:
         compilation_cache.reset_cache()
 
 
-def _programs(recipe: Recipe) -> list[tuple[Cell, Program]]:
-    game = build_game(recipe.game, recipe.precision)
-    options = ((), recipe.independent_samples, recipe.record_every)
-    return [
-        (cell, program(game.sample, game.field, game.init, cell.make_optimizer, *options))
-        for cell in cells(recipe)
-    ]
+def _plans(recipe: Recipe, runs: int | None = None) -> list[tuple[str, Plan]]:
+    """The cells of a recipe by label; with so many runs, if that is given."""
+    game, plans = build_game(recipe.game, recipe.precision), []
+    for cell in cells(recipe):
+        rows = np.arange(len(cell.runs) if runs is None else runs) % len(cell.runs)
+        plans.append(
+            (cell.label, plan_cell(recipe, game, cell._replace(runs=cell.runs.take(rows))))
+        )
+    return plans
 
 
-def _compile(
-    compiled: Program,
-    cell: Cell,
-    recipe: Recipe,
-    topology: str,
-    width: int,
-    devices: Sequence[Device],
-) -> CompiledCell | None:
-    """One cell for one chip, or split over several; ``None`` if memory does not suffice."""
+def _compile(label: str, plan: Plan, layout: Layout, topology: str) -> CompiledCell | None:
+    """One cell for a TPU; ``None`` if memory does not suffice."""
     began = time.perf_counter()
-    arguments = abstract_carry(compiled, cell.seeds, cell.hyperparameters, width * len(devices))
     try:
-        if len(devices) == 1:
-            there = compiled.compile(*arguments, recipe.checkpoint_every, devices[0])
-        else:
-            there = _together(compiled, arguments, recipe.checkpoint_every, devices)
+        compiled = compile_chunk(plan, layout)
     except Exception as error:
         if is_out_of_memory(error):
             return None
         raise
-    cost = there.cost_analysis() or {}
+    cost = compiled.cost_analysis() or {}
     # The compiler counts a loop's body once; there are two loops where not every step is recorded.
-    steps = width * (2 if recipe.record_every > 1 else 1)
+    steps = layout.width * (2 if plan.training.record_every > 1 else 1)
     return CompiledCell(
-        cell=cell.label,
+        cell=label,
         topology=topology,
-        chips=len(devices),
-        width=width,
+        chips=len(layout.devices),
+        width=layout.width,
         seconds=time.perf_counter() - began,
-        needed=needed_bytes(there),
+        needed=needed_bytes(compiled),
         memory=find_chip(topology).memory,
         flops=cost.get("flops", 0.0) / steps,
         bytes_accessed=cost.get("bytes accessed", 0.0) / steps,
-        collectives=collectives(there),
+        collectives=collectives(compiled),
     )
 
 
-def _too_many(cell: Cell, topology: str, width: int, most: int | None = None) -> ValueError:
+def _too_many(label: str, topology: str, width: int, most: int | None = None) -> ValueError:
     chip = f"{find_chip(topology).memory / 2**30:g} GiB of a {topology.partition(':')[0]} chip"
     expected = "fewer" if most is None else f"at most {most}"
     return ValueError(
-        f"width={width}: so many runs of {cell.label!r} do not fit into the {chip}, "
-        f"expected {expected}"
+        f"width={width}: so many runs of {label!r} do not fit into the {chip}, expected {expected}"
     )
 
 
-def _together(
-    compiled: Program, arguments: Any, steps: int, devices: Sequence[Device]
-) -> jax.stages.Compiled:
-    """One program in which every device advances its share of the runs."""
-    mesh, runs = Mesh(np.array(devices), ("runs",)), PartitionSpec("runs")
-    advance = jax.shard_map(
-        functools.partial(compiled.advance, steps),
-        mesh=mesh,
-        in_specs=runs,
-        out_specs=runs,
-        check_vma=False,
-    )
-    there = NamedSharding(mesh, runs)
-    shapes = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=there), arguments
-    )
-    return jax.jit(advance, donate_argnums=0).lower(*shapes).compile()
-
-
-_At = Callable[[int], CompiledCell | None]
-
-
-def _planned(at: _At, width: int) -> CompiledCell | None:
-    """The width of a sweep of so many runs a chip: halved while it is refused, then planned."""
-    report = at(width)
-    while report is None and width > 1:
-        width //= 2
-        report = at(width)
-    if report is None:
-        return None
-    return at(fitting_width(width, report.needed, report.memory))
-
-
-def _largest(at: _At, first: CompiledCell | None) -> int:
-    """The most runs that are seen to fit, where the line through two widths says to look."""
+def _largest(at: Callable[[int], CompiledCell | None]) -> int:
+    """The most runs that are seen to fit on a chip, where the line through two widths leads."""
+    first = at(1)
     if first is None or first.needed > first.memory:
         return 0
     goal, best, before = _GOAL * first.memory, first, first
-    width = max(first.width + 1, int(first.width * goal / first.needed / 4))
+    width = max(2, int(goal / first.needed / 4))
     for _ in range(_ATTEMPTS):
         report = at(width)
         if report is None:

@@ -1,27 +1,33 @@
-"""How much memory there is, and what it looks like when there is too little."""
+"""How much memory a program needs, how much there is, and the error when it is too little."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 from pathlib import Path
+from typing import Any
 
 import jax
 
-__all__ = ["OutOfMemoryError", "is_out_of_memory", "memory_bytes"]
+from onesided_jax.players import Device
+
+__all__ = ["OutOfMemoryError", "is_out_of_memory", "memory_bytes", "needed_bytes"]
 
 
 class OutOfMemoryError(MemoryError):
-    """A device or the host ran out of memory during a sweep.
-
-    Attributes:
-      step: the last step that all runs have done.
-    """
+    """A device or the host has too little memory for so many runs at a time."""
 
     def __init__(self, step: int, width: int, error: Exception):
         reason = (str(error) or type(error).__name__).partition("\n")[0]
-        super().__init__(f"out of memory after step {step}, {width} runs at a time: {reason}")
-        self.step = step
+        remedy = (
+            "a single run does not fit; use a smaller batch or network"
+            if width == 1
+            else f"pass width={width // 2} or less"
+        )
+        super().__init__(
+            f"out of memory after step {step}, with {width} runs at a time on each device: "
+            f"{remedy} ({reason})"
+        )
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -31,17 +37,29 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def memory_bytes(devices: int = 1) -> int:
-    """Memory of one device; devices that are the host's CPU share the host's."""
-    stats = jax.local_devices()[0].memory_stats()
+def needed_bytes(compiled: Any) -> int:
+    """Memory that a compiled chunk needs on each device, in bytes; 0 if it does not say."""
+    analysis = compiled.memory_analysis()
+    if analysis is None:
+        return 0
+    return (
+        analysis.temp_size_in_bytes
+        + analysis.argument_size_in_bytes
+        + analysis.output_size_in_bytes
+    )
+
+
+def memory_bytes(devices: list[Device]) -> int:
+    """Memory of each of the devices, in bytes; CPU devices share the host's."""
+    stats = devices[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"]
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min([physical, *_control_group_limits()]) // devices
+    return min([physical, *_control_group_limits()]) // len(devices)
 
 
 def _control_group_limits() -> list[int]:
-    """What a container or a batch job may use of the host (Linux, version 2 of control groups)."""
+    """Memory limits of the container or batch job, in bytes (Linux control groups, version 2)."""
     limits = []
     with contextlib.suppress(OSError, ValueError):
         line = Path("/proc/self/cgroup").read_text().rpartition("0::")[2].strip()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 
@@ -13,22 +12,23 @@ from onesided_jax import processes
 from onesided_jax.games import Game
 from onesided_jax.players import Device, PRNGKey, make_key
 from onesided_jax.runs import (
+    Cell,
     Recipe,
     Run,
     build_game,
     cells,
     numerics,
     open_run,
-    record_samples,
+    record,
     with_absolute_data,
     writing,
 )
-from onesided_jax.sweeps.cell import run_cell
-from onesided_jax.sweeps.loop import begin_session, keep_strategy, plan_of, warn
+from onesided_jax.sweeps.engine import Plan, Training
 from onesided_jax.sweeps.result import Progress
-from onesided_jax.sweeps.strategy import Strategy
+from onesided_jax.sweeps.saving import train_stored
+from onesided_jax.sweeps.sweep import begin_session, plan_of, progress_of, stable, warn
 
-__all__ = ["resume", "run"]
+__all__ = ["plan_cell", "resume", "run"]
 
 
 def run(
@@ -50,13 +50,12 @@ def run(
       recipe: what to run.
       out: the run directory; new, empty, or holding this very recipe.
       on_chunk: called with the cell's label and a :class:`Progress` after every chunk.
-      on_damage: called with one sentence for everything that was found or went wrong and is dealt
-        with: a damaged checkpoint that was passed over, a write that will be tried again, less
-        memory than planned, versions or a data file other than those that the run was begun with.
-        By default a ``RuntimeWarning``.
-      width: runs at a time on each device, see :func:`sweep`. Ignored for a cell that has been
-        started: its width is part of what its bits depend on.
-      devices: where to compute; ``None`` takes all of this process, see `configure_cpu`.
+      on_damage: called with one sentence for everything that was found and dealt with: a damaged
+        checkpoint that was passed over, versions or a data file other than those that the run was
+        begun with. By default a ``RuntimeWarning``.
+      width: runs at a time on each device, see :func:`sweep`. Ignored for a cell whose first
+        chunk has been saved: its last bits depend on its width.
+      devices: where to compute; ``None`` takes all, see `configure_cpu`.
       stop: asked before every chunk; true ends the sweep there, with everything saved.
 
     Returns:
@@ -65,9 +64,9 @@ def run(
     Raises:
       ValueError: for a folder that holds something else or that another process is writing, or
         options that the game refuses; nothing is computed or changed then.
-      WriteError: if a checkpoint could not be written at the second attempt.
-      MemoryError: if there is too little memory. After either, the checkpoints that are there are
-        whole, and :func:`resume` continues from them.
+      WriteError: if a checkpoint could not be written.
+      MemoryError: if there is too little memory; it names a width to try. After either, the
+        checkpoints that are there are whole, and :func:`resume` continues from them.
 
     Example:
       >>> import tempfile
@@ -90,57 +89,40 @@ def run(
     with numerics(recipe):
         game = build_game(recipe.game, recipe.precision)
         planned = cells(recipe)
-        plan = plan_of(
-            {cell.label: (cell.seeds, cell.hyperparameters) for cell in planned},
-            steps=recipe.steps,
-            checkpoint_every=recipe.checkpoint_every,
-            record_every=recipe.record_every,
-            independent_samples=recipe.independent_samples,
-        )
-        with writing(Path(out).absolute(), plan=plan, recipe=recipe) as opened:
+        plans = [plan_cell(recipe, game, cell) for cell in planned]
+        content = plan_of(planned, plans[0])
+        with writing(Path(out).absolute(), plan=content, recipe=recipe) as opened:
             if game.generate is not None:
-                opened = record_samples(opened, _sample_shape(game))
+                opened = record(opened, sample_shape=list(_sample_shape(game)))
             finished = processes.first(lambda: [_is_finished(opened, c.label) for c in planned])
-            unfinished = [c for c, done in zip(planned, finished, strict=True) if not done]
-            if unfinished:
+            if not all(finished):
                 opened = begin_session(opened, on_damage)
-            elif opened.damage:
-                on_damage(opened.damage)
-            for cell in unfinished:
-                if processes.highest(bool(stop())):
-                    break
+            for cell, plan, done in zip(planned, plans, finished, strict=True):
+                if done or processes.highest(bool(stop())):
+                    continue
+                _, chunks = train_stored(
+                    plan, opened, cell.label,
+                    width=width, devices=devices, on_damage=on_damage, stop=stop,
+                )  # fmt: skip
+                for chunk in chunks:
+                    if on_chunk is not None and chunk.step > 0:
+                        on_chunk(cell.label, progress_of(plan, chunk))
+            return open_run(opened.path) if processes.is_first() else opened
 
-                def on_strategy(chosen: Strategy, label: str = cell.label):
-                    nonlocal opened
-                    opened = keep_strategy(opened, label, chosen)
 
-                def tell(progress: Progress, label: str = cell.label):
-                    if on_chunk is not None:
-                        on_chunk(label, progress)
-
-                run_cell(
-                    game,
-                    cell.make_optimizer,
-                    seeds=cell.seeds,
-                    hyperparameters=cell.hyperparameters,
-                    steps=recipe.steps,
-                    checkpoint_every=recipe.checkpoint_every,
-                    record_every=recipe.record_every,
-                    store=opened.store(cell.label),
-                    on_chunk=tell,
-                    on_strategy=on_strategy,
-                    on_damage=on_damage,
-                    independent_samples=recipe.independent_samples,
-                    width=opened.manifest["widths"].get(cell.label, width),
-                    devices=devices,
-                    stop=stop,
-                    collect=False,
-                )
-    return opened
+def plan_cell(recipe: Recipe, game: Game, cell: Cell) -> Plan:
+    """What is trained in a cell of a recipe."""
+    training = Training(
+        game,
+        stable(cell.make_optimizer),
+        independent_samples=recipe.independent_samples,
+        record_every=recipe.record_every,
+    )
+    return Plan(training, cell.runs, recipe.steps, recipe.checkpoint_every)
 
 
 def _sample_shape(game: Game) -> tuple[int, ...]:
-    def one(key: PRNGKey) -> Any:
+    def one(key: PRNGKey) -> jax.Array:
         assert game.generate is not None
         return game.generate(*game.init(key), key, 1)
 

@@ -22,8 +22,9 @@ from onesided_jax.runs import (
     open_run,
     unpack,
 )
-from onesided_jax.sweeps.engine import Observer, named_observers
-from onesided_jax.sweeps.train import MakeOptimizer, StepInfo, TrainState, make_train
+from onesided_jax.sweeps.check import named_observers
+from onesided_jax.sweeps.engine import Observer
+from onesided_jax.sweeps.step import MakeOptimizer, StepInfo, TrainState, make_step
 
 __all__ = ["Restored", "restore"]
 
@@ -33,7 +34,7 @@ class Restored(NamedTuple):
 
     Attributes:
       game: what they play.
-      step: ``(state, hyperparameters) -> (state, StepInfo)`` of one run, pure.
+      step: ``(state, hyperparameters, data=None) -> (state, StepInfo)`` of one run, pure.
       state: theirs, leaves ``[R, ...]``; ``state.step`` says after how many steps.
       hyperparameters: name to ``float[R]``.
       observers: name to what an observer that was given has carried so far, leaves ``[R, ...]``.
@@ -65,7 +66,7 @@ def restore(
       cell: which of ``run.cells``; ``"sweep"`` for a sweep of a game built in Python.
       step: of the checkpoint; ``None`` takes the newest that can be read.
       game: what to play, if not the recipe's game; needed where there is no recipe.
-      make_optimizer: ``hyperparameters -> optax transformation``, the same.
+      make_optimizer: ``make_optimizer(**hyperparameters) -> optax transformation``, the same.
       observers: of those that the sweep carried the ones that you want to read.
 
     Returns:
@@ -103,7 +104,7 @@ def restore(
                 f"{str(opened.path)!r} was made by sweep(...) in Python and has no recipe: "
                 "pass its game and make_optimizer"
             )
-        init, train_step = make_train(
+        init, train_step = make_step(
             game, make_optimizer, independent_samples=opened.manifest["plan"]["independent_samples"]
         )
         hyperparameters = {k: jnp.asarray(v) for k, v in opened.hyperparameters(cell).items()}

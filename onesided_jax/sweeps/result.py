@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from onesided_jax.games import Game
 from onesided_jax.players import ArrayTree, PrimalDual
 from onesided_jax.runs import CheckpointStore, unpack
 
@@ -34,12 +35,14 @@ class SweepResult(NamedTuple):
       players: both players after the last step.
       state: the game's state after the last step, or ``()``.
       metrics: ``loss_primal``, ``loss_dual``, ``gradient_norm_primal``, ``gradient_norm_dual``
-        (of the minibatch), each ``float[R, records]``; NaN once a run has diverged.
+        (of the minibatch) and your own of ``record``, each ``float[R, records]``; NaN once a run
+        has diverged.
       checkpoints: step to :class:`Checkpoint`, ascending, from step 0.
       hyperparameters: name to ``float[R]``.
       seeds: ``int[R]``.
       diverged_at: ``int32[R]``, the step at which a run turned non-finite, or -1; such a run
         stays at its last finite state.
+      game: what was played.
     """
 
     players: PrimalDual
@@ -49,6 +52,7 @@ class SweepResult(NamedTuple):
     hyperparameters: dict[str, np.ndarray]
     seeds: np.ndarray
     diverged_at: np.ndarray
+    game: Game
 
 
 class Progress(NamedTuple):
@@ -58,9 +62,9 @@ class Progress(NamedTuple):
       step: steps done by every run.
       steps: steps in all.
       runs: number of runs.
-      diverged: how many have diverged.
-      seconds: wall time of this chunk.
-      metrics: those recorded in this chunk, named as in :class:`SweepResult`, each ``float[R,
+      diverged: how many of them have diverged.
+      seconds: wall time of the chunk.
+      metrics: of the chunk, as in :class:`SweepResult`, each ``float[R,
         records]``.
     """
 

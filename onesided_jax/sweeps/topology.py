@@ -8,8 +8,8 @@ import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from onesided_jax.errors import nearest
 from onesided_jax.players import Device
-from onesided_jax.runs._words import nearest
 
 __all__ = ["CHIPS", "Chip", "chips_like", "find_chip", "tpu_devices"]
 

@@ -134,13 +134,11 @@ def _norms(path: Path) -> xr.DataArray:
 
 
 def of_manifest(folder: Path, whole: Run, *, every: int = 1) -> Figures:
-    """Flips a bit in every byte of the manifest, or in every n-th, then cuts and removes it."""
+    """Flips a bit in every n-th byte of the manifest, then cuts it: it is never read wrong."""
     out = folder / "manifest"
     out.mkdir()
-    for name in ("manifest.json", "manifest.copy.json"):
-        shutil.copy(whole.path / name, out / name)
     path = out / "manifest.json"
-    content, injected, survived, changed, stuck = path.read_bytes(), 0, 0, 0, 0
+    content, injected, survived, changed = (whole.path / "manifest.json").read_bytes(), 0, 0, 0
     flips = (
         content[:i] + bytes([content[i] ^ (1 << i % 8)]) + content[i + 1 :]
         for i in range(0, len(content), every)
@@ -150,14 +148,12 @@ def of_manifest(folder: Path, whole: Run, *, every: int = 1) -> Figures:
         path.write_bytes(damaged)
         try:
             opened = open_run(out)
-        except ValueError:
-            stuck += 1
-            continue
-        changed += opened.manifest != whole.manifest
-        survived += bool(opened.damage) or json.loads(damaged) == json.loads(content)
-    path.unlink()
-    survived += "its copy" in open_run(out).damage
-    return Figures("the manifest damaged", injected + 1, survived, changed, stuck)
+        except ValueError as error:
+            survived += "manifest.json" in str(error)
+        else:
+            changed += opened.manifest != whole.manifest
+            survived += json.loads(damaged) == json.loads(content)
+    return Figures("the manifest damaged", injected, survived, changed, 0, note="told")
 
 
 def analysed(path: Path) -> Run:

@@ -113,23 +113,20 @@ def sweep_filling(write: int, path: str, *arguments: str) -> int:
 def failing(
     folder: Path, recipe: Recipe, whole: Path, *, writes: Iterable[int], codes: Iterable[int]
 ) -> list[Figures]:
-    """Lets single writes fail (they are made up for), then all from one on (it is resumed)."""
+    """Lets single writes fail, then all from one on; the sweep ends each time and is resumed."""
     once, lasting = [0, 0, 0, 0], [0, 0, 0, 0]  # injected, survived, changed, stuck
     for i, (write, code) in enumerate((w, c) for w in writes for c in codes):
-        out, said = folder / f"once-{i}", []
-        with refusing(write, code=code):
-            osj.run(recipe, out, on_damage=said.append)
-        _count(once, whole, out, told=len(said) == 1 and os.strerror(code) in said[0])
-        out, told = folder / f"lasting-{i}", False
-        try:
-            with refusing(*range(write, 10_000), code=code):
-                osj.run(recipe, out, on_damage=[].append)
-        except WriteError as error:
-            told = "cannot write" in str(error) and os.strerror(code) in str(error)
-        osj.resume(out) if (out / "manifest.json").exists() else osj.run(recipe, out)
-        _count(lasting, whole, out, told=told)
+        for name, counts, last in (("once", once, write + 1), ("lasting", lasting, 10_000)):
+            out, told = folder / f"{name}-{i}", False
+            try:
+                with refusing(*range(write, last), code=code):
+                    osj.run(recipe, out)
+            except WriteError as error:
+                told = "cannot write" in str(error) and os.strerror(code) in str(error)
+            osj.run(recipe, out)
+            _count(counts, whole, out, told=told)
     return [
-        Figures("a checkpoint write that fails once", *once),
+        Figures("a checkpoint write that fails once, then resumed", *once),
         Figures("a disk that stays full, read-only or broken, then resumed", *lasting),
     ]
 

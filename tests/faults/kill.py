@@ -173,7 +173,8 @@ def by_signal(
                 done += 1
                 waited.append(time.monotonic() - sent)
                 said = victim.output.read_text()
-                survived += not leftovers(out) if "To go on: onesided resume" in said else 0
+                how = ("To go on: onesided resume", "To do it again: onesided sweep")
+                survived += any(words in said for words in how) and not leftovers(out)
                 continue
         else:
             code = victim.wait()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import resource
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import jax
 
 import onesided_jax as osj
 from onesided_jax.runs import Recipe
-from onesided_jax.sweeps import engine
+from onesided_jax.sweeps import driver, layout
 from onesided_jax.sweeps.memory import OutOfMemoryError
 
 from .figures import Figures
@@ -36,13 +35,12 @@ def exhausting(when: Callable[[int, int], bool], *, compiling: bool = False) -> 
     Yields:
       The widths that were dispatched.
     """
-    original, lock, widths = engine._compile, threading.Lock(), []
+    original, widths = layout.compile_chunk, []
 
-    def compile_(lowered: Any, platform: str) -> Any:
-        width = lowered.in_avals[0][1][next(iter(lowered.in_avals[0][1]))].shape[0]
-        if compiling and when(width, 0):
+    def compile_chunk(plan: Any, where: layout.Layout) -> Any:
+        if compiling and when(where.width, 0):
             raise jax.errors.JaxRuntimeError(REASON)
-        return _Executable(original(lowered, platform), width)
+        return _Executable(original(plan, where), where.width)
 
     class _Executable:
         """A compiled program that asks before it runs."""
@@ -51,53 +49,52 @@ def exhausting(when: Callable[[int, int], bool], *, compiling: bool = False) -> 
             self._compiled, self._width = compiled, width
 
         def __call__(self, *arguments: Any) -> Any:
-            with lock:
-                number = len(widths)
-                widths.append(self._width)
-            if when(self._width, number):
+            widths.append(self._width)
+            if when(self._width, len(widths) - 1):
                 raise jax.errors.JaxRuntimeError(REASON)
             return self._compiled(*arguments)
 
         def __getattr__(self, name: str) -> Any:
             return getattr(self._compiled, name)
 
-    engine.program.cache_clear()
-    engine._compile = compile_
+    for module in (layout, driver):
+        module.compile_chunk = compile_chunk
     try:
         yield widths
     finally:
-        engine._compile = original
-        engine.program.cache_clear()
+        for module in (layout, driver):
+            module.compile_chunk = original
 
 
 def exhausted(folder: Path, recipe: Recipe, *, width: int, dispatches: int) -> list[Figures]:
-    """Too small a device for every width below ``width``; then memory that runs out later."""
+    """Too small a device for a width; then memory that runs out later."""
     before, later = [0, 0, 0, 0], [0, 0, 0, 0]
     limits = [w for w in (width // 2**i for i in range(1, 20)) if w]
     for compiling in (False, True):
         for limit in limits:
-            out = folder / f"halved-{limit}-{compiling}"
+            out, told = folder / f"narrower-{limit}-{compiling}", False
             with exhausting(lambda w, n, limit=limit: w > limit, compiling=compiling):
-                osj.run(recipe, out, width=width, on_damage=[].append)
+                try:
+                    osj.run(recipe, out, width=width, on_damage=[].append)
+                except OutOfMemoryError as error:
+                    told = f"pass width={width // 2}" in str(error)
+                osj.run(recipe, out, width=limit, on_damage=[].append)
             expected = osj.run(recipe, folder / f"width-{limit}", width=limit)
             _count(before, differences(expected, out))
+            before[1] -= not told
     whole = osj.run(recipe, folder / "whole", width=width)
     for number in range(1, dispatches):
         out, told = folder / f"later-{number}", False
         try:
             with exhausting(lambda w, n, number=number: n == number):
                 osj.run(recipe, out, width=width, on_damage=[].append)
-        except OutOfMemoryError as error:
-            told = error.step > 0
-        except Exception:
-            later[3] += 1
-        osj.resume(out)
-        # The first dispatch of the second cell comes before its first step: it is narrower then.
-        same = set(osj.open_run(out).manifest["widths"].values()) == {width}
-        _count(later, differences(whole, out) if same else [])
-        later[1] -= same and not told
+        except OutOfMemoryError:
+            told = True
+        osj.run(recipe, out, width=width)
+        _count(later, differences(whole, out))
+        later[1] -= not told
     return [
-        Figures("RESOURCE_EXHAUSTED before the first step", *before, note="W halved until it fits"),
+        Figures("RESOURCE_EXHAUSTED in the first chunk", *before, note="told, then narrower"),
         Figures("RESOURCE_EXHAUSTED later", *later, note="a clean end, then resumed at the same W"),
     ]
 
@@ -129,12 +126,14 @@ def many_small(out: str, runs: int, steps: int) -> list[int]:
     osj.configure_cpu()
     result = osj.sweep(
         osj.games.carousel(),
-        lambda h: osj.amsgrad_xeg(**h),
-        seeds=np.arange(runs),
-        hyperparameters={
-            "primal_learning_rate": np.full(runs, 0.01),
-            "dual_learning_rate": np.full(runs, 0.2),
-        },
+        osj.amsgrad_xeg,
+        osj.Runs(
+            np.arange(runs),
+            {
+                "primal_learning_rate": np.full(runs, 0.01),
+                "dual_learning_rate": np.full(runs, 0.2),
+            },
+        ),
         steps=steps,
         checkpoint_every=steps // 4,
         record_every=5,
@@ -160,12 +159,14 @@ def many_networks(out: str, runs: int, steps: int, size: int, width: int) -> lis
     )
     result = osj.sweep(
         game,
-        lambda h: osj.adam(**h, b1=0.5),
-        seeds=np.arange(runs),
-        hyperparameters={
-            "primal_learning_rate": np.full(runs, 2e-4),
-            "dual_learning_rate": np.full(runs, 2e-4),
-        },
+        lambda **h: osj.adam(**h, b1=0.5),
+        osj.Runs(
+            np.arange(runs),
+            {
+                "primal_learning_rate": np.full(runs, 2e-4),
+                "dual_learning_rate": np.full(runs, 2e-4),
+            },
+        ),
         steps=steps,
         checkpoint_every=steps // 5,
         out=out,

@@ -13,7 +13,7 @@ import pytest
 import onesided_jax as osj
 from onesided_jax.analysis.source import from_run
 from onesided_jax.cli import main
-from onesided_jax.runs import DamagedCheckpointError, checkpoints, directory, open_run
+from onesided_jax.runs import DamagedCheckpointError, checkpoints, open_run
 
 from . import corruption
 from .damage import DAMAGE, files_of
@@ -41,7 +41,7 @@ def test_analysis_skips_an_older_checkpoint_and_changes_no_other_number(finished
     assert found.kept(), found
 
 
-def test_a_damaged_manifest_changes_nothing(finished, tmp_path):
+def test_a_damaged_manifest_is_told_and_never_misread(finished, tmp_path):
     found = corruption.of_manifest(tmp_path, finished, every=13)
     assert found.kept(), found
 
@@ -97,7 +97,7 @@ def test_a_directory_of_format_1_is_opened_analysed_and_finished(tmp_path):
         archive.extractall(tmp_path)
     out = tmp_path / "format1"
     run = open_run(out)
-    assert (run.manifest["format"], run.damage) == (1, "")
+    assert run.manifest["format"] == 1
     before = run.store("amsgrad_xeg").read(8)
     assert before["players"]["primal"].shape == (4, 2)
     said = []
@@ -121,7 +121,7 @@ def test_a_checkpoint_of_another_state_says_so(finished, tmp_path):
     arrays["players"]["primal"] = np.zeros((4, 7), np.float32)
     shutil.rmtree(store.path / "40")
     store.write(36, arrays, {"seconds": 1.0})
-    with pytest.raises(ValueError, match=r"whole, but it was written for another game.*primal"):
+    with pytest.raises(ValueError, match=r"whole, but it holds another run.*primal"):
         osj.resume(out, on_damage=[].append)
 
 
@@ -147,12 +147,3 @@ def test_a_folder_in_which_orbax_would_lose_everything_is_refused(name, tmp_path
         osj.run(recipe(game="carousel"), out)
     assert main(["sweep", "carousel", "--out", str(out)]) == 2
     assert list(tmp_path.iterdir()) == []
-
-
-# Orbax drops what its other threads were still reading when it failed.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_the_first_checkpoint_is_read_back(tmp_path, monkeypatch):
-    """What cannot be read is noticed at once, not after the sweep."""
-    monkeypatch.setattr(directory, "check_path", lambda path: None)
-    with pytest.raises(ValueError, match="is whole, but this version of orbax"):
-        osj.run(recipe(game="carousel", steps=40, every=10), tmp_path / "a[b]c")

@@ -67,7 +67,7 @@ def test_names_descriptions_and_folders_are_escaped(i, tmp_path, undisturbed_ana
         title=evil,
         dataset=analysis.dataset.assign_attrs(game_description=evil, game=evil, recipe_name=evil),
         verdicts=[
-            {**v.to_json(), "reason": evil, "measure": evil, "details": {evil: evil, "x": [evil]}}
+            {**v.to_json(), "sentence": evil, "numbers": {evil: evil, "x": [evil], "measure": evil}}
             for v in analysis.verdicts
         ],
         manifest={**run.manifest, "command": evil, "directory": evil, "versions": {evil: evil}},

@@ -57,7 +57,7 @@ def no_work(monkeypatch, tmp_path):
     def begin(*_, **__):
         raise Accepted
 
-    monkeypatch.setattr(recipes, "run_cell", begin)
+    monkeypatch.setattr(recipes, "train_stored", begin)
     monkeypatch.setattr(_work, "analyze_run", begin)
     monkeypatch.setattr(_work, "draw_report", begin)
     monkeypatch.chdir(tmp_path)

@@ -14,7 +14,7 @@ from onesided_jax.runs import DamagedCheckpointError, Recipe, Run, open_run
 
 RATES = {"primal_learning_rate": [1e-3], "dual_learning_rate": [1e-3, 2e-3]}
 ONE = [{"name": "adam", "axes": RATES}]
-SMALL = {"microbatches": 3, "mvi_samples": 16, "mvi_rows": 3, "random_targets": 2, "fresh_duals": 2}
+SMALL = {"microbatches": 3, "mvi_samples": 16, "mvi_rows": 3}
 
 
 def recipe(*, steps: int = 400, every: int = 20, game: str = "gan", **changes: Any) -> Recipe:
@@ -67,9 +67,9 @@ def differences(expected: Path | Run, found: Path | Run) -> list[str]:
 
 def leftovers(path: Path) -> list[str]:
     """Files of a run directory that are no part of a finished, analysed and reported run."""
-    known = {"cells", "manifest.json", "manifest.copy.json", "figures", "report.html"}
+    known = {"cells", "manifest.json", "figures", "report.html"}
     known |= {"analysis.nc", "verdict.json", "runs.csv", "gradient_norms.csv", "quality.csv"}
-    own = [p.name for p in path.iterdir() if p.name not in known]
+    own = [p.name for p in path.glob("*") if p.name not in known]
     return own + [str(p.relative_to(path)) for p in path.glob("cells/*/checkpoints/.*")]
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable
 from typing import Any
 
+from onesided_jax.errors import nearest
 from onesided_jax.games.analytic.controls import flip, moving_target, stick_slip
 from onesided_jax.games.analytic.one_sided import (
     carousel,
@@ -103,17 +103,12 @@ def make_game(name: str, **parameters: Any) -> Game:
       True
     """
     if name not in GAMES:
-        raise ValueError(f"game={name!r}: expected one of {sorted(GAMES)}{_near(name, GAMES)}")
+        raise ValueError(f"game={name!r}: expected one of {sorted(GAMES)}{nearest(name, GAMES)}")
     known = list(inspect.signature(GAMES[name]).parameters)
     for parameter in parameters:
         if parameter not in known:
             raise ValueError(
                 f"{parameter!r} is no parameter of game {name!r}: expected one of "
-                f"{known}{_near(parameter, known)}"
+                f"{known}{nearest(parameter, known)}"
             )
     return GAMES[name](**parameters)
-
-
-def _near(word: str, choices) -> str:
-    near = difflib.get_close_matches(word, list(choices), n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import jax
@@ -44,11 +45,11 @@ def with_noise(game: Game, std: float) -> Game:
     players, _ = jax.eval_shape(game.init, make_key(0))
     leaves, treedef = jax.tree.flatten(players)
 
-    def sample(key):
+    def sample(key, *data):
         batch_key, noise_key = jax.random.split(key)
         keys = jax.random.split(noise_key, len(leaves))
         noise = [jax.random.normal(k, leaf.shape) for k, leaf in zip(keys, leaves, strict=True)]
-        return game.sample(batch_key), treedef.unflatten(noise)
+        return game.sample(batch_key, *data), treedef.unflatten(noise)
 
     def field(players, state, batch):
         inner, noise = batch
@@ -59,7 +60,7 @@ def with_noise(game: Game, std: float) -> Game:
     if facts is not None:
         entries = sum(leaf.size for leaf in jax.tree.leaves(players.primal))
         facts = facts._replace(noise_variance=facts.noise_variance + entries * std**2)
-    return Game(game.init, sample, field, game.generate, game.flip_dual, facts)
+    return dataclasses.replace(game, sample=sample, field=field, facts=facts, primal_slope=None)
 
 
 def robust_glm(

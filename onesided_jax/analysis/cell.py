@@ -1,0 +1,158 @@
+"""Measurements of one cell's runs: gradient norms, their change, and the one-sided MVI."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from onesided_jax.analysis.estimators import TINY, Array, SquaredNorm, change_of_norm
+from onesided_jax.analysis.measure import Probe
+from onesided_jax.analysis.minty import MintyTest, late_steps, minty_test
+from onesided_jax.analysis.source import Source, pick_run
+from onesided_jax.games import Game
+from onesided_jax.players import PrimalDual
+from onesided_jax.runs import Criteria
+from onesided_jax.runs.criteria import in_window
+
+__all__ = ["CellMeasures", "measure_cell", "norms_lack", "player_names", "x_star"]
+
+Tell = Callable[[str, int, int], None]
+
+
+class CellMeasures(NamedTuple):
+    """What is measured of a cell's runs.
+
+    Attributes:
+      source: the runs.
+      norms: both players' ``SquaredNorm[R, S]``.
+      change: both players' ``Change[R]``.
+      tests: the MVI test of every run that did not diverge, by run index.
+      tested: the steps of the checkpoints in those tests; empty if there are too few.
+      windows_lack: what the windows of the norms lack to be judged, a few words each.
+      tests_lack: what the MVI tests lack, a few words each.
+      quality: measure of sample quality to ``f64[R, K]``.
+    """
+
+    source: Source
+    norms: PrimalDual
+    change: PrimalDual
+    tests: dict[int, MintyTest]
+    tested: list[int]
+    windows_lack: list[str]
+    tests_lack: list[str]
+    quality: dict[str, Array]
+
+
+def measure_cell(
+    source: Source,
+    game: Game,
+    probe: Probe,
+    criteria: Criteria,
+    quality: dict[str, Array],
+    tell: Tell,
+) -> CellMeasures:
+    """Measures a cell's runs; ``criteria`` gives windows and sample sizes, no boundary."""
+    norms = _gradient_norms(source, probe, tell)
+    windows, lack = _windows(source, criteria)
+    change = PrimalDual(
+        *(change_of_norm(n, *windows, floor=_rounding_floor(n.value)) for n in norms)
+    )
+    tested = late_steps(source.steps, criteria.mvi_rows)
+    tests = _minty_tests(source, game, probe, tested, tell) if tested else {}
+    tests_lack = [] if tested else ["too few checkpoints for the one-sided MVI"]
+    if source.steps[-1] < source.total_steps:
+        unfinished = f"the run is at step {source.steps[-1]} of {source.total_steps}"
+        lack, tests_lack = [unfinished, *lack], [unfinished, *tests_lack]
+    return CellMeasures(source, norms, change, tests, tested, lack, tests_lack, quality)
+
+
+def norms_lack(cell: CellMeasures, rows: np.ndarray) -> list[str]:
+    """What the change of some runs' norms lacks to be judged, a few words each.
+
+    A generator whose discriminator slows down comes to rest in any game: that is no evidence.
+    """
+    decays = not cell.source.constant_rates[rows].all()
+    return [*["a learning rate decays"] * decays, *cell.windows_lack]
+
+
+def _known_target(game: Game) -> Any:
+    """The point ``x*`` of a game whose answer is known, or None."""
+    return None if game.facts is None else game.facts.primal_solution
+
+
+def x_star(game: Game) -> str:
+    """Where ``x*`` comes from, in words."""
+    return "end of the run" if _known_target(game) is None else "known"
+
+
+def player_names(game: Game) -> PrimalDual:
+    """What the players are called: a game that generates samples is a GAN."""
+    if game.generate is not None:
+        return PrimalDual("generator", "discriminator")
+    return PrimalDual("primal player", "dual player")
+
+
+def _gradient_norms(source: Source, probe: Probe, tell: Tell) -> PrimalDual:
+    found = []
+    for i, step in enumerate(source.steps):
+        tell("gradient norms", i, len(source.steps))
+        found.append(probe.norms(*source.snapshot(step)))
+    tell("gradient norms", len(source.steps), len(source.steps))
+    return PrimalDual(
+        *(
+            SquaredNorm(*(np.stack(field, axis=-1) for field in zip(*player, strict=True)))
+            for player in zip(*found, strict=True)
+        )
+    )
+
+
+def _windows(source: Source, criteria: Criteria) -> tuple[list[np.ndarray], list[str]]:
+    """Masks of the early and the late checkpoints, and which window has none.
+
+    The trained checkpoint nearest to an empty window stands in for it, so that an effect size can
+    be shown.
+    """
+    steps, whole = np.asarray(source.steps), source.total_steps
+    masks, lack = [], []
+    for window in (criteria.early_window, criteria.late_window):
+        mask = in_window(steps, window, whole)
+        if not mask.any():
+            distance = np.where(steps > 0, np.abs(steps - np.mean(window) * whole), np.inf)
+            mask = np.arange(steps.size) == distance.argmin()
+            begin, end = window
+            lack.append(f"no checkpoint between {begin:.0%} and {end:.0%} of the run")
+        masks.append(mask)
+    return masks, lack
+
+
+def _rounding_floor(squared: Array) -> Array:
+    """``[R]`` of ``[R, S]``: a squared norm below it is rounding."""
+    precision = float(jax.numpy.finfo(jax.numpy.result_type(float)).eps)
+    largest = np.where(np.isfinite(squared), squared, 0.0).max(-1, initial=0.0)
+    return np.maximum(TINY, precision**2 * largest)
+
+
+def _minty_tests(
+    source: Source, game: Game, probe: Probe, tested: list[int], tell: Tell
+) -> dict[int, MintyTest]:
+    alive = np.flatnonzero(source.diverged_at < 0)
+    snapshots = [source.snapshot(step) for step in tested]
+    first, last = (source.snapshot(source.steps[end]) for end in (0, -1))
+    known = _known_target(game)
+    tests = {}
+    for i, run in enumerate(map(int, alive)):
+        tell("one-sided MVI", i, len(alive))
+        players = [pick_run(snapshot.players, run) for snapshot in snapshots]
+        tests[run] = minty_test(
+            game,
+            probe,
+            players=jax.tree.map(lambda *leaves: np.stack(leaves), *players),
+            state=pick_run(last.state, run),
+            start=pick_run(first.players.primal, run),
+            target=pick_run(last.players.primal, run) if known is None else known,
+        )
+    tell("one-sided MVI", len(alive), len(alive))
+    return tests

@@ -1,0 +1,222 @@
+"""Whether a user's game, optimizer, observers and metrics fit together, before any work is done."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from onesided_jax.errors import nearest
+from onesided_jax.players import PrimalDual, make_key
+from onesided_jax.sweeps.engine import METRICS, Observer, StepView, Training, view_of
+from onesided_jax.sweeps.step import MakeOptimizer, make_step
+
+__all__ = ["check_ranges", "check_step", "named_metrics", "named_observers"]
+
+
+def named_observers(observers: Mapping[str, Any] | None) -> tuple[tuple[str, Observer], ...]:
+    """Observers in the order of their names.
+
+    Raises:
+      TypeError: for one that is no pair of functions.
+    """
+    if not isinstance(observers or {}, Mapping):
+        raise TypeError(
+            f"observers is of type {type(observers).__name__}: expected a mapping, such as "
+            "{'average': (init, update)}"
+        )
+    for name, pair in (observers or {}).items():
+        if not isinstance(pair, tuple | list) or len(pair) != 2 or not all(map(callable, pair)):
+            raise TypeError(
+                f"observers[{name!r}] is of type {type(pair).__name__}: expected two functions "
+                "(init, update), with init(players) -> s and update(s, step_view) -> s"
+            )
+    return tuple((name, Observer(*pair)) for name, pair in sorted((observers or {}).items()))
+
+
+def named_metrics(
+    record: Mapping[str, Callable[[StepView], Any]] | None,
+) -> tuple[tuple[str, Callable[[StepView], Any]], ...]:
+    """A user's own metrics in the order of their names.
+
+    Raises:
+      TypeError: for one that is no function; ValueError: for a name that is taken.
+    """
+    if not isinstance(record or {}, Mapping):
+        raise TypeError(
+            f"record is of type {type(record).__name__}: expected a mapping, such as "
+            "{'step_length': lambda view: optax.tree.norm(view.updates)}"
+        )
+    for name, metric in (record or {}).items():
+        if name in METRICS:
+            raise ValueError(f"record={name!r}: this metric is recorded already; choose a new name")
+        if not callable(metric):
+            raise TypeError(
+                f"record[{name!r}] is of type {type(metric).__name__}: expected a function "
+                "step_view -> scalar"
+            )
+    return tuple(sorted((record or {}).items()))
+
+
+def check_ranges(make_optimizer: MakeOptimizer, hyperparameters: Mapping[str, np.ndarray]) -> None:
+    """Lets the optimizer check the values of all runs, which it cannot see under vmap.
+
+    Each value of a hyperparameter is tried once, with the first values of the others.
+
+    Raises:
+      TypeError: for an optimizer in the place of a function that makes one, or hyperparameters that
+        the function does not take.
+      ValueError: the optimizer's own, for the first value out of its range.
+    """
+    if hasattr(make_optimizer, "update") or not callable(make_optimizer):
+        raise TypeError(
+            "make_optimizer is an optimizer: expected a function that makes one of "
+            "hyperparameters, such as osj.adam or lambda learning_rate: optax.sgd(learning_rate)"
+        )
+    first = {name: float(values[0]) for name, values in hyperparameters.items()}
+    _check_arguments(make_optimizer, first)
+    make_optimizer(**first)
+    for name, values in hyperparameters.items():
+        for value in np.unique(values):
+            make_optimizer(**{**first, name: float(value)})
+
+
+def _check_arguments(make_optimizer: MakeOptimizer, first: Mapping[str, float]) -> None:
+    """A function that takes other arguments is told so by their names."""
+    try:
+        signature = inspect.signature(make_optimizer)
+    except (TypeError, ValueError):  # some built-in callables have none
+        return
+    try:
+        signature.bind(**first)
+    except TypeError as error:
+        parameters = list(signature.parameters)
+        wrong = [name for name in first if name not in parameters]
+        hint = nearest(wrong[0], parameters) if wrong else ""
+        raise TypeError(
+            f"make_optimizer is called with the hyperparameters {list(first)} as keywords and "
+            f"takes {parameters}: {error}{hint}"
+        ) from None
+
+
+@functools.lru_cache(maxsize=32)
+def _checked(training: Training, names: tuple[str, ...], x64: bool) -> float:
+    del x64  # what is traced depends on it
+    game = training.game
+    key = jax.eval_shape(lambda: make_key(0))
+    players, state = _check_init(jax.eval_shape(game.init, key))
+    batch = jax.eval_shape(game.batch, key, game.data)
+    _check_field(jax.eval_shape(game.field, players, state, batch), players, state)
+    init, step = make_step(
+        game, training.make_optimizer, independent_samples=training.independent_samples
+    )
+    hyperparameters = dict.fromkeys(names, jax.ShapeDtypeStruct((), jnp.result_type(float)))
+    before = jax.eval_shape(init, key, hyperparameters)
+    lowered = jax.jit(step).lower(before, hyperparameters, game.data)
+    after, info = lowered.out_info
+    if changed := _changed(before, after):
+        raise ValueError(f"a step changes {changed}: what it carries must stay as it is")
+    view = view_of(before, after, info, hyperparameters)
+    for name, observer in training.observers:
+        carried = jax.eval_shape(observer.init, before.players)
+        if changed := _changed(carried, jax.eval_shape(observer.update, carried, view)):
+            raise ValueError(
+                f"observers[{name!r}].update changes {changed}: expected what its init makes"
+            )
+    for name, metric in training.record:
+        shape = jnp.shape(jax.eval_shape(metric, view))
+        if shape != ():
+            raise ValueError(f"record[{name!r}] returns shape {list(shape)}: expected a scalar")
+    return float((lowered.cost_analysis() or {}).get("bytes accessed", 0.0))
+
+
+def check_step(training: Training, names: tuple[str, ...]) -> float:
+    """Traces the begin and one step of one run; nothing is computed.
+
+    Args:
+      training: what is to be trained.
+      names: of the hyperparameters.
+
+    Returns:
+      What one step of one run moves, in bytes, by XLA's own count.
+
+    Raises:
+      TypeError: for players that are no ``PrimalDual``.
+      ValueError: if the game's functions do not fit each other, or a step or an observer changes
+        the shape or dtype of what it carries.
+    """
+    return _checked(training, names, jax.config.values["jax_enable_x64"])
+
+
+def _check_init(found: Any) -> tuple[PrimalDual, Any]:
+    if not isinstance(found, tuple | list) or len(found) != 2 or _is_pair(found):
+        raise TypeError(f"game.init's result is {_type(found)}: expected (players, state or ())")
+    players, state = found
+    if not _is_pair(players):
+        raise TypeError(
+            f"game.init's players are {_type(players)}: a Game's are PrimalDual(primal, dual)"
+        )
+    return players, state
+
+
+def _check_field(found: Any, players: PrimalDual, state: Any) -> None:
+    if not isinstance(found, tuple | list) or len(found) != 2 or _is_pair(found):
+        raise TypeError(
+            f"game.field's result is {_type(found)}: expected (F, GameInfo(losses, state))"
+        )
+    F, info = found
+    if not _is_pair(F):
+        raise TypeError(f"game.field's F is {_type(F)}: expected a PrimalDual like the players")
+    if not hasattr(info, "losses") or not hasattr(info, "state"):
+        raise TypeError(
+            f"game.field's second result is {_type(info)}: expected GameInfo(losses, state)"
+        )
+    if not _is_pair(info.losses):
+        raise TypeError(f"game.field's losses are {_type(info.losses)}: expected a PrimalDual")
+    if changed := _difference(players, F, dtypes=False):
+        raise ValueError(f"game.field's F differs from the players, {changed}")
+    for name, loss in zip(PrimalDual._fields, info.losses, strict=True):
+        if getattr(loss, "shape", None) != ():
+            shape = getattr(loss, "shape", _type(loss))
+            raise ValueError(f"game.field's losses.{name} has shape {shape}: expected a scalar")
+    if changed := _difference(state, info.state):
+        raise ValueError(
+            f"game.field changes the game's state, {changed}: expected the same shapes and dtypes"
+        )
+
+
+def _is_pair(value: Any) -> bool:
+    """A ``PrimalDual``, or a NamedTuple of one's own with its fields."""
+    return getattr(value, "_fields", None) == PrimalDual._fields
+
+
+def _type(value: Any) -> str:
+    return f"of type {type(value).__name__}"
+
+
+def _changed(before: Any, after: Any) -> str:
+    """What a loop could not carry, in words, or ``""``: other leaves, or another tree of them."""
+    old, new = map(jax.tree.structure, (before, after))
+    return _difference(before, after) or ("" if old == new else f"the tree from {old} to {new}")
+
+
+def _difference(before: Any, after: Any, *, dtypes: bool = True) -> str:
+    """Where two abstract trees differ first, in words, or ``""``."""
+
+    def described(tree: Any) -> dict[str, str]:
+        leaves, _ = jax.tree.flatten_with_path(tree)
+        return {
+            jax.tree_util.keystr(path): f"{leaf.dtype if dtypes else ''}{list(leaf.shape)}"
+            for path, leaf in leaves
+        }
+
+    old, new = described(before), described(after)
+    for name in [*old, *new]:
+        if old.get(name) != new.get(name):
+            return f"{name or 'it'} from {old.get(name, 'nothing')} to {new.get(name, 'nothing')}"
+    return ""

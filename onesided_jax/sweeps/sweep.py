@@ -1,0 +1,251 @@
+"""Many runs of a game as one compiled program, checkpointed and resumable."""
+
+from __future__ import annotations
+
+import functools
+import os
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onesided_jax import processes
+from onesided_jax.errors import check_count, check_divides
+from onesided_jax.games import Game
+from onesided_jax.players import Device
+from onesided_jax.runs import (
+    Cell,
+    CheckpointStore,
+    Run,
+    Runs,
+    numerics,
+    read_metrics,
+    record_session,
+    unpack,
+    writing,
+)
+from onesided_jax.sweeps.check import check_ranges, check_step, named_metrics, named_observers
+from onesided_jax.sweeps.driver import Chunk, train
+from onesided_jax.sweeps.engine import METRICS, Carry, Observer, Plan, StepView, Training
+from onesided_jax.sweeps.layout import choose_layout
+from onesided_jax.sweeps.result import Checkpoint, Progress, StoredCheckpoints, SweepResult
+from onesided_jax.sweeps.saving import stored_like, train_stored
+from onesided_jax.sweeps.step import MakeOptimizer
+
+__all__ = ["begin_session", "plan_of", "progress_of", "stable", "sweep", "warn"]
+
+
+def sweep(
+    game: Game,
+    make_optimizer: MakeOptimizer,
+    runs: Runs,
+    *,
+    steps: int,
+    checkpoint_every: int | None = None,
+    record_every: int = 1,
+    out: str | os.PathLike[str] | None = None,
+    record: Mapping[str, Callable[[StepView], Any]] | None = None,
+    observers: Mapping[str, Observer | tuple] | None = None,
+    on_chunk: Callable[[Progress], None] | None = None,
+    independent_samples: bool = True,
+    width: int | None = None,
+    devices: Sequence[Device] | None = None,
+) -> SweepResult:
+    """Trains every run at once: one vmapped program, a scan of many steps per dispatch.
+
+    A trajectory is a function of the game, the run's seed and hyperparameters, the width, the
+    number of devices and the platform; its slot, its neighbours, interruption and resume change no
+    bit. A run that turns non-finite is frozen at its last finite state and never touches another.
+    Where there are several processes (``jax.distributed.initialize()`` before anything else), all
+    call this with the same arguments; each trains its share of the runs, and all return all of
+    them.
+
+    Args:
+      game: what is played.
+      make_optimizer: ``make_optimizer(**hyperparameters) -> optax transformation``, such as
+        ``osj.extra_adam`` or ``functools.partial(osj.extra_adam, b1=0.5)``; called with scalar
+        tracers.
+      runs: the seeds and hyperparameters of all runs, see :func:`grid` and :class:`Runs`.
+      steps: training steps, a multiple of ``checkpoint_every``.
+      checkpoint_every: steps between checkpoints, a multiple of ``record_every``; ``None``
+        keeps the first and the last state only.
+      record_every: steps between recorded metrics.
+      out: folder for a run directory; ``None`` keeps checkpoints in memory. If it holds an
+        unfinished sweep with the same plan, that one is continued.
+      record: name to ``step_view -> scalar``: metrics of your own, see :class:`StepView`.
+      observers: name to ``(init, update)``, see :class:`Observer`.
+      on_chunk: called with a :class:`Progress` after every chunk.
+      independent_samples: see :func:`make_step`.
+      width: runs at a time on each device; ``None`` takes as many as fit in memory, and on a CPU
+        no more than its caches can feed. It is recorded in the manifest, for another width gives
+        slightly different rounding.
+      devices: where to compute; ``None`` takes all, see `configure_cpu`.
+
+    Returns:
+      A :class:`SweepResult` of host arrays.
+
+    Raises:
+      TypeError: for a game whose functions do not return what :class:`Game` says, an optimizer
+        in the place of a function that makes one, or an observer that is no pair of functions.
+      ValueError: for bad cadences or widths, a step or an observer that changes the shape or dtype
+        of what it carries, or a folder that holds something else or that another process is
+        writing.
+      WriteError: if a checkpoint could not be written.
+      MemoryError: if there is too little memory; it names a width to try. After either, the same
+        call continues from the checkpoints that are there.
+
+    Warns:
+      RuntimeWarning: for a damaged checkpoint that was passed over, or other versions than those
+        that the run was begun with.
+
+    Example:
+      >>> import onesided_jax as osj
+      >>> runs = osj.grid(seeds=3, primal_learning_rate=(0.01, 0.1), dual_learning_rate=0.1)
+      >>> result = osj.sweep(osj.games.carousel(), osj.adam, runs, steps=20)
+      >>> result.metrics["loss_primal"].shape, result.players.primal.shape
+      ((6, 20), (6, 2))
+    """
+    if not isinstance(runs, Runs):
+        raise TypeError(
+            f"runs is of type {type(runs).__name__}: expected grid(seeds=..., NAME=...) or "
+            "Runs(seeds, hyperparameters)"
+        )
+    with numerics(None):
+        steps = check_count("steps", steps)
+        checkpoint_every = check_count(
+            "checkpoint_every", steps if checkpoint_every is None else checkpoint_every
+        )
+        record_every = check_count("record_every", record_every)
+        check_divides("steps", steps, "checkpoint_every", checkpoint_every)
+        check_divides("checkpoint_every", checkpoint_every, "record_every", record_every)
+        check_ranges(make_optimizer, runs.hyperparameters)
+        training = Training(
+            game,
+            stable(make_optimizer),
+            named_observers(observers),
+            named_metrics(record),
+            bool(independent_samples),
+            record_every,
+        )
+        check_step(training, tuple(runs.hyperparameters))
+        plan = Plan(training, runs, steps, checkpoint_every)
+        width = None if width is None else check_count("width", width)
+        if devices is not None and not len(devices):
+            raise ValueError("devices=[]: expected at least one, or None for all")
+        if out is None:
+            chunks = train(plan, choose_layout(plan, width=width, devices=devices))
+            return _collect(plan, chunks, on_chunk)
+        cell = Cell("sweep", make_optimizer, runs)
+        content = plan_of([cell], plan)
+        with writing(Path(out).absolute(), plan=content, recipe=None) as run:
+            run = begin_session(run, warn)
+            step, chunks = train_stored(
+                plan, run, "sweep", width=width, devices=devices, on_damage=warn
+            )
+            store, shape = run.store("sweep"), (len(runs), checkpoint_every // record_every)
+            before = read_metrics(store, step, checkpoint_every, shape, warn)
+            return _collect(plan, chunks, on_chunk, before, store)
+
+
+def _collect(
+    plan: Plan,
+    chunks: Iterable[Chunk],
+    on_chunk: Callable[[Progress], None] | None,
+    segments: Sequence[Mapping[str, np.ndarray]] = (),
+    store: CheckpointStore | None = None,
+) -> SweepResult:
+    """Trains to the end; ``segments`` are the metrics up to where training goes on."""
+    count, segments = len(plan.runs), list(segments)
+    checkpoints: dict[int, Checkpoint] = {}
+    diverged_at = None
+    for chunk in chunks:
+        diverged_at = chunk.diverged_at
+        if store is None:
+            checkpoints[chunk.step] = _checkpoint(chunk.carry, count)
+        if chunk.step > 0:
+            segments.append(chunk.metrics)
+            if on_chunk is not None:
+                on_chunk(progress_of(plan, chunk))
+    stored = checkpoints if store is None else StoredCheckpoints(store, stored_like(plan))
+    last = stored[plan.steps]
+    if diverged_at is None:  # nothing was left to do
+        assert store is not None
+        found = unpack(store.read(plan.steps), stored_like(plan))
+        diverged_at = found["diverged_at"]
+    names = [*METRICS, *(name for name, _ in plan.training.record)]
+    return SweepResult(
+        players=last.players,
+        state=last.state,
+        metrics={name: np.concatenate([s[name] for s in segments], axis=1) for name in names},
+        checkpoints=stored,
+        hyperparameters=dict(plan.runs.hyperparameters),
+        seeds=plan.runs.seeds,
+        diverged_at=diverged_at,
+        game=plan.training.game,
+    )
+
+
+def progress_of(plan: Plan, chunk: Chunk) -> Progress:
+    """What ``on_chunk`` is told of a chunk."""
+    diverged = int((chunk.diverged_at >= 0).sum())
+    return Progress(chunk.step, plan.steps, len(plan.runs), diverged, chunk.seconds, chunk.metrics)
+
+
+def _checkpoint(carry: Carry, runs: int) -> Checkpoint:
+    train = carry.train
+    return Checkpoint(*processes.fetch((train.players, train.state, carry.observers), runs))
+
+
+def stable(make_optimizer: MakeOptimizer) -> MakeOptimizer:
+    """One ``functools.partial`` for the same function and arguments: its program is found again."""
+    if not isinstance(make_optimizer, functools.partial):
+        return make_optimizer
+    keywords = tuple((name, type(v), v) for name, v in sorted(make_optimizer.keywords.items()))
+    positional = tuple((type(v), v) for v in make_optimizer.args)
+    try:
+        return _partial(make_optimizer.func, positional, keywords)
+    except TypeError:  # an argument is not hashable
+        return make_optimizer
+
+
+@functools.lru_cache(maxsize=64)
+def _partial(function: Callable[..., Any], positional: tuple, keywords: tuple) -> MakeOptimizer:
+    return functools.partial(
+        function, *(v for _, v in positional), **{name: v for name, _, v in keywords}
+    )
+
+
+def begin_session(run: Run, tell: Callable[[str], None]) -> Run:
+    """Notes and tells what is not as it was when the run was begun."""
+    noted, changed = record_session(run)
+    for message in (run.changed_data(), changed):
+        if message:
+            tell(message)
+    return noted
+
+
+def warn(message: str) -> None:
+    """The way to tell a caller who gave no other."""
+    warnings.warn(message, RuntimeWarning, stacklevel=2)
+
+
+def plan_of(cells: Sequence[Cell], plan: Plan) -> dict[str, Any]:
+    """The part of a manifest that must agree for a sweep to be continued."""
+    training = plan.training
+    extras = {"observers": dict(training.observers), "record": dict(training.record)}
+    return {
+        **{name: list(named) for name, named in extras.items() if named},
+        "steps": plan.steps,
+        "checkpoint_every": plan.checkpoint_every,
+        "record_every": training.record_every,
+        "independent_samples": training.independent_samples,
+        "cells": {
+            cell.label: {
+                "seeds": cell.runs.seeds.tolist(),
+                "hyperparameters": {k: v.tolist() for k, v in cell.runs.hyperparameters.items()},
+            }
+            for cell in cells
+        },
+    }

@@ -1,0 +1,21 @@
+"""Theory beside the code: certificates of the theorems' bounds, diagnostics of a game's field."""
+
+from onesided_jax.theory.angles import Alignment, PathAngle, alignment, path_angle
+from onesided_jax.theory.certified import Bound, Certificate, certify
+from onesided_jax.theory.observer import certificate
+from onesided_jax.theory.spectrum import Spectrum, jacobian_spectrum
+from onesided_jax.theory.trajectory import Trajectory
+
+__all__ = [
+    "Alignment",
+    "Bound",
+    "Certificate",
+    "PathAngle",
+    "Spectrum",
+    "Trajectory",
+    "alignment",
+    "certificate",
+    "certify",
+    "jacobian_spectrum",
+    "path_angle",
+]

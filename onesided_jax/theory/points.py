@@ -1,0 +1,78 @@
+"""Points of a game for its diagnostics: checks of players, states and batches; unit vectors."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from onesided_jax.errors import nearest
+from onesided_jax.games import Game
+from onesided_jax.players import ArrayTree, PrimalDual, make_key
+
+__all__ = ["as_players", "batch_for", "check_choice", "check_integer", "check_match", "unit"]
+
+
+def unit(v: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """``v`` over its norm, and the norm; scaled, for squares underflow. A zero vector stays."""
+    scale = jnp.max(jnp.abs(v), initial=0)
+    nonzero = scale != 0
+    v = v / jnp.where(nonzero, scale, 1)
+    norm = jnp.sqrt(jnp.sum(v * v))
+    return v / jnp.where(nonzero, norm, 1), scale * norm
+
+
+def as_players(name: str, players: Any) -> PrimalDual:
+    """The players as floating-point arrays; ``ValueError`` unless they are a ``PrimalDual``."""
+    if not isinstance(players, PrimalDual):
+        raise ValueError(f"{name}: expected a PrimalDual, got {type(players).__name__}")
+    return jax.tree.map(lambda a: jnp.asarray(a, jnp.result_type(a, float)), players)
+
+
+def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    """Raises ``ValueError`` naming the nearest valid choice unless ``value`` is one of them."""
+    if value not in choices:
+        hint = nearest(value, choices)
+        raise ValueError(f"{name}={value!r}: expected one of {list(choices)}{hint}")
+
+
+def check_integer(name: str, value: Any, low: int, high: int | None = None) -> None:
+    """Raises ``ValueError`` unless ``value`` is an integer from ``low`` to ``high``."""
+    top = math.inf if high is None else high
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not (whole and low <= value <= top):
+        expected = f"an integer >= {low}" if high is None else f"an integer from {low} to {high}"
+        near = f", nearest valid: {min(max(value, low), top)}" if whole else ""
+        raise ValueError(f"{name}={value!r}: expected {expected}{near}")
+
+
+def check_match(name: str, tree: Any, like_name: str, like: Any) -> None:
+    """Raises ``ValueError`` unless ``tree`` has the structure and shapes of ``like``."""
+    structure, expected = jax.tree.structure(tree), jax.tree.structure(like)
+    if structure != expected:
+        raise ValueError(f"{name}: expected the structure of {like_name}, {expected}: {structure}")
+    for (path, a), b in zip(jax.tree.leaves_with_path(tree), jax.tree.leaves(like)):
+        if np.shape(a) != np.shape(b):
+            where = jax.tree_util.keystr(path)
+            raise ValueError(
+                f"{name}{where} of shape {np.shape(a)}: expected {np.shape(b)}, "
+                f"that of {like_name}{where}"
+            )
+
+
+def batch_for(game: Game, players: Any, state: ArrayTree, batch: ArrayTree) -> ArrayTree:
+    """The batch, or the game's own for key 0; ``ValueError`` if the field takes no such points."""
+    batch = game.batch(make_key(0)) if batch is None else batch
+    try:
+        F, _ = jax.eval_shape(game.field, players, state, batch)
+    except Exception as error:
+        raise ValueError(
+            "the game's field does not take these players, state and batch: expected "
+            "players, state = game.init(key) and batch = game.batch(key), and leading axes of "
+            "the players only where the function has axes"
+        ) from error
+    check_match("the field", F, "players", players)
+    return batch
