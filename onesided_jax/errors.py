@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import difflib
+import math
 import numbers
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["MAX_STEPS", "check_count", "check_divides", "missing", "nearest", "short"]
+__all__ = [
+    "MAX_STEPS",
+    "check_count",
+    "check_divides",
+    "check_integers",
+    "missing",
+    "nearest",
+    "short",
+]
 
 MAX_STEPS = 2**31 - 1
 """Steps are counted in int32."""
@@ -73,6 +82,27 @@ def check_count(name: str, value: Any) -> int:
     if number > MAX_STEPS:
         raise ValueError(f"{name}={short(value)}: expected at most {MAX_STEPS:,}")
     return number
+
+
+def check_integers(low: int = 1, high: int | None = None, /, **values: Any) -> None:
+    """Raises ``ValueError`` unless every keyword is an integer from ``low`` to ``high``.
+
+    Example:
+      >>> check_integers(width=32, depth=2)
+      >>> check_integers(1, 6, count=7)
+      Traceback (most recent call last):
+      ...
+      ValueError: count=7: expected an integer from 1 to 6, nearest valid: 6
+    """
+    for name, value in values.items():
+        whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+        if whole and low <= value and (high is None or value <= high):
+            continue
+        expected = f"an integer >= {low}" if high is None else f"an integer from {low} to {high}"
+        near = ""
+        if isinstance(value, numbers.Real) and math.isfinite(value):
+            near = f", nearest valid: {min(max(round(value), low), high or MAX_STEPS)}"
+        raise ValueError(f"{name}={short(value)}: expected {expected}{near}")
 
 
 def check_divides(name: str, whole: int, part_name: str, part: int) -> None:

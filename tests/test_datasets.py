@@ -220,16 +220,16 @@ def test_grid_by_name_is_the_standard_one():
 @pytest.mark.parametrize(
     ("mixture", "arguments", "message"),
     [
-        (ring, {"modes": 0}, "modes must be an integer of at least 1; got 0"),
-        (ring, {"modes": 2.5}, "modes must be an integer of at least 1; got 2.5"),
+        (ring, {"modes": 0}, "modes=0: expected an integer >= 1"),
+        (ring, {"modes": 2.5}, "modes=2.5: expected an integer >= 1"),
         (ring, {"std": -0.1}, "std must be a finite number of at least 0; got -0.1"),
         (ring, {"radius": float("nan")}, "radius must be a finite number of at least 0; got nan"),
-        (grid, {"side": 0}, "side must be an integer of at least 1; got 0"),
+        (grid, {"side": 0}, "side=0: expected an integer >= 1"),
         (grid, {"spacing": float("inf")}, "spacing must be a finite number of at least 0; got inf"),
         (grid, {"std": -1.0}, "std must be a finite number of at least 0; got -1.0"),
         (ring, {"std": None}, "std must be a finite number of at least 0; got None"),
         (ring, {"radius": "2"}, "radius must be a finite number of at least 0; got '2'"),
-        (grid, {"side": "5"}, "side must be an integer of at least 1; got '5'"),
+        (grid, {"side": "5"}, "side='5': expected an integer >= 1"),
     ],
 )
 def test_mixtures_say_what_is_wrong(mixture, arguments, message):

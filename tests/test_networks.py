@@ -655,10 +655,10 @@ def test_dcgan_forms_agree_and_do_not_recompile():
         ({"image_shape": (27, 28, 1)}, r"image_shape=\(27, 28, 1\), nearest valid: \(28, 28, 1\)"),
         ({"image_shape": (6, 64, 3)}, r"nearest valid: \(8, 64, 3\)"),
         ({"image_shape": (28, 28)}, r"\(height, width, channels\).*got \(28, 28\)"),
-        ({"image_shape": (28, 28, 0)}, "channels must be an integer of at least 1; got 0"),
-        ({"latent_dim": 0}, "latent_dim must be an integer of at least 1; got 0, nearest valid: 1"),
-        ({"width": 31.7}, "width must be .*got 31.7, nearest valid: 32"),
-        ({"width": float("nan")}, "width must be .*got nan, nearest valid: 1"),
+        ({"image_shape": (28, 28, 0)}, "channels=0: expected an integer >= 1"),
+        ({"latent_dim": 0}, "latent_dim=0: expected an integer >= 1, nearest valid: 1"),
+        ({"width": 31.7}, "width=31.7: .*nearest valid: 32"),
+        ({"width": float("nan")}, "width=nan: expected an integer >= 1"),
         ({"conv": "winograd"}, "'auto', 'gemm', 'native'; got 'winograd'"),
         (
             {"normalization": "batchnorm"},
@@ -976,9 +976,9 @@ def test_every_parameter_has_an_effect(pair):
         ({"image_shape": (3, 16, 3)}, r"nearest valid: \(8, 16, 3\)"),
         ({"image_shape": (32, 32)}, r"\(height, width, channels\).*got \(32, 32\)"),
         ({"image_shape": 32}, r"\(height, width, channels\).*got 32"),
-        ({"image_shape": (32, 32, 0)}, "channels must be an integer of at least 1; got 0"),
-        ({"latent_dim": 0}, "latent_dim must be an integer of at least 1; got 0, nearest valid: 1"),
-        ({"width": 2.5}, "width must be .*got 2.5, nearest valid: 2"),
+        ({"image_shape": (32, 32, 0)}, "channels=0: expected an integer >= 1"),
+        ({"latent_dim": 0}, "latent_dim=0: expected an integer >= 1, nearest valid: 1"),
+        ({"width": 2.5}, "width=2.5: .*nearest valid: 2"),
         ({"conv": "winograd"}, "'auto', 'gemm', 'native'; got 'winograd'"),
     ],
 )
@@ -1019,9 +1019,9 @@ def test_mlp_hidden_units_are_relu_and_leaky_relu():
     [
         ({"sample_shape": 2}, r"must be a tuple such as \(2,\); got 2"),
         ({"sample_shape": ()}, r"got \(\)"),
-        ({"sample_shape": (2, 0)}, "sample_shape must be an integer of at least 1; got 0"),
-        ({"sample_shape": (2,), "width": 0}, "width must be"),
-        ({"sample_shape": (2,), "depth": -1}, "depth must be an integer of at least 0; got -1"),
+        ({"sample_shape": (2, 0)}, "sample_shape=0: expected an integer >= 1"),
+        ({"sample_shape": (2,), "width": 0}, "width=0: expected an integer"),
+        ({"sample_shape": (2,), "depth": -1}, "depth=-1: expected an integer >= 0"),
     ],
 )
 def test_mlp_says_what_is_wrong(arguments, message):

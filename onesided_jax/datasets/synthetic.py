@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from onesided_jax.datasets.images import Dataset
+from onesided_jax.errors import check_integers
 from onesided_jax.players import PRNGKey
 
 __all__ = ["grid", "grid_means", "ring", "ring_means"]
@@ -60,7 +61,7 @@ def ring(modes: int = 8, radius: float = 2.0, std: float = 0.02) -> Dataset:
       Metz, Poole, Pfau, Sohl-Dickstein, Unrolled generative adversarial networks, ICLR 2017,
       arXiv:1611.02163, section 3.1 and appendix A.
     """
-    _check(modes=modes)
+    check_integers(modes=modes)
     _check_finite(radius=radius, std=std)
     return _mixture("ring", ring_means(modes, radius), std)
 
@@ -110,7 +111,7 @@ def grid(side: int = 5, spacing: float = 2.0, std: float = 0.05) -> Dataset:
       Lin, Khetan, Fanti, Oh, PacGAN: the power of two samples in generative adversarial networks,
       NeurIPS 2018, arXiv:1712.04086, section 4.1.
     """
-    _check(side=side)
+    check_integers(side=side)
     _check_finite(spacing=spacing, std=std)
     return _mixture("grid", grid_means(side, spacing), std)
 
@@ -124,14 +125,6 @@ def _mixture(name: str, means: np.ndarray, std: float) -> Dataset:
         return jnp.asarray(means)[chosen] + jnp.float32(std) * noise
 
     return Dataset(name, (2,), sample)
-
-
-def _check(**counts: int) -> None:
-    for name, value in counts.items():
-        if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
-            raise ValueError(
-                f"{name} must be an integer of at least 1; got {value!r}, nearest valid: 1"
-            )
 
 
 def _check_finite(**values: float) -> None:

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from onesided_jax.errors import check_integers
 from onesided_jax.games._coupling import couples_samples
 from onesided_jax.games._gan_checks import check_network, check_shapes
-from onesided_jax.games.analytic._common import require_count
 from onesided_jax.games.game import Game, GameInfo
 from onesided_jax.games.losses import Loss, check_penalty, find_loss
 from onesided_jax.players import ArrayTree, PrimalDual, PRNGKey
@@ -119,8 +119,7 @@ def gan(
     draw = _sampler(data)
     primal = check_network("generator", generator)
     dual = check_network("discriminator", discriminator)
-    require_count("batch_size", batch_size)
-    require_count("latent_dim", latent_dim)
+    check_integers(batch_size=batch_size, latent_dim=latent_dim)
     batch_size, latent_dim = int(batch_size), int(latent_dim)  # NumPy's small ones overflow
     real, fake = check_shapes(
         generator, primal, discriminator, dual, loss, draw, batch_size, latent_dim

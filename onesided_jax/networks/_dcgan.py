@@ -8,10 +8,10 @@ from typing import Literal, TypeAlias, get_args
 import jax
 from flax import nnx
 
-from onesided_jax.errors import nearest
+from onesided_jax.errors import check_integers, nearest
 from onesided_jax.networks.conv import choose_form
 from onesided_jax.networks.layers import Conv, ConvTranspose
-from onesided_jax.networks.network import Network, check_integers, from_nnx
+from onesided_jax.networks.network import Network, from_nnx
 
 __all__ = ["dcgan"]
 

@@ -9,7 +9,8 @@ from collections.abc import Callable
 import jax
 from flax import nnx
 
-from onesided_jax.networks.network import Network, check_integers, from_nnx
+from onesided_jax.errors import check_integers
+from onesided_jax.networks.network import Network, from_nnx
 
 __all__ = ["mlp"]
 

@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from onesided_jax.errors import check_integers
 from onesided_jax.networks.conv import choose_form, conv, conv_transpose
 from onesided_jax.networks.layers import Conv
-from onesided_jax.networks.network import Network, check_integers, from_nnx
+from onesided_jax.networks.network import Network, from_nnx
 from onesided_jax.networks.spectral import spectral_normalize
 
 __all__ = ["sn_resnet"]

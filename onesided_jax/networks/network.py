@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -206,19 +204,3 @@ def _typed(template: Any, tree: Any) -> Any:
 
 def _is_key(leaf: Any) -> bool:
     return jnp.issubdtype(jax.dtypes.result_type(leaf), jax.dtypes.prng_key)
-
-
-def check_integers(minimum: int = 1, /, **values: int) -> None:
-    """Raise ValueError unless every keyword is an integer of at least ``minimum``."""
-    for name, value in values.items():
-        try:
-            valid = operator.index(value) >= minimum
-        except TypeError:
-            valid = False
-        if not valid:
-            finite = isinstance(value, float) and math.isfinite(value)
-            nearest = max(round(value), minimum) if finite else minimum
-            raise ValueError(
-                f"{name} must be an integer of at least {minimum}; got {value!r}, "
-                f"nearest valid: {nearest}"
-            )

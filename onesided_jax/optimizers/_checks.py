@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from onesided_jax.errors import nearest
+from onesided_jax.errors import check_integers, nearest
 
 __all__ = ["check_hyperparameters"]
 
@@ -113,13 +113,12 @@ def _check_range(name: str, values: np.ndarray) -> None:
 
 def check_count(name: str, value: Any) -> None:
     """Raises ``ValueError`` unless ``value`` is an integer of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        hint = (
-            f"; inject_hyperparams takes static_args=({name!r},)"
-            if isinstance(value, jax.Array)
-            else ""
+    if isinstance(value, jax.Array):
+        raise ValueError(
+            f"{name}={value!r}: expected an integer >= 1; "
+            f"inject_hyperparams takes static_args=({name!r},)"
         )
-        raise ValueError(f"{name}={value!r}: expected an integer >= 1{hint}")
+    check_integers(**{name: value})
 
 
 def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:

@@ -1,10 +1,11 @@
-"""One writer per run directory: an operating system lock, and beside it who holds it."""
+"""One writer per run directory: ``flock``, and a record of who holds it."""
 
 from __future__ import annotations
 
 import contextlib
 import datetime
 import errno
+import fcntl
 import json
 import os
 import shlex
@@ -20,26 +21,24 @@ _UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, err
 
 
 class LockedError(ValueError):
-    """Another process is writing, or may be, where this one was asked to write."""
+    """Another process writes, or may be writing, to the same place."""
 
 
 @contextlib.contextmanager
 def lock(path: Path) -> Iterator[None]:
-    """Holds a lock file for a block; it goes with the process, however that ends.
+    """Holds a lock file for the length of a block.
 
-    ``flock`` decides between processes of one host: the kernel lets go of it when the holder dies,
-    so a lock left by ``kill -9`` is simply taken over. The file holds its owner (host, process id,
-    since when) for the error message, and for the two places where ``flock`` does not decide: a
-    file system without it, where a dead owner of this host is recognised by its process id; and
-    several hosts on a network file system, where many setups keep ``flock`` to themselves. An
-    owner on another host is therefore never overruled.
+    ``flock`` decides between processes of one host. The kernel releases it when its holder dies, so
+    a lock left by ``kill -9`` is simply taken over. The file names its holder (host, process, since
+    when). ``flock`` may not reach other hosts on a network file system, and some file systems lack
+    it: there a file that names a holder counts as a lock, and the error says how to remove it.
 
     Args:
-      path: the lock file; its folder exists. It is removed in the end.
+      path: the lock file; its folder exists. The file is removed at the end.
 
     Raises:
-      LockedError: naming the owner, and what to do about it; OSError: if the file cannot be
-        written.
+      LockedError: if somebody else holds the lock; names them and says what to do.
+      OSError: if the file cannot be written.
 
     Example:
       >>> import tempfile
@@ -54,7 +53,7 @@ def lock(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        # Removed while it is held: whoever opened the old file notices (see _acquire).
+        # Unlinked before it is released, so that whoever opened the old file notices (_acquire).
         with contextlib.suppress(OSError):
             path.unlink()
         os.close(handle)
@@ -65,88 +64,53 @@ def _acquire(path: Path) -> int:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             _take(handle, path)
-            if _is(handle, path):
-                return handle
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(handle), path.stat()):
+                    owner = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}
+                    os.ftruncate(handle, 0)
+                    os.pwrite(handle, json.dumps(owner).encode(), 0)
+                    os.fsync(handle)
+                    return handle
         except BaseException:
             os.close(handle)
             raise
-        os.close(handle)  # the holder removed the file between open and flock
+        os.close(handle)  # the holder removed the file between open and flock: open the new one
 
 
 def _take(handle: int, path: Path) -> None:
-    decided = _flock(handle)
-    owner = _read(handle)
-    if decided is False:
-        raise LockedError(_message(path, owner, "is in use by"))
-    if owner is not None and owner.get("host") != socket.gethostname():
-        raise LockedError(
-            f"{_message(path, owner, 'is locked by')}. If that process no longer runs, "
-            f"remove the lock and try again: rm {shlex.quote(str(path))}"
-        )
-    if decided is None and owner is not None and _alive(owner):
-        raise LockedError(_message(path, owner, "is in use by"))
-    if _is(handle, path):
-        content = json.dumps(_me()).encode()
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, content, 0)
-        os.fsync(handle)
-
-
-def _flock(handle: int) -> bool | None:
-    """Whether the lock was free; ``None`` on a file system that has no locks."""
-    import fcntl
-
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        supported = True
     except BlockingIOError:
-        return False
+        raise LockedError(f"{str(path.parent)!r} is in use by {_named(_owner(handle))}") from None
     except OSError as error:
-        if error.errno in _UNSUPPORTED:
-            return None
-        raise
-    return True
+        if error.errno not in _UNSUPPORTED:
+            raise
+        supported = False
+    owner = _owner(handle)
+    if owner and not (supported and owner.get("host") == socket.gethostname()):
+        raise LockedError(
+            f"{str(path.parent)!r} is locked by {_named(owner)}. If that process no longer runs, "
+            f"remove the lock and try again: rm {shlex.quote(str(path))}"
+        )
 
 
-def _is(handle: int, path: Path) -> bool:
-    """Whether the open file is still the one that the name stands for."""
-    try:
-        return os.path.samestat(os.fstat(handle), path.stat())
-    except FileNotFoundError:
-        return False
-
-
-def _me() -> dict[str, Any]:
-    return {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}
-
-
-def _alive(owner: dict[str, Any]) -> bool:
-    """Whether a process of this host has the owner's number; true where it cannot be told."""
-    try:
-        os.kill(owner["pid"], 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, KeyError, TypeError, OverflowError):
-        return True
-    return True
-
-
-def _read(handle: int) -> dict[str, Any] | None:
-    """The owner in the file; ``None`` where there is none (a kill can leave half a record)."""
+def _owner(handle: int) -> dict[str, Any]:
+    """The holder that the file names; empty if there is none (a kill can leave half a record)."""
     try:
         owner = json.loads(os.pread(handle, 4096, 0))
     except ValueError:
-        return None
-    return owner if isinstance(owner, dict) else None
+        return {}
+    return owner if isinstance(owner, dict) else {}
 
 
-def _message(path: Path, owner: dict[str, Any] | None, what: str) -> str:
-    where = f"{str(path.parent)!r} {what} "
-    if owner is None:
-        return f"{where}another process"
+def _named(owner: dict[str, Any]) -> str:
+    if not owner:
+        return "another process"
     here = owner.get("host") == socket.gethostname()
     host = "this host" if here else f"host {owner.get('host')!r}"
     since = ""
     with contextlib.suppress(KeyError, TypeError, ValueError, OSError, OverflowError):
         moment = datetime.datetime.fromtimestamp(owner["since"], datetime.UTC)
         since = f"; since {moment.isoformat(sep=' ', timespec='seconds')}"
-    return f"{where}process {owner.get('pid')} on {host}{since}"
+    return f"process {owner.get('pid')} on {host}{since}"

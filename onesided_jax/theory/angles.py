@@ -14,9 +14,10 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from onesided_jax.errors import check_integers
 from onesided_jax.games import Game
 from onesided_jax.players import ArrayTree, PrimalDual
-from onesided_jax.theory.points import as_players, batch_for, check_integer, check_match, unit
+from onesided_jax.theory.points import as_players, batch_for, check_match, unit
 
 __all__ = ["Alignment", "PathAngle", "alignment", "path_angle"]
 
@@ -111,7 +112,7 @@ def path_angle(
       Berard, Gidel, Almahairi, Vincent & Lacoste-Julien, `A Closer Look at the Optimization
       Landscapes of Generative Adversarial Networks <https://arxiv.org/abs/1906.04848>`_, 2020.
     """
-    check_integer("points", points, 2)
+    check_integers(2, points=points)
     if not (len(span) == 2 and -math.inf < span[0] < span[1] < math.inf):
         raise ValueError(f"span={span!r}: expected two finite numbers in increasing order")
     start = as_players("start", start)
@@ -172,7 +173,7 @@ def alignment(
     """
     players = as_players("players", players)
     leaves = jax.tree.leaves(players)
-    check_integer("axes", axes, 0, min(leaf.ndim for leaf in leaves))
+    check_integers(0, min(leaf.ndim for leaf in leaves), axes=axes)
     if len({leaf.shape[:axes] for leaf in leaves}) > 1:
         found = sorted({leaf.shape[:axes] for leaf in leaves})
         raise ValueError(f"axes={axes}: expected the same leading axes of all players, got {found}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import jax
@@ -13,7 +12,7 @@ from onesided_jax.errors import nearest
 from onesided_jax.games import Game
 from onesided_jax.players import ArrayTree, PrimalDual, make_key
 
-__all__ = ["as_players", "batch_for", "check_choice", "check_integer", "check_match", "unit"]
+__all__ = ["as_players", "batch_for", "check_choice", "check_match", "unit"]
 
 
 def unit(v: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -37,16 +36,6 @@ def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
     if value not in choices:
         hint = nearest(value, choices)
         raise ValueError(f"{name}={value!r}: expected one of {list(choices)}{hint}")
-
-
-def check_integer(name: str, value: Any, low: int, high: int | None = None) -> None:
-    """Raises ``ValueError`` unless ``value`` is an integer from ``low`` to ``high``."""
-    top = math.inf if high is None else high
-    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not (whole and low <= value <= top):
-        expected = f"an integer >= {low}" if high is None else f"an integer from {low} to {high}"
-        near = f", nearest valid: {min(max(value, low), top)}" if whole else ""
-        raise ValueError(f"{name}={value!r}: expected {expected}{near}")
 
 
 def check_match(name: str, tree: Any, like_name: str, like: Any) -> None:

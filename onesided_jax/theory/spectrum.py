@@ -14,9 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from onesided_jax.errors import check_integers
 from onesided_jax.games import Game
 from onesided_jax.players import ArrayTree, PrimalDual, PRNGKey, make_key
-from onesided_jax.theory.points import as_players, batch_for, check_choice, check_integer, unit
+from onesided_jax.theory.points import as_players, batch_for, check_choice, unit
 
 __all__ = ["Spectrum", "jacobian_spectrum"]
 
@@ -99,7 +100,7 @@ def jacobian_spectrum(
     players = as_players("players", players)
     n = sum(leaf.size for leaf in jax.tree.leaves(_share(players, player)))
     if count is not None:
-        check_integer("count", count, 1, n)
+        check_integers(1, n, count=count)
     batch = batch_for(game, players, state, batch)
 
     if method == "auto":

@@ -18,7 +18,6 @@ __all__ = [
     "joint_lipschitz",
     "no_solution",
     "normal_start",
-    "require_count",
     "require_number",
 ]
 
@@ -35,12 +34,6 @@ def require_number(
     number = isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_))
     if not (number and math.isfinite(value) and holds(value)):
         raise ValueError(f"{name}={value!r}: expected a finite number {expected}".rstrip())
-
-
-def require_count(name: str, value: Any) -> None:
-    """Raises ``ValueError`` unless ``value`` is an integer of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ValueError(f"{name}={value!r}: expected an integer >= 1")
 
 
 def deterministic(objective, start, facts: GameFacts) -> Game:

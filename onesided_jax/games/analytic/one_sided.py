@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from onesided_jax.errors import check_integers
 from onesided_jax.games.analytic._common import (
     deterministic,
     joint_lipschitz,
     normal_start,
-    require_count,
     require_number,
 )
 from onesided_jax.games.game import Game, GameFacts
@@ -118,7 +118,7 @@ def wind_log(*, dim: int = 10, omega: float = 2.0) -> Game:
     References:
       This project (docs/theory).
     """
-    require_count("dim", dim)
+    check_integers(dim=dim)
     require_number("omega", omega, "> 0", lambda value: value > 0)
     return deterministic(
         lambda x, y: (1.5 + jnp.sin(y[0])) * jnp.sum(jnp.log1p(x * x)) + omega * y[0],
@@ -158,7 +158,7 @@ def ridge_star(*, dim: int = 50, dual_dim: int = 10, terms: int = 200, omega: fl
       This project (docs/theory).
     """
     for name, value in (("dim", dim), ("dual_dim", dual_dim), ("terms", terms)):
-        require_count(name, value)
+        check_integers(**{name: value})
     require_number("omega", omega, "> 0", lambda value: value > 0)
     rng = np.random.default_rng(2)
     U = rng.normal(size=(terms, dim)) / math.sqrt(dim)
@@ -209,9 +209,7 @@ def multi_carousel(*, dim: int = 16, kappa: float = 0.2) -> Game:
     References:
       This project (docs/theory).
     """
-    require_count("dim", dim)
-    if dim < 2:
-        raise ValueError(f"dim={dim!r}: expected an integer >= 2; carousel() is the single one")
+    check_integers(2, dim=dim)  # one alone is carousel()
     require_number("kappa", kappa, "in [0, 0.5]", lambda value: 0 <= value <= 0.5)
     winds = np.linspace(2.5, 4.0, dim)
 
@@ -257,7 +255,7 @@ def strong_wind(*, dim: int = 20, omega: float = 2.0) -> Game:
     References:
       This project (docs/theory).
     """
-    require_count("dim", dim)
+    check_integers(dim=dim)
     require_number("omega", omega, "> 0.9", lambda value: value > 0.9)
 
     def objective(x, y):

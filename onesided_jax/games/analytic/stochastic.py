@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from onesided_jax.errors import check_integers
 from onesided_jax.games.analytic._common import (
     joint_lipschitz,
     normal_start,
-    require_count,
     require_number,
 )
 from onesided_jax.games.game import Game, GameFacts, zero_sum_field
@@ -100,10 +100,9 @@ def robust_glm(
     References:
       This project (docs/theory).
     """
-    require_count("dim", dim)
-    require_count("samples", samples)
+    check_integers(dim=dim, samples=samples)
     if batch_size is not None:
-        require_count("batch_size", batch_size)
+        check_integers(batch_size=batch_size)
     require_number("label_noise", label_noise, ">= 0", lambda value: value >= 0)
     rng = np.random.default_rng(3)
     U = 1.5 / math.sqrt(dim) * rng.normal(size=(samples, dim))
@@ -173,9 +172,7 @@ def finite_sum_bilinear(
       >>> games.finite_sum_bilinear().facts.box
       2.0
     """
-    require_count("dim", dim)
-    require_count("batch_size", batch_size)
-    require_count("samples", samples)
+    check_integers(dim=dim, batch_size=batch_size, samples=samples)
     require_number("spread", spread, ">= 0", lambda value: value >= 0)
     rng = np.random.default_rng(4)
     A = rng.normal(size=(dim, dim))

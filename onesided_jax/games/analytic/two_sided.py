@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from onesided_jax.errors import check_integers
 from onesided_jax.games.analytic._common import (
     deterministic,
     normal_start,
-    require_count,
     require_number,
 )
 from onesided_jax.games.game import Game, GameFacts, GameInfo
@@ -52,7 +52,7 @@ def bilinear(*, dim: int = 4) -> Game:
       >>> game.facts.mvi, game.facts.one_sided_mvi
       (True, False)
     """
-    require_count("dim", dim)
+    check_integers(dim=dim)
     # Orthogonal factors from a fixed seed: the same matrix for every run of a sweep.
     left, right = (
         np.linalg.qr(normal)[0] for normal in np.random.default_rng(0).normal(size=(2, dim, dim))
