@@ -38,6 +38,7 @@ lint: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/python docs/_sentences.py
 
 types: .venv/.dev
 	$(BIN)/basedpyright
