@@ -1,4 +1,4 @@
-"""Compile time of a DCGAN sweep: many runs against few, a warm persistent cache against a cold one.
+"""Compile time of a DCGAN sweep: many runs or images against few, a warm cache against a cold one.
 
 Timed is all that happens before the first step: tracing, lowering and compiling (or loading) the
 initialisation and a chunk of the training program. Cold and warm caches are met by fresh processes,
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from benchmarks import ours
 from benchmarks.harness import (
@@ -32,10 +33,11 @@ from benchmarks.harness import (
 GAMES = {"MLP": ours.mlp_game, "DCGAN": ours.dcgan_game}
 
 
-def compile_seconds(game_name: str, runs: int, steps: int) -> float:
+def compile_seconds(game_name: str, runs: int, steps: int, data: Any = None) -> float:
     """Builds a sweep's programs as if nothing had been compiled yet; allocates no runs."""
     jax.clear_caches()
-    game, make = GAMES[game_name](), ours.optimizer()
+    make = ours.optimizer()
+    game = GAMES[game_name]() if data is None else ours.dcgan_game(data=data)
     start = time.perf_counter()
     ours.compiled(ours.plan(game, make, runs, steps), width=runs)
     return time.perf_counter() - start
@@ -56,12 +58,22 @@ def run(scale: Scale, folder: Path) -> SuiteResult:
     del folder
     game, few, many, steps = scale.pick(("MLP", 2, 4, 4), ("DCGAN", 4, 64, 20))
     rounds = scale.pick(1, scale.rounds)
+    few_images, many_images = scale.pick((32, 64), (5_000, 60_000))
+    images = np.resize(ours.images(min(few_images, 2048)), (many_images, 28, 28, 1))
     with no_persistent_cache():
         compile_seconds(game, 1, steps)  # what a process pays once: imports, first use
         measured = interleave(
             {
                 "few": lambda: compile_seconds(game, few, steps),
                 "many": lambda: compile_seconds(game, many, steps),
+            },
+            rounds,
+            "compile",
+        )
+        measured |= interleave(
+            {
+                "few images": lambda: compile_seconds(game, 1, steps, images[:few_images]),
+                "many images": lambda: compile_seconds(game, 1, steps, images),
             },
             rounds,
             "compile",
@@ -77,6 +89,11 @@ def run(scale: Scale, folder: Path) -> SuiteResult:
             f"compile time, {many} runs", f"{few} runs",
             measured["many"], measured["few"], goal=1.2, better="lower",
             note=f"{game} sweep, tracing and compiling the chunk",
+        ),
+        ratio_row(
+            f"compile time, {many_images:,} images", f"{few_images:,} images",
+            measured["many images"], measured["few images"], goal=1.05, better="lower",
+            note="DCGAN sweep of one run; the images are an argument of the program",
         ),
         ratio_row(
             "compile time, warm persistent cache", "cold", warm, cold, goal=0.25, better="lower",

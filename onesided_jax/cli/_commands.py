@@ -52,8 +52,8 @@ class Processes(NamedTuple):
 def demo(out: Path = Path("demo"), open_page: bool = False) -> None:
     """Train, analyse and show the two demonstrations.
 
-    The carousel, a game whose answer is known, and a small DCGAN on MNIST digits. Ends with
-    OUT/report.html. If it is interrupted, the same command continues.
+    The first is the carousel, a game whose answer is known; the second a small DCGAN on MNIST
+    digits. Ends with OUT/report.html. If it is interrupted, the same command continues.
 
     Args:
       out: Folder for the runs and the page.

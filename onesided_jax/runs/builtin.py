@@ -41,7 +41,7 @@ _DEMO = (
     ("amsgrad_xeg", _THEORY),
 )
 # For the demo's short runs: fewer samples, an early window with enough of the 20 checkpoints,
-# and a gate that so small a network can pass.
+# and a gate that so small a network can pass. Chosen on seeds 0 to 4, which the demo leaves out.
 _SHORT = Criteria(
     early_window=(0.05, 0.25),
     microbatches=16,
@@ -100,14 +100,11 @@ _ALL = (
     ),
     Recipe(
         name="demo",
-        description="MNIST-5k digits, a narrow DCGAN (width 8, minibatch 32), five seeds per "
-        "optimizer.",
+        description="MNIST-5k digits, a narrow DCGAN (width 8, minibatch 32) under Adam, six seeds. "
+        "The early window and the gate were chosen on seeds 0 to 4.",
         game=GameSpec("gan", {**_DIGITS, "width": 8, "batch_size": 32}),
-        optimizers=(
-            _arm("adam", 5e-4, 5e-4, **_ADAM),
-            _arm("amsgrad_xeg", 1e-3, 1e-3, **_NETWORK),
-        ),
-        seeds=(0, 1, 2, 3, 4),
+        optimizers=(_arm("adam", 5e-4, 5e-4, **_ADAM),),
+        seeds=(5, 6, 7, 8, 9, 10),
         steps=1_600,
         checkpoint_every=80,
         record_every=16,
