@@ -403,7 +403,7 @@ def test_float32_vmap_and_jit(name):
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: games.multi_carousel(dim=1), ("dim=1", "carousel()")),
+        (lambda: games.multi_carousel(dim=1), ("dim=1", "integer >= 2")),
         (lambda: games.multi_carousel(kappa=0.7), ("kappa=0.7", "[0, 0.5]")),
         (lambda: games.wind_log(dim=True), ("dim=True", "integer >= 1")),
         (lambda: games.wind_log(omega=0), ("omega=0", "> 0")),
