@@ -204,8 +204,3 @@ def test_only_the_command_line_prints():
         and re.search(r"^\s*(print\(|sys\.stdout)", path.read_text(), re.M)
     ]
     assert offenders == []
-
-
-def test_only_runs_imports_orbax():
-    users = [p for p in PACKAGE.rglob("*.py") if re.search(r"(from|import) orbax", p.read_text())]
-    assert [p.relative_to(PACKAGE).as_posix() for p in users] == ["runs/checkpoints.py"]
