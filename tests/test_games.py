@@ -1,4 +1,4 @@
-"""The analytic games against formulas written anew; their other facts are searched in test_zoo.py."""
+"""The analytic games against formulas written anew; test_zoo.py searches for what breaks them."""
 
 import functools
 import math

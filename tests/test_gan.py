@@ -902,6 +902,26 @@ def test_jit_vmap_and_scan_agree_with_plain_steps_and_compile_once(loss):
     assert len(traces) == 2  # one more for the plain step, whatever the number of calls
 
 
+PAIRS = {
+    "mlp": mlp((8, 8, 1), LATENT, width=2),
+    "dcgan with BatchNorm": dcgan((8, 8, 1), LATENT, 2, normalization="batch"),
+    "sn_resnet": sn_resnet((8, 8, 1), LATENT, 2),
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("network", PAIRS)
+def test_no_dtype_is_promoted_in_silence(network, loss):
+    """optax's Adam needs promotion (its bias correction), so a whole step cannot be held to it."""
+    generator, discriminator = PAIRS[network]
+    game = build("dcgan", loss, generator=generator, discriminator=discriminator)
+    with jax.numpy_dtype_promotion("strict"):
+        players, state = jax.eval_shape(game.init, jax.random.key(0))
+        batch = jax.eval_shape(game.sample, jax.random.key(1))
+        F, info = jax.eval_shape(game.field, players, state, batch)
+    assert {a.dtype for a in jax.tree.leaves((F, info))} == {np.dtype("float32")}
+
+
 # ---- 8. errors ----
 
 
