@@ -164,14 +164,6 @@ def test_images_are_bytes_with_structure_and_always_the_same():
     assert np.array_equal(images, ours.images(16))
 
 
-def test_flops_counted_by_hand_are_most_of_what_xla_counts():
-    game = ours.dcgan_game(width=8, batch=4, conv="gemm")
-    by_xla = ours.counted_flops(game, ours.optimizer())
-    # XLA also counts elementwise passes and the optimizer, which weigh more on a small network.
-    assert by_xla is not None
-    assert 0.4 < ours.dcgan_step_flops(width=8, batch=4) / by_xla < 1.0
-
-
 def test_scaling_varies_one_axis_at_a_time():
     for name in ("small", "full"):
         chosen = scaling.configurations(Scale(name, 1))
@@ -183,6 +175,7 @@ def test_scaling_varies_one_axis_at_a_time():
 
 @pytest.mark.parametrize("shape", [(28, 28, 1), (32, 32, 3)])
 def test_flops_counted_by_hand_grow_with_the_image_as_xla_counts_them(shape):
+    # XLA also counts elementwise passes and the optimizer, which weigh more on a small network.
     game = ours.dcgan_game(8, 4, "gemm", ours.images(64, shape[0], shape[2]))
     by_xla = ours.counted_flops(game, ours.optimizer())
     assert by_xla is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -35,8 +36,8 @@ def images(tmp_path):
     return path
 
 
-def recipe_file(tmp_path, dataset, network="dcgan"):
-    options = {"dataset": dataset, "network": network, "width": 4, "latent_dim": 4, "batch_size": 8}
+def recipe_file(tmp_path, dataset):
+    options = {"dataset": dataset, "network": "mlp", "width": 4, "latent_dim": 4, "batch_size": 8}
     content = {
         "name": "tiny",
         "game": {"name": "gan", "options": {**options, "loss": "minimax"}},
@@ -59,7 +60,7 @@ def analytic_file(tmp_path, game, **changes):
         "optimizers": [{"name": "amsgrad_xeg", "axes": RATES}],
         "seeds": [0],
         "steps": 40,
-        "checkpoint_every": 1,
+        "checkpoint_every": 2,
         "criteria": SMALL,
         **changes,
     }
@@ -68,8 +69,18 @@ def analytic_file(tmp_path, game, **changes):
     return path
 
 
+@pytest.fixture(scope="module")
+def carousel(tmp_path_factory):
+    """A sweep of the carousel, and the command for it; to be copied before anything changes it."""
+    folder = tmp_path_factory.mktemp("carousel")
+    command = ["sweep", str(analytic_file(folder, "carousel")), "--out"]
+    assert main([*command, str(folder / "run")]) == 0
+    return folder / "run", command
+
+
 def test_sweep_analyze_report_sample_on_images(tmp_path, images, capsys):
-    out = tmp_path / "run"
+    """The data move on the way: sampling needs none, the others are told the new place."""
+    out, moved = tmp_path / "run", tmp_path / "moved.npz"
     recipe = recipe_file(tmp_path, f"npz:{images}")
     assert (
         main(["sweep", str(recipe), "--out", str(out), "--set", "b2=0.9,0.99", "--steps", "60"])
@@ -80,7 +91,13 @@ def test_sweep_analyze_report_sample_on_images(tmp_path, images, capsys):
     assert run.recipe.checkpoint_every == 4  # follows the steps
     assert len(run.seeds("adam")) == 4
     assert main(["resume", str(out)]) == 0  # nothing left to do
-    assert main(["analyze", str(out)]) == 0
+    images.rename(moved)
+    assert main(["sample", str(out), "--count", "9"]) == 0
+    assert len(list((out / "samples").glob("*.png"))) == 8
+    printed = capsys.readouterr().out
+    assert main(["analyze", str(out)]) == 2
+    assert f"onesided analyze {out} --data FILE" in capsys.readouterr().err
+    assert main(["analyze", str(out), "--data", str(moved)]) == 0
     verdicts = json.loads((out / "verdict.json").read_text())
     assert len(verdicts) == 2 * 2 * 2
     assert {v["status"] for v in verdicts} == {"undecided"}
@@ -90,9 +107,7 @@ def test_sweep_analyze_report_sample_on_images(tmp_path, images, capsys):
     assert not re.search(r"(src|href)=.https?:", page)
     names = {p.name for p in (out / "figures").iterdir()}
     assert {"gradient_norms.svg", "mvi.pdf", "samples.svg", "grid.svg"} - names <= {"grid.svg"}
-    assert main(["sample", str(out), "--count", "9"]) == 0
-    assert len(list((out / "samples").glob("*.png"))) == 8
-    printed = capsys.readouterr().out
+    printed += capsys.readouterr().out
     assert "16 runs" not in printed
     assert "8 runs x 60 steps" in printed
     assert "Next: onesided analyze" in printed
@@ -100,30 +115,16 @@ def test_sweep_analyze_report_sample_on_images(tmp_path, images, capsys):
     assert words.count("2 undecided") == 4  # claims and optimizers
     assert "Undecided: 2 seeds, 3 needed" in words
     assert f"numbers and sentence: {out / 'verdict.json'}" in printed
+    assert main(["resume", str(out), "--data", str(moved)]) == 0
+    np.savez(tmp_path / "other.npz", x_train=np.zeros((40, 8, 8, 3), np.uint8))
+    capsys.readouterr()
+    for name in ("analyze", "resume"):
+        assert main([name, str(out), "--data", str(tmp_path / "other.npz")]) == 2
+        assert "SHA-256 differs" in capsys.readouterr().err
 
 
-def test_samples_of_points_are_csv(tmp_path):
-    out = tmp_path / "run"
-    assert main(["sweep", str(recipe_file(tmp_path, "ring", "mlp")), "--out", str(out)]) == 0
-    assert main(["sample", str(out), "--count", "5"]) == 0
-    (first, *_) = sorted((out / "samples").glob("adam*.csv"))
-    assert np.loadtxt(first, delimiter=",").shape == (5, 2)
-
-
-def test_several_runs_share_a_page(tmp_path):
-    runs = []
-    for game in ("carousel", "moving_target"):
-        runs.append(str(tmp_path / game))
-        assert main(["sweep", str(analytic_file(tmp_path, game)), "--out", runs[-1]]) == 0
-        assert main(["analyze", runs[-1]]) == 0
-    assert main(["report", *runs, "--out", str(tmp_path / "both.html")]) == 0
-    page = (tmp_path / "both.html").read_text()
-    assert "moving-target" in page
-    assert "carousel" in page
-
-
-def test_an_unfinished_run_is_shown_as_one(tmp_path, capsys):
-    out, chunks = tmp_path / "run", iter([False] * 31)
+def test_an_unfinished_run_is_shown_as_one_and_several_share_a_page(tmp_path, carousel, capsys):
+    out, chunks = tmp_path / "run", iter([False] * 16)
     recipe = Recipe.load(analytic_file(tmp_path, "moving_target"))
     osj.run(recipe, out, stop=lambda: next(chunks, True))
     assert open_run(out).store("amsgrad_xeg").steps()[-1] == 30
@@ -150,16 +151,27 @@ def test_an_unfinished_run_is_shown_as_one(tmp_path, capsys):
     assert "<dt>Steps</dt><dd>40</dd>" in page
     assert 'class="note"' not in page
 
+    other = shutil.copytree(carousel[0], tmp_path / "other")
+    assert main(["analyze", str(other)]) == 0
+    assert main(["report", str(other), str(out), "--out", str(tmp_path / "both.html")]) == 0
+    page = (tmp_path / "both.html").read_text()
+    assert "moving-target" in page
+    assert "carousel" in page
+
 
 def test_demo_runs_both_parts_and_ends_with_a_page(tmp_path, monkeypatch):
     import dataclasses
 
     carousel = Recipe.load(analytic_file(tmp_path, "carousel"))
     monkeypatch.setitem(RECIPES, "demo-carousel", carousel)
-    gan = Recipe.load(recipe_file(tmp_path, "ring", "mlp"))
+    gan = Recipe.load(recipe_file(tmp_path, "ring"))
     monkeypatch.setitem(RECIPES, "demo", dataclasses.replace(gan, name="demo"))
     assert main(["demo", "--out", str(tmp_path / "demo")]) == 0
     assert "known" in (tmp_path / "demo" / "report.html").read_text()
+    out = tmp_path / "demo" / "digits"  # whose samples are points
+    assert main(["sample", str(out), "--count", "5"]) == 0
+    (first, *_) = sorted((out / "samples").glob("adam*.csv"))
+    assert np.loadtxt(first, delimiter=",").shape == (5, 2)
 
 
 @pytest.mark.parametrize("name", ["demo", "demo-carousel"])
@@ -211,16 +223,14 @@ def test_a_folder_without_a_run_is_exit_2(command, tmp_path, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_report_before_the_analysis_says_what_to_do(tmp_path, capsys):
-    out = str(tmp_path / "run")
-    assert main(["sweep", str(analytic_file(tmp_path, "carousel")), "--out", out]) == 0
-    assert main(["report", out]) == 2
+def test_a_report_before_the_analysis_says_what_to_do(carousel, capsys):
+    assert main(["report", str(carousel[0])]) == 2
     assert "onesided analyze" in capsys.readouterr().err
 
 
-def test_another_recipe_in_the_same_folder_changes_nothing(tmp_path, capsys):
-    out = tmp_path / "run"
-    command = ["sweep", str(analytic_file(tmp_path, "carousel")), "--out", str(out)]
+def test_another_recipe_in_the_same_folder_changes_nothing(tmp_path, carousel, capsys):
+    out = shutil.copytree(carousel[0], tmp_path / "run")
+    command = [*carousel[1], str(out)]
     assert main([*command, "--seeds", "1"]) == 0
     before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
     assert main([*command, "--seeds", "2"]) == 2
@@ -256,7 +266,7 @@ def test_help_teaches(capsys):
     assert "NAME=V1,V2" in text
 
 
-@pytest.mark.parametrize("text", ["20", "2e1", "20.0", "2_0"])
+@pytest.mark.parametrize("text", ["2e1", "2_0"])
 def test_whole_numbers_are_taken_as_people_write_them(text, tmp_path, capsys):
     out = tmp_path / "run"
     code = main(
@@ -266,12 +276,12 @@ def test_whole_numbers_are_taken_as_people_write_them(text, tmp_path, capsys):
     assert osj.open_run(out).manifest["plan"]["steps"] == 20
 
 
-@pytest.mark.parametrize("text", ["1.5", "many", "nan", "inf", "1e400"])
-def test_other_texts_are_one_error(text, tmp_path, capsys):
-    assert main(["sweep", "carousel", "--out", str(tmp_path / "run"), "--steps", text]) == 2
-    shown = capsys.readouterr()
-    assert "expected a whole number" in " ".join((shown.err + shown.out).split())
-    assert not (tmp_path / "run").exists()
+def test_other_texts_are_one_error(tmp_path, capsys):
+    for text in ("1.5", "many", "nan", "inf", "1e400"):
+        assert main(["sweep", "carousel", "--out", str(tmp_path / "run"), "--steps", text]) == 2
+        shown = capsys.readouterr()
+        assert "expected a whole number" in " ".join((shown.err + shown.out).split())
+        assert not (tmp_path / "run").exists()
 
 
 def in_shell(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -284,11 +294,11 @@ def in_shell(command: str, **environment: str) -> subprocess.CompletedProcess[st
     )
 
 
-@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-8"])
-def test_what_the_terminal_can_show_decides_nothing(encoding):
-    done = in_shell("onesided recipes && onesided games", PYTHONIOENCODING=encoding)
+def test_what_the_terminal_can_show_decides_nothing():
+    done = in_shell("onesided recipes && onesided games", PYTHONIOENCODING="ascii")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
+    assert all(name in done.stdout for name in osj.games.GAMES)
 
 
 def test_a_reader_that_stops_reading_is_no_error():
@@ -341,23 +351,3 @@ def test_control_c_ends_a_command_at_any_moment(tmp_path):
         assert victim.returncode == 130, said
         assert "Traceback" not in said
         assert "Ended by SIGINT" in said
-
-
-def test_data_that_moved_are_found_again(images, tmp_path, capsys):
-    """Sampling needs no data; resume and analyze take the new place, and check the file."""
-    run, moved = str(tmp_path / "run"), tmp_path / "moved.npz"
-    recipe = str(recipe_file(tmp_path, f"npz:{images}"))
-    assert main(["sweep", recipe, "--out", run]) == 0
-    images.rename(moved)
-    capsys.readouterr()
-    assert main(["sample", run, "--count", "2"]) == 0
-    assert main(["analyze", run]) == 2
-    assert f"onesided analyze {run} --data FILE" in capsys.readouterr().err
-    assert main(["analyze", run, "--data", str(moved)]) == 0
-    assert main(["report", run]) == 0
-    assert main(["resume", run, "--data", str(moved)]) == 0
-    np.savez(tmp_path / "other.npz", x_train=np.zeros((40, 8, 8, 3), np.uint8))
-    capsys.readouterr()
-    for name in ("analyze", "resume"):
-        assert main([name, run, "--data", str(tmp_path / "other.npz")]) == 2
-        assert "SHA-256 differs" in capsys.readouterr().err

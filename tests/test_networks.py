@@ -106,7 +106,7 @@ margin = st.tuples(st.integers(-1, 3), st.integers(-1, 3))
 
 
 @pytest.mark.parametrize("name", REFERENCES)
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=10, deadline=None, derandomize=True)
 @given(
     size=st.tuples(sizes, sizes),
     window=st.tuples(windows, windows),
@@ -152,8 +152,11 @@ GEOMETRIES = [
 ]
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("geometry", GEOMETRIES, ids=["even", "odd", "wide"])
+@pytest.mark.parametrize(
+    ("geometry", "dtype"),
+    [*((geometry, "float64") for geometry in GEOMETRIES), (GEOMETRIES[0], "float32")],
+    ids=["even", "odd", "wide", "float32"],
+)
 @pytest.mark.parametrize("name", PAIRS)
 def test_derivatives_are_native(name, geometry, dtype):
     """The value, both gradients, a jvp, and reverse over reverse, of a nonlinear function."""

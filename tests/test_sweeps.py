@@ -766,6 +766,10 @@ def test_what_a_game_counts_stops_where_a_run_does():
     assert result.state["v"].tolist() == [[3]]
 
 
+def _extra_sgd(rate):
+    return osj.extra_sgd(rate, rate)
+
+
 @pytest.mark.parametrize("form", ["object", "pair", "named", "wrapped"])
 def test_steps_may_be_accumulated(form):
     """``optax.MultiSteps`` passes ``grad_fn`` on, though optax's own wrapper would keep it back."""
@@ -782,10 +786,9 @@ def test_steps_may_be_accumulated(form):
 
         return tx if form == "object" else optax.GradientTransformation(tx.init, update)
 
-    game = games.bilinear(dim=2)
-    common = {"runs": osj.Runs([0], {"rate": [0.1]})}
-    every_second = osj.sweep(game, make, steps=8, **common)
-    each = osj.sweep(game, lambda rate: osj.extra_sgd(rate, rate), steps=4, **common)
+    game, runs = games.bilinear(dim=2), osj.Runs([0], {"rate": [0.1]})
+    every_second = osj.sweep(game, make, runs, steps=8)
+    each = osj.sweep(game, _extra_sgd, runs, steps=4)
     np.testing.assert_allclose(every_second.players.primal, each.players.primal, rtol=1e-5)
 
 
