@@ -100,8 +100,8 @@ _ALL = (
     ),
     Recipe(
         name="demo",
-        description="MNIST-5k digits, a narrow DCGAN (width 8, minibatch 32) under Adam, six seeds. "
-        "The early window and the gate were chosen on seeds 0 to 4.",
+        description="MNIST-5k digits, a narrow DCGAN (width 8, minibatch 32) under Adam, six "
+        "seeds. The early window and the gate were chosen on seeds 0 to 4.",
         game=GameSpec("gan", {**_DIGITS, "width": 8, "batch_size": 32}),
         optimizers=(_arm("adam", 5e-4, 5e-4, **_ADAM),),
         seeds=(5, 6, 7, 8, 9, 10),
