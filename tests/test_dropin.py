@@ -221,7 +221,7 @@ def test_decoupled_weight_decay_inside_the_base_shrinks_both_players(wrap):
 
 
 @ROW
-def test_one_program_serves_scan_cond_and_donated_buffers(name, plain):
+def test_one_program_serves_scan_cond_and_donated_buffers(name):
     tx = make(name, osj.dual_rate_decay(0.02), osj.dual_rate_decay(0.05))
     traces = []
 
@@ -470,10 +470,10 @@ def statistics_after_a_step(tx, keep):
     return jax.tree.leaves(nnx.as_pure(nnx.state(model, nnx.BatchStat)))
 
 
-# One of each way to call grad_fn: never, once, in a pair of half-steps, of Jacobian products.
+# One of each way to call grad_fn: never, once, or for Jacobian products.
 STATEFUL = ("adam", "past_extra_adam", "optimistic_adam", "extra_adam", "amsgrad_xeg", "acgd")
 STATEFUL += ("alternating_adam", "lookahead of extragradient", "extragradient, separate")
-STATEFUL += ("extragradient, transparent", "anchored", "apply_if_finite")
+STATEFUL += ("anchored", "apply_if_finite")
 STATEFUL = {name: partial(make, name, 0.0, 0.0) for name in STATEFUL}
 STATEFUL["MultiSteps"] = lambda: optax.MultiSteps(osj.extra_sgd(0.0, 0.0), 2)
 
