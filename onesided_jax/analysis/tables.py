@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from onesided_jax.analysis.cell import CellMeasures
+from onesided_jax.analysis.estimators import norm_and_limit
 from onesided_jax.analysis.gate import Gate
 from onesided_jax.analysis.minty import CONTROLS, MintyTest, significant_signs
 from onesided_jax.analysis.source import Source, pick_run
@@ -51,9 +52,15 @@ def _of_cell(cell: CellMeasures, gate: Gate, game: Game) -> xr.Dataset:
         "constant_rates": ("run", source.constant_rates.astype(float)),
         **{f"hp_{name}": ("run", values) for name, values in source.hyperparameters.items()},
     }
-    for name, field in (("", "value"), ("_se", "standard_error")):
-        stacked = np.stack([getattr(player, field) for player in cell.norms], axis=-1)
-        variables[f"gradient_norm_sq{name}"] = (("run", "step", "player"), stacked)
+    norms = {
+        "gradient_norm_sq": lambda norm: norm.value,
+        "gradient_norm_sq_se": lambda norm: norm.standard_error,
+        "gradient_norm": lambda norm: norm_and_limit(norm)[0],
+        "gradient_norm_limit": lambda norm: norm_and_limit(norm)[1],
+    }
+    for name, of in norms.items():
+        stacked = np.stack([of(player) for player in cell.norms], axis=-1)
+        variables[name] = (("run", "step", "player"), stacked)
     for name in ("early", "late", "early_floored", "late_floored", "ratio"):
         stacked = np.stack([getattr(player, name) for player in cell.change], axis=-1, dtype=float)
         if cell.windows_lack:  # a stand-in for an empty window is no late norm
