@@ -69,15 +69,11 @@ def make_probe(
     exact = not jax.tree.leaves(batch_like)
     each = _vmap if exact else jax.lax.map
     slopes, batches = _slopes(game, exact, batch_like, samples)
+    counts = (1, 1, 1) if exact else (microbatches, cross_microbatches, batches)
     norm_keys, cross_norm_keys, slope_keys = (
         jax.random.split(jax.random.fold_in(make_key(_EVALUATION_SEED), i), count)
-        for i, count in enumerate((microbatches, cross_microbatches, batches))
+        for i, count in enumerate(counts)
     )
-
-    def gram(gradients_of: Callable[[Any], tuple], keys: jax.Array) -> tuple:
-        """The Gram matrix of the minibatch gradients, for each part of the gradient."""
-        gradients = jax.lax.map(gradients_of, keys[:1] if exact else keys)
-        return tuple(map(_dot_rows, gradients))
 
     def finish(gram: jax.Array) -> SquaredNorm:
         host = np.asarray(gram, np.float64)
@@ -89,7 +85,7 @@ def make_probe(
     @jax.jit
     def norms(players, state, data):
         def one(run):
-            return gram(functools.partial(field, *run, data), norm_keys)
+            return _grams(functools.partial(field, *run, data), norm_keys)
 
         return each(one, (players, state))
 
@@ -115,7 +111,7 @@ def make_probe(
             def gradient(key):
                 return (field(PrimalDual(primal, dual), state, data, key).primal,)
 
-            return gram(gradient, cross_norm_keys)[0]
+            return _grams(gradient, cross_norm_keys)[0]
 
         return each(lambda primal: each(lambda dual: entry(primal, dual), duals), primals)
 
@@ -142,14 +138,19 @@ def _slopes(game: Game, exact: bool, batch_like: Any, samples: int) -> tuple[Cal
         products = jax.tree.map(jnp.vdot, direction, gradient)
         return jnp.asarray(sum(jax.tree.leaves(products)))[None]
 
-    return mean_slope, 1 if exact else samples
+    return mean_slope, samples
 
 
 def _vmap(function: Callable[[Any], Any], xs: Any) -> Any:
     return jax.vmap(function)(xs)
 
 
-def _dot_rows(stacked: Any) -> jax.Array:
+def _grams(gradients_of: Callable[[jax.Array], tuple], keys: jax.Array) -> tuple:
+    """For each part of the gradient, the Gram matrix of the gradients of K minibatches."""
+    return tuple(map(_gram, jax.lax.map(gradients_of, keys)))
+
+
+def _gram(stacked: Any) -> jax.Array:
     """Gram matrix ``[K, K]`` of the K rows of a tree of gradients."""
     rows = [leaf.reshape(leaf.shape[0], -1) for leaf in jax.tree.leaves(stacked)]
     return sum(

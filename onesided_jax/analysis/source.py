@@ -170,8 +170,8 @@ def notes_of(source: Source) -> list[str]:
     notes = list(source.damaged)
     if source.steps[-1] < source.total_steps:
         notes.append(
-            f"{source.label}: trained to step {source.steps[-1]} of {source.total_steps}; "
-            "`onesided resume`, or the same call of `sweep`, continues"
+            f"{source.label}: trained to {source.steps[-1]} of {source.total_steps} steps; "
+            "`onesided resume`, or the same call of `sweep`, goes on"
         )
     if copies := len(source.seeds) - sum(map(len, groups_of(source))):
         notes.append(

@@ -154,10 +154,11 @@ def load_analysis(run: Run) -> tuple[xr.Dataset, list[dict[str, Any]]]:
     if not all((run.path / name).is_file() for name in ("analysis.nc", "verdict.json")):
         raise ValueError(f"{str(run.path)!r} has not been analysed: {again}")
     verdicts = json.loads((run.path / "verdict.json").read_text())
-    if not all("status" in verdict for verdict in verdicts):
-        raise ValueError(f"{str(run.path)!r} was analysed by an earlier version: {again}")
     with xr.open_dataset(run.path / "analysis.nc", engine="h5netcdf") as dataset:
-        return dataset.load(), verdicts
+        dataset.load()
+    if not all("status" in v for v in verdicts) or "gradient_norm" not in dataset:
+        raise ValueError(f"{str(run.path)!r} was analysed by an earlier version: {again}")
+    return dataset, verdicts
 
 
 def _analyze(

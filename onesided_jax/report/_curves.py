@@ -87,19 +87,23 @@ def player_handles(dataset: xr.Dataset, cells: list[Cell]) -> list[Artist]:
     return handles
 
 
-def _log_limits(curves: list[_Curve]) -> tuple[float, float]:
-    """Bottom and top of the axis; a blow-up beyond the runs that stayed finite is cut off."""
+def log_limits(drawn: list[np.ndarray], settled: list[np.ndarray]) -> tuple[float, float]:
+    """Bottom and top of a logarithmic axis; a blow-up beyond the settled runs is cut off.
+
+    Example:
+      >>> log_limits([np.array([1e-30, 1.0])], [np.array([1.0])])
+      (1e-12, 3.0)
+    """
 
     def positive(parts: list[np.ndarray]) -> np.ndarray:
         values = np.concatenate([part.ravel() for part in parts])
         return values[np.isfinite(values) & (values > 0)]
 
-    drawn = positive([part for c in curves for part in (c.norms, c.limits)])
-    settled = positive([c.norms[~c.diverged] for c in curves])
-    if not drawn.size:
+    values, calm = positive(drawn), positive(settled)
+    if not values.size:
         return 0.1, 10.0
-    top = min(drawn.max(), 10 * settled.max(initial=0.0) or np.inf)
-    return max(drawn.min() / _HEADROOM, top * 10.0**-_DECADES), top * _HEADROOM
+    top = min(float(values.max()), 10 * float(calm.max(initial=0.0)) or np.inf)
+    return max(float(values.min()) / _HEADROOM, top * 10.0**-_DECADES), top * _HEADROOM
 
 
 def _draw(ax: Axes, steps: np.ndarray, player: str, curve: _Curve, top: float) -> None:
@@ -123,7 +127,8 @@ def gradient_norms(section: Section, cells: list[Cell]) -> Figure | None:
         return None
     curves = [{player: _curve(cell, player) for player in PLAYERS} for cell in cells]
     flat = [curve for pair in curves for curve in pair.values()]
-    bottom, top = _log_limits(flat)
+    drawn = [part for c in flat for part in (c.norms, c.limits)]
+    bottom, top = log_limits(drawn, [c.norms[~c.diverged] for c in flat])
     figure, axes = panels(len(cells))
     log_axis(axes[0], bottom, top)
     step_axis(axes)

@@ -23,6 +23,7 @@ FIGURES: dict[str, Callable[[Section, list[Cell]], Figure | None]] = {
     "points": _pictures.points,
     "paths": _pictures.paths,
     "losses": _series.losses,
+    "minibatch_gradient_norms": _series.minibatch_gradient_norms,
 }
 """Name -> function; a function returns None where its variables are missing or empty."""
 

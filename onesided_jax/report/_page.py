@@ -33,7 +33,7 @@ CHAPTERS = (
     Chapter("What the runs produced", ("samples", "points", "paths")),
     Chapter("Learning rates", ("grid",)),
     Chapter("How the one-sided MVI was measured", ("mvi", "mvi_controls", "necessary"), True),
-    Chapter("Training losses", ("losses",), True),
+    Chapter("What training recorded", ("losses", "minibatch_gradient_norms"), True),
 )
 CAPTIONS = {
     "plane": "Each dot is a run: late over early gradient norm of both players, on logarithmic "
@@ -55,6 +55,8 @@ CAPTIONS = {
     "samples": "Images drawn by the generator at the last checkpoint; not selected.",
     "points": "Points drawn by the generator at the last checkpoint; not selected.",
     "paths": "Trajectory of the primal player at the checkpoints.",
+    "minibatch_gradient_norms": "Norms of the minibatch gradients used in training. They include "
+    "the sampling noise, so the verdicts do not use them.",
     "losses": "Training losses as recorded, averaged over neighbouring records. Extreme values "
     "(half a percent at either end) may lie outside the axis.",
 }

@@ -1,11 +1,11 @@
-"""Losses and N[t] against the training step."""
+"""Losses, minibatch gradient norms and N[t] against the training step."""
 
 from __future__ import annotations
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from onesided_jax.report._curves import MAX_LINES, panel_heading, player_handles
+from onesided_jax.report._curves import MAX_LINES, log_limits, panel_heading, player_handles
 from onesided_jax.report._section import PLAYERS, Cell, Section, evenly, median
 from onesided_jax.report._style import (
     BOLD,
@@ -17,6 +17,7 @@ from onesided_jax.report._style import (
     finish,
     heading,
     label_axes,
+    log_axis,
     panels,
     step_axis,
 )
@@ -47,11 +48,22 @@ def _binned(records: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.nda
 
 def losses(section: Section, cells: list[Cell]) -> Figure | None:
     """Both players' training losses."""
-    if "loss" not in section.dataset or not cells:
+    return _series(section, cells, "loss", "training loss", log=False)
+
+
+def minibatch_gradient_norms(section: Section, cells: list[Cell]) -> Figure | None:
+    """Norms of the minibatch gradients that training used; they contain its noise."""
+    return _series(section, cells, "minibatch_gradient_norm", "minibatch gradient norm", log=True)
+
+
+def _series(
+    section: Section, cells: list[Cell], name: str, ylabel: str, *, log: bool
+) -> Figure | None:
+    if name not in section.dataset or not cells:
         return None
-    variable = section.dataset["loss"].transpose("optimizer", "player", "run", "record")
+    variable = section.dataset[name].transpose("optimizer", "player", "run", "record")
     records = np.asarray(section.dataset["record"].values, dtype=float)
-    settled = []
+    drawn, settled = [], []
     figure, axes = panels(len(cells))
     for cell, ax in zip(cells, axes, strict=True):
         panel_heading(ax, cell)
@@ -63,15 +75,18 @@ def losses(section: Section, cells: list[Cell]) -> Figure | None:
             colour, dashes = PLAYER_STYLE[player]
             array = variable.sel(optimizer=cell.name, player=player).values.astype(float)[runs]
             x, values = _binned(records, np.where(gone, np.nan, array))
+            drawn.append(values)
             settled.append(values[diverged_at < 0].ravel())
             if len(runs) > 1:
                 ax.plot(x, values[:MAX_LINES].T, color=colour, linestyle=dashes, **THIN)
             ax.plot(x, median(values), color=colour, linestyle=dashes, linewidth=1.4)
     step_axis(axes)
-    label_axes(axes, "training step", "training loss")
+    label_axes(axes, "training step", ylabel)
     calm = np.concatenate(settled)
     calm = calm[np.isfinite(calm)]
-    if calm.size:
+    if log:
+        log_axis(axes[0], *log_limits(drawn, settled))
+    elif calm.size:
         low, high = np.percentile(calm, [_TAIL, 100 - _TAIL])
         margin = 0.08 * (high - low) or 1.0
         axes[0].set_ylim(low - margin, high + margin)
