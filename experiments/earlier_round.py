@@ -18,7 +18,7 @@ from _tables import read_table, write_table
 
 from onesided_jax import Criteria, PrimalDual
 from onesided_jax.analysis.estimators import Change, SquaredNorm, change_of_norm
-from onesided_jax.analysis.gate import no_gate
+from onesided_jax.analysis.gate import Gate
 from onesided_jax.analysis.verdict import Runs, convergence_verdict
 from onesided_jax.runs.criteria import in_window
 
@@ -35,7 +35,7 @@ def verdicts(criteria: Criteria) -> Iterator[dict[str, object]]:
         names = PrimalDual("generator", "discriminator")
         runs = Runs(path.stem, {}, np.array(seeds), np.array(diverged), names)
         change = PrimalDual(*(_change(rows, player, criteria) for player in PrimalDual._fields))
-        found = convergence_verdict(runs, change, no_gate(), [], criteria)
+        found = convergence_verdict(runs, change, Gate(), [], criteria)
         yield {
             "round": path.parts[-3].replace("-", " "),
             "data": path.parts[-2],

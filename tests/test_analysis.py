@@ -243,7 +243,7 @@ def test_cross_matrix_is_the_inner_product_with_the_expected_gradient(ring):
     primals, duals = jax.tree.map(lambda *a: np.stack([b[0] for b in a]), *stored)
     target = jax.tree.map(lambda a: a[-1], primals)
     state = PrimalDual((), ())
-    matrix = probe.cross(primals, duals, state, jax.tree.map(lambda a: a[None], target))
+    matrix = probe.cross(primals, duals, state, target)
     keys = jax.random.split(jax.random.fold_in(jax.random.key(2109_14213), 2), 16)
     for s, t in ((0, 0), (0, 2), (1, 0)):
         row = jax.tree.map(lambda a, s=s: a[s], primals)
@@ -253,8 +253,8 @@ def test_cross_matrix_is_the_inner_product_with_the_expected_gradient(ring):
             F, _ = game.field(PrimalDual(row, column), state, game.sample(key))
             products = jax.tree.map(lambda x, x0, g: jnp.vdot(x - x0, g), row, target, F.primal)
             slopes.append(float(sum(jax.tree.leaves(products))))
-        np.testing.assert_allclose(matrix.slope[0, s, t].mean(), np.mean(slopes), rtol=2e-4)
-    np.testing.assert_allclose(matrix.slope[0, 2], 0.0, atol=1e-6)  # x_s = x*
+        np.testing.assert_allclose(matrix[s, t].mean(), np.mean(slopes), rtol=2e-4)
+    np.testing.assert_allclose(matrix[2], 0.0, atol=1e-6)  # x_s = x*
 
 
 def test_without_per_sample_slopes_the_field_is_used(ring):
@@ -262,14 +262,14 @@ def test_without_per_sample_slopes_the_field_is_used(ring):
     game = osj.runs.build_game(run.recipe.game)
     plain = dataclasses.replace(game, primal_slope=None)
     players, _ = jax.vmap(game.init)(jax.random.split(jax.random.key(0), 3))
-    targets = jax.tree.map(lambda a: a[:1], players.primal)
+    target = jax.tree.map(lambda a: a[0], players.primal)
     state = PrimalDual((), ())
     both = [
-        make_probe(g, samples=n).cross(players.primal, players.dual, state, targets).slope
+        make_probe(g, samples=n).cross(players.primal, players.dual, state, target)
         for g, n in ((game, 32 * 40), (plain, 40))
     ]
-    assert both[0].shape == (1, 3, 3, 1280)
-    assert both[1].shape == (1, 3, 3, 40)
+    assert both[0].shape == (3, 3, 1280)
+    assert both[1].shape == (3, 3, 40)
     np.testing.assert_allclose(both[0].mean(-1), both[1].mean(-1), rtol=1e-3, atol=1e-5)
 
 
@@ -319,8 +319,8 @@ def test_the_program_of_a_cross_matrix_does_not_grow_with_the_samples(monkeypatc
     monkeypatch.setattr(jax, "jit", jit)
     x = np.ones((2, 2), np.float32)
     for samples in (16, 256):
-        matrix = make_probe(_noisy_game(), samples=samples).cross(x, x, (), 0 * x)
-        assert matrix.slope.shape == (2, 2, 2, samples)
+        matrix = make_probe(_noisy_game(), samples=samples).cross(x, x, (), 0 * x[0])
+        assert matrix.shape == (2, 2, samples)
     assert traced[1] < 1.2 * traced[0]
 
 

@@ -17,7 +17,7 @@ from scipy import stats
 
 from onesided_jax import Criteria, PrimalDual
 from onesided_jax.analysis.estimators import Change
-from onesided_jax.analysis.gate import Gate, no_gate
+from onesided_jax.analysis.gate import Gate
 from onesided_jax.analysis.judge import judge_convergence, judge_negative_mass
 from onesided_jax.analysis.minty import MintyTest, late_steps, naive_mvi_test, noise_mass
 from onesided_jax.analysis.verdict import Runs, Verdict, convergence_verdict, minty_verdict
@@ -42,7 +42,7 @@ def verdict(primal, dual, *, gate=None, missing=(), diverged=(), criteria=None) 
     lost = np.isin(np.arange(count), diverged)
     runs = Runs("adam", {"b1": 0.5}, np.arange(count), lost, GAN)
     both = PrimalDual(primal, dual)
-    return convergence_verdict(runs, both, gate or no_gate(), list(missing), criteria or Criteria())
+    return convergence_verdict(runs, both, gate or Gate(), list(missing), criteria or Criteria())
 
 
 # A table of truths: ratios of generator and discriminator, and what must be said.
@@ -162,7 +162,7 @@ def test_what_is_missing_is_said_and_the_effect_is_shown(count, missing, words):
 )
 def test_the_gate_is_counted_and_changes_no_status(passing, does):
     passes = np.isin(np.arange(5), passing)
-    gate = Gate(passes, ["" if p else "bad" for p in passes], "")
+    gate = Gate(passes, ["" if p else "bad" for p in passes])
     found = verdict(0.25 * SPREAD, 1.7 * SPREAD, gate=gate)
     assert found.status == "supported"
     assert f"{len(passing)} of 5 runs pass the quality gate" in found.sentence
@@ -266,7 +266,7 @@ def test_naive_test_passes_on_pure_noise_because_it_is_an_identity():
 
 # ---------------------------------------------------------------- verdicts and criteria
 
-ALL_PASS = Gate(np.ones(5, bool), [""] * 5, "")
+ALL_PASS = Gate(np.ones(5, bool), [""] * 5)
 EVERY = [
     *(verdict(*case[:2]) for case in CASES.values()),
     *(mvi(masses, **options) for masses, options, *_ in MASSES.values()),
@@ -274,7 +274,7 @@ EVERY = [
         change([0.1] * 5, range(5)),
         1.7 * SPREAD,
         diverged=[0],
-        gate=Gate(np.ones(5, bool), [""] * 5, ""),
+        gate=Gate(np.ones(5, bool), [""] * 5),
     ),
 ]
 

@@ -26,9 +26,9 @@ from onesided_jax.analysis import (
     quality_reference,
 )
 from onesided_jax.analysis._classifier import describe, network, train_classifier
-from onesided_jax.analysis._classifier_cache import cached_classifier, fingerprint
+from onesided_jax.analysis._classifier_cache import cached_classifier
 from onesided_jax.analysis._modes import class_measures, mixture_measures
-from onesided_jax.analysis.gate import gate_of_runs, no_gate
+from onesided_jax.analysis.gate import Gate
 from onesided_jax.runs import Criteria
 
 RNG = np.random.default_rng(0)
@@ -94,7 +94,7 @@ def brute_force(real, samples, k):
 
     inside = distances(samples, real) <= radii(real)
     reached = distances(real, samples) <= radii(samples)
-    return inside.any(1).mean(), reached.any(1).mean(), inside.mean() * len(real) / k, inside.any(0)
+    return inside.any(1).mean(), reached.any(1).mean()
 
 
 @pytest.mark.parametrize("block", [7, 1000])
@@ -104,12 +104,9 @@ def test_precision_recall_is_its_definition(block, k, monkeypatch):
     real, samples = RNG.normal(size=(60, 3)), 0.7 * RNG.normal(size=(50, 3)) + 0.5
     expected = brute_force(real, samples, k)
     found = precision_recall(real, samples, neighbours=k)
-    np.testing.assert_allclose(found[:3], expected[:3], rtol=1e-12)
-    assert found.coverage == expected[3].mean()
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
     assert 0 < found.precision < 1
     assert 0 < found.recall < 1
-    known = _distances.neighbour_distances(real, neighbours=k)
-    assert precision_recall(real, samples, neighbours=k, real_distances=known) == found
 
 
 def test_precision_and_recall_do_not_depend_on_where_the_origin_is():
@@ -122,17 +119,15 @@ def test_precision_and_recall_do_not_depend_on_where_the_origin_is():
 def test_precision_and_recall_tell_missing_from_bad():
     real = np.concatenate([RNG.normal(size=(300, 2)), RNG.normal(size=(300, 2)) + 20])
     same = precision_recall(real, real)
-    assert same[:2] == (1, 1)
-    assert same.coverage == 1
+    assert same == (1, 1)
     half = precision_recall(real, real[:300])
     assert half.precision == 1
     assert half.recall == 0.5
     far = precision_recall(real, real + 100)
-    assert far == (0, 0, 0, 0)
+    assert far == (0, 0)
     one = precision_recall(real, np.repeat(real[:1], 600, axis=0))
     assert one.precision == 1
     assert one.recall == 1 / 600  # the point itself
-    assert one.coverage < 0.02
 
 
 @pytest.mark.parametrize(
@@ -205,6 +200,11 @@ def stripes(per_class=60, size=12, seed=0):
     return noisy.astype(np.uint8), np.repeat(np.arange(4), per_class).astype(np.int32)
 
 
+def same(one, other) -> bool:
+    leaves = (jax.tree.leaves(trained.params) for trained in (one, other))
+    return all(np.array_equal(a, b) for a, b in zip(*leaves, strict=True))
+
+
 def test_the_classifier_learns_and_is_a_function_of_its_seed():
     images, labels = stripes()
     one, again, other = (
@@ -212,10 +212,12 @@ def test_the_classifier_learns_and_is_a_function_of_its_seed():
     )
     assert one.accuracy > 0.9
     assert one.held_out == 48
-    assert fingerprint(one) == fingerprint(again) != fingerprint(other)
+    assert same(one, again)
+    assert not same(one, other)
     with jax.enable_x64(True):
-        double = train_classifier(images, labels, settings=QUICK)
-    assert fingerprint(double) == fingerprint(one)
+        assert same(one, train_classifier(images, labels, seed=0, settings=QUICK))
+    named_otherwise = train_classifier(images, 10 * labels - 7, seed=0, settings=QUICK)
+    assert same(one, named_otherwise)
     new, truth = stripes(seed=1)
     see = describe(network((12, 12, 1), 4, QUICK), one.params)
     features, classes = see(new)
@@ -228,15 +230,7 @@ def test_the_classifier_learns_and_is_a_function_of_its_seed():
 def test_the_accuracy_is_that_of_images_it_has_not_seen():
     images, labels = stripes()
     shuffled = np.random.default_rng(0).permutation(labels)
-    assert train_classifier(images, shuffled, settings=QUICK).accuracy < 0.6
-
-
-def test_labels_may_be_any_whole_numbers():
-    images, labels = stripes()
-    plain = train_classifier(images, labels, settings=QUICK)
-    assert fingerprint(train_classifier(images, 10 * labels - 7, settings=QUICK)) == fingerprint(
-        plain
-    )
+    assert train_classifier(images, shuffled, seed=0, settings=QUICK).accuracy < 0.6
 
 
 @pytest.mark.parametrize(
@@ -250,7 +244,7 @@ def test_labels_may_be_any_whole_numbers():
 )
 def test_what_it_cannot_learn_from_is_one_clear_error(images, labels, message):
     with pytest.raises(ValueError, match=message):
-        train_classifier(images, labels)
+        train_classifier(images, labels, seed=0, settings=QUICK)
 
 
 def no_training(*_, **__):
@@ -259,14 +253,15 @@ def no_training(*_, **__):
 
 def test_the_classifier_is_trained_once(cache, monkeypatch):
     images, labels = stripes()
-    first = cached_classifier(images, labels, settings=QUICK)
+    known = {"images": images, "labels": labels, "settings": QUICK, "seed": 0}
+    first = cached_classifier(**known)
     (file,) = cache.iterdir()  # no temporary file is left
     with np.load(file, allow_pickle=False) as archive:
         assert all(archive[name].dtype != object for name in archive.files)
     monkeypatch.setattr(_classifier_cache, "train_classifier", no_training)
     with jax.enable_x64(True):
-        again = cached_classifier(images, labels, settings=QUICK)
-    assert fingerprint(again) == fingerprint(first)
+        again = cached_classifier(**known)
+    assert same(again, first)
     assert (again.accuracy, again.held_out) == (first.accuracy, first.held_out)
     changed = images.copy()
     changed[0, 0, 0, 0] ^= 1
@@ -277,18 +272,16 @@ def test_the_classifier_is_trained_once(cache, monkeypatch):
         {"settings": QUICK._replace(shift=1)},
     ):
         with pytest.raises(AssertionError, match="trained although"):
-            cached_classifier(
-                **{"images": images, "labels": labels, "settings": QUICK, "seed": 0} | other
-            )
+            cached_classifier(**known | other)
     monkeypatch.setattr(_classifier_cache, "VERSION", 2)
     with pytest.raises(AssertionError, match="trained although"):
-        cached_classifier(images, labels, settings=QUICK)
+        cached_classifier(**known)
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "other", "empty"])
 def test_a_damaged_cache_is_rebuilt(damage, cache):
     images, labels = stripes()
-    first = cached_classifier(images, labels, settings=QUICK)
+    first = cached_classifier(images, labels, seed=0, settings=QUICK)
     (file,) = cache.iterdir()
     good = file.read_bytes()
     if damage == "other":
@@ -297,7 +290,7 @@ def test_a_damaged_cache_is_rebuilt(damage, cache):
         middle = len(good) // 2
         flipped = good[:middle] + bytes([good[middle] ^ 1]) + good[middle + 1 :]
         file.write_bytes({"cut": good[:middle], "flip": flipped, "empty": b""}[damage])
-    assert fingerprint(cached_classifier(images, labels, settings=QUICK)) == fingerprint(first)
+    assert same(cached_classifier(images, labels, seed=0, settings=QUICK), first)
     assert file.read_bytes() == good
 
 
@@ -306,7 +299,7 @@ def test_a_cache_that_cannot_be_written_is_a_warning(tmp_path, monkeypatch):
     monkeypatch.setenv("ONESIDED_CACHE", str(tmp_path / "file"))
     images, labels = stripes()
     with pytest.warns(RuntimeWarning, match="set ONESIDED_CACHE"):
-        assert cached_classifier(images, labels, settings=QUICK).accuracy > 0.9
+        assert cached_classifier(images, labels, seed=0, settings=QUICK).accuracy > 0.9
 
 
 # ---------------------------------------------------------------- quality, and who passes
@@ -359,16 +352,15 @@ def test_real_digits_pass_the_gate_and_what_collapsed_does_not(digits):
         "mean image": [np.tile(np.float32(data.data.mean(0) / 127.5 - 1), (COUNT, 1, 1, 1))] * 3,
     }
     found = {name: quality(parts, reference) for name, parts in sets.items()}
-    frechet = {name: one.intervals["frechet"].mean for name, one in found.items()}
+    frechet = {name: one["frechet"].mean() for name, one in found.items()}
     assert frechet["real"] < 0.02
     assert min(v for k, v in frechet.items() if k not in ("real", "again", "bytes")) > 0.2
-    assert found["real"].values["precision"].shape == (3,)
-    assert found["real"].intervals["frechet"].low < frechet["real"]
-    assert found["one class"].intervals["precision"].mean > 0.8
-    assert found["one class"].intervals["recall"].mean < 0.3
-    assert found["one image"].intervals["class_entropy"].mean == 0
+    assert found["real"]["precision"].shape == (3,)
+    assert found["one class"]["precision"].mean() > 0.8
+    assert found["one class"]["recall"].mean() < 0.3
+    assert found["one image"]["class_entropy"].mean() == 0
     names = list(sets)
-    measures = {m: [found[n].values[m].mean() for n in names] for m in found["real"].values}
+    measures = {m: [found[n][m].mean() for n in names] for m in found["real"]}
     gate = quality_gate(measures, criteria=Criteria())
     assert [n for n, passes in zip(names, gate.passes) if passes] == ["real", "again", "bytes"]
 
@@ -395,10 +387,9 @@ def test_mixtures_pass_and_what_collapsed_does_not(name):
     }
     reference = quality_reference(mixture)
     found = [quality(parts, reference) for parts in sets.values()]
-    measures = {m: [one.values[m].mean() for one in found] for m in ("modes", "high_quality")}
+    measures = {m: [one[m].mean() for one in found] for m in ("modes", "high_quality")}
     gate = quality_gate(measures, criteria=Criteria())
     assert dict(zip(sets, gate.passes.tolist())) == {name: name == "real" for name in sets}
-    assert gate.note == ""
     assert "of the modes are covered, below 90%" in gate.reasons[1]
     assert "high quality" not in gate.reasons[1]
 
@@ -475,10 +466,10 @@ def test_mixture_thresholds():
 
 def test_part_of_a_gate():
     gate = quality_gate(IMAGES, criteria=Criteria())
-    part = gate_of_runs(gate, [1, 3])
+    part = gate.of([1, 3])
     assert part.passes.tolist() == [False, True]
     assert part.reasons == [gate.reasons[1], gate.reasons[3]]
-    assert gate_of_runs(no_gate("why"), [1, 3]) == no_gate("why")
+    assert Gate().of([1, 3]) == Gate()
 
 
 def test_a_gate_needs_measures_that_it_knows():
@@ -533,15 +524,15 @@ def test_fid_is_the_frechet_distance_of_inceptions_features(stand_in, channels):
     samples = np.random.default_rng(1).integers(0, 200, (120, 8, 8, channels), np.uint8)
     found = quality([samples, datasets.scale_pixels(samples)], reference)
     expected = frechet_distance(colours(images), colours(samples))
-    np.testing.assert_allclose(found.values["fid"], expected, rtol=1e-4)
-    assert set(found.values) == {"fid"}
+    np.testing.assert_allclose(found["fid"], expected, rtol=1e-4)
+    assert set(found) == {"fid"}
 
 
 def test_labelled_images_get_both_distances(stand_in):
     images, labels = stripes()
     data = datasets.from_array(images, labels=labels)
     reference = quality_reference(data, inception=stand_in / "net.pt", settings=QUICK)
-    found = quality([images, images], reference).values
+    found = quality([images, images], reference)
     assert list(found)[:2] == ["frechet", "precision"]
     np.testing.assert_allclose(found["fid"], 0, atol=1e-6)
     np.testing.assert_allclose(found["frechet"], 0, atol=1e-9)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import re
-import time
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -28,14 +26,15 @@ BOUNDARIES = {
 HOSTILE = "<script>alert('$x^{')</script>--><img src=\"http://evil.example/a.png\">"
 
 
-def digit(rng: np.random.Generator, quality: float) -> np.ndarray:
-    """A 28 x 28 stroke: a bowed arc, the rounder the better the 'generator'."""
-    yy, xx = np.mgrid[:28, :28] - 13.5
-    angle = rng.uniform(0, np.pi)
-    u, v = np.cos(angle) * xx + np.sin(angle) * yy, np.cos(angle) * yy - np.sin(angle) * xx
-    distance = np.abs(np.hypot(u / rng.uniform(0.5, 1), v) - rng.uniform(5, 9))
-    image = 255 * np.exp(-((distance / 1.6) ** 2)) * (u > -rng.uniform(2, 9))
-    return np.clip(quality * image + (1 - quality) * rng.normal(60, 60, image.shape), 0, 255)
+def norm_variables(norm_sq: np.ndarray, se: np.ndarray) -> dict:
+    """Norms, and their upper limits where they are below their noise."""
+    floored, above = norm_sq < 2 * se, np.clip(norm_sq, 0, None)
+    norm, limit = np.sqrt(above), np.sqrt(above + 2 * se)
+    dims = ("optimizer", "run", "step", "player")
+    return {
+        "gradient_norm": (dims, np.where(floored | np.isnan(norm_sq), np.nan, norm)),
+        "gradient_norm_limit": (dims, np.where(floored, limit, np.nan)),
+    }
 
 
 def change_variables(norm_sq: np.ndarray, late_from: float) -> dict:
@@ -127,12 +126,11 @@ def image_game(optimizers: tuple[str, ...] = ("adam", "amsgrad_eg", "amsgrad_xeg
     loss = (
         np.array([1.6, 0.7]) + np.array([-0.8, 0.6]) * fall + 0.15 * rng.normal(size=record_shape)
     )
-    images = [[[digit(rng, q) for _ in range(64)]] for q in (0.7, 0.9, 1.0)[: len(optimizers)]]
+    images = rng.integers(0, 256, (len(optimizers), 1, 64, 28, 28, 1), np.uint8)
     one = (len(optimizers), 1)
     ds = xr.Dataset(
         {
-            "gradient_norm_sq": (("optimizer", "run", "step", "player"), norm_sq),
-            "gradient_norm_sq_se": (("optimizer", "run", "step", "player"), se),
+            **norm_variables(norm_sq, se),
             **change_variables(norm_sq, 0.8),
             "loss": (("optimizer", "run", "record", "player"), loss),
             "minibatch_gradient_norm": (
@@ -146,7 +144,7 @@ def image_game(optimizers: tuple[str, ...] = ("adam", "amsgrad_eg", "amsgrad_xeg
             "hp_b1": (("optimizer", "run"), np.array([[0.5], [np.nan], [np.nan]])[: one[0]]),
             "samples": (
                 ("optimizer", "sample_run", "sample", "height", "width", "channel"),
-                np.array(images).astype(np.uint8)[..., None],
+                images,
             ),
             **mvi_variables(rng, np.array([[-0.03], [0.02], [0.08]])[: one[0]], 20, 0.02),
         },
@@ -169,8 +167,6 @@ def image_game(optimizers: tuple[str, ...] = ("adam", "amsgrad_eg", "amsgrad_xeg
             "primal_player": "generator",
             "dual_player": "discriminator",
             **BOUNDARIES,
-            "microbatches": 32,
-            "batch_size": 64,
         },
     )
     verdicts = [
@@ -238,8 +234,7 @@ def carousel(
     shift = np.linspace(-0.06, 0.15, n)[:, None] + np.array([[0.0, 0.02]])
     ds = xr.Dataset(
         {
-            "gradient_norm_sq": (("optimizer", "run", "step", "player"), norm_sq),
-            "gradient_norm_sq_se": (("optimizer", "run", "step", "player"), 0 * norm_sq),
+            **norm_variables(norm_sq, 0 * norm_sq),
             **change_variables(norm_sq, 0.8),
             "diverged_at": (("optimizer", "run"), diverged_at),
             "path": (("optimizer", "path_run", "step", "primal_coordinate"), path),
@@ -265,11 +260,13 @@ def carousel(
             "primal_player": "primal player",
             "dual_player": "dual player",
             **BOUNDARIES,
-            "microbatches": 1,
-            "batch_size": 1,
         },
     )
-    chosen = {"primal_learning_rate": 0.02, "dual_learning_rate": 2.0}
+
+    def setting_of(name: str) -> dict:
+        power = {"power": 0.5} if name == "amsgrad_eg_drd" else {}
+        return {"primal_learning_rate": 0.02, "dual_learning_rate": 2.0, **power}
+
     outcomes = [("refuted", 1.01, (0.97, 1.06)), ("refuted", 0.99, (0.93, 1.04))]
     outcomes += [("supported", 0.07, (0.05, 0.11)), ("supported", 3.1e-9, (2.2e-9, 4.4e-9))]
     verdicts = [
@@ -278,13 +275,21 @@ def carousel(
             name,
             *outcome,
             f"The primal player's late gradient norm is {outcome[1]:.3g} of its early one.",
-            setting=chosen,
+            setting=setting_of(name),
             numbers={"primal_ratios": [1.0, 1.1, 0.9]},
         )
         for name, outcome in zip(optimizers, outcomes, strict=False)
     ]
     verdicts += [
-        verdict("the one-sided MVI holds", name, "supported", 0, (0, 0), "None.", setting=chosen)
+        verdict(
+            "the one-sided MVI holds",
+            name,
+            "supported",
+            0,
+            (0, 0),
+            "None.",
+            setting=setting_of(name),
+        )
         for name in optimizers
     ]
     command = "onesided run carousel --set primal_learning_rate=0.005,0.02,0.08 --seeds 5"
@@ -398,21 +403,22 @@ def test_order_of_the_page(page):
         "Verdicts",
         "Does only one player converge?",
         "Gradient norms of both players",
-        "The one-sided MVI",
+        "What the runs produced",
+        "Details",
+        "How the one-sided MVI was measured",
+        "What training recorded",
+        "Table of 3 runs",
+        "How to reproduce",
     ]
-    marks += ["What the runs produced", "Table of 3 runs", "How to reproduce"]
     places = [html.index(f">{mark}<") for mark in marks]
     assert places == sorted(places)
     assert html.index('id="reading"') > max(places)
-    assert html.index("Undecided") < html.index("<svg")
+    assert html.index("Undecided: 1 seed, 3 needed.") < html.index("<svg")
 
 
-@pytest.mark.parametrize(
-    ("word", "sign"), [("Supported", "✓"), ("Refuted", "✗"), ("Undecided", "?")]
-)
-def test_verdicts_are_written_out_and_signed(page, word, sign):
+def test_verdicts_are_written_out_and_signed(page):
     badges = re.findall(r'class="badge \w+"><b aria-hidden="true">(.)</b>([^<]+)<', page)
-    assert (sign, word) in badges
+    assert set(badges) == {("✓", "Supported"), ("✗", "Refuted"), ("?", "Undecided")}
     assert len(badges) == 3 + 3 + 4 + 4
 
 
@@ -421,7 +427,7 @@ def test_numbers_are_for_people(reader):
     assert "0.412 [0.31, 0.52]" in text
     assert "3.1 × 10⁻⁹ [2.2 × 10⁻⁹, 4.4 × 10⁻⁹]" in text
     assert "1 h 27 min" in text
-    assert "primal learning rate 0.0002" in text  # float32 in, not 0.00019999999
+    assert " 0.0002 0.0002 " in text  # float32 in, not 0.00019999999
     assert not re.search(r"\d\.\d{7,}", text)
     assert "nan" not in text.lower().split()
 
@@ -452,7 +458,7 @@ def test_setting_of_the_verdict_is_the_one_shown(drawn, sections):
     assert "x rate 0.02, y rate 2" in headings
     assert "5 runs of 45" in headings
     norms = [
-        "gradient_norm_sq",
+        "gradient_norm",
         "norm_late",
         "diverged_at",
         "hp_primal_learning_rate",
@@ -472,9 +478,7 @@ def test_of_several_judged_settings_the_best_is_shown(judged, shown):
         for name, rate in (("other", 9.0), *(("adam", (9.0, 1.0, 0.1)[i]) for i in judged))
     ]
     late, diverged = np.array([np.nan, 2.0, 1.0]), np.array([True, False, False])
-    group, why = _choose("adam", groups, verdicts, late, diverged)
-    assert group is groups[shown]
-    assert ("the verdict" in why) is (len(judged) == 1)
+    assert _choose("adam", groups, verdicts, late, diverged) is groups[shown]
 
 
 def test_runs_without_samples_have_no_picture(sections):
@@ -493,16 +497,17 @@ def test_runs_without_samples_have_no_picture(sections):
 
 
 def test_noise_floor_is_not_drawn_as_a_measurement(sections):
-    ds = sections[0].dataset[["gradient_norm_sq", "gradient_norm_sq_se"]].copy(deep=True)
-    ds["gradient_norm_sq"][0, 0, :, 0] = -0.5
+    ds = sections[0].dataset[["gradient_norm", "gradient_norm_limit"]].copy(deep=True)
+    ds["gradient_norm"][0, 0, :, 0] = np.nan
+    ds["gradient_norm_limit"][0, 0, :, 0] = 0.5
     figure = figures(sections[0]._replace(dataset=ds))["gradient_norms"]
     ax = figure.axes[0]
     points = {line.get_marker() for line in ax.lines if np.isfinite(line.get_ydata()).any()}
     assert "v" in points
     primal = [line for line in ax.lines if line.get_linestyle() == "-"]
-    assert not any(np.isfinite(line.get_ydata()).any() for line in primal)
+    assert not any((line.get_ydata() > 0).any() for line in primal)
     labels = [t.get_text() for t in figure.legends[0].get_texts()]
-    assert any("U < 2 se" in label for label in labels)
+    assert "below its noise: upper limit" in labels
 
 
 def test_figures_are_saved_twice_with_the_same_bytes(drawn, written, tmp_path):
@@ -518,15 +523,9 @@ def test_figures_are_saved_twice_with_the_same_bytes(drawn, written, tmp_path):
     assert b"CreationDate" not in (folder / "gradient_norms.pdf").read_bytes()
 
 
-def test_same_page_twice():
-    section = image_game(("adam",))
-    few = section._replace(dataset=section.dataset[["gradient_norm_sq", "samples"]])
-    assert render([few]) == render([few])
-
-
 def test_one_section_writes_into_the_folder_itself(tmp_path):
     section = image_game(("adam",))
-    few = section._replace(dataset=section.dataset[["gradient_norm_sq", "seed"]])
+    few = section._replace(dataset=section.dataset[["gradient_norm", "seed"]])
     files = write_report([few], tmp_path / "a" / "report.html", tmp_path / "figures", title="T")
     assert [f.name for f in files] == ["report.html", "gradient_norms.svg", "gradient_norms.pdf"]
     assert all(f.exists() for f in files)
@@ -556,7 +555,7 @@ def test_hostile_strings_stay_text():
     assert not reader.open
     assert "script" not in reader.tags
     assert not [a for a in reader.attributes if "evil" in a[2]]
-    assert html.count("&lt;script&gt;") >= 15
+    assert html.count("&lt;script&gt;") >= 13
     assert "<!--" not in html
 
 
@@ -574,8 +573,8 @@ def test_what_is_no_unicode_can_be_written(tmp_path):
     [
         [],
         ["seed"],
-        ["gradient_norm_sq"],
-        ["gradient_norm_sq", "hp_primal_learning_rate"],
+        ["gradient_norm"],
+        ["gradient_norm", "hp_primal_learning_rate"],
         ["mvi_cosine"],
         ["mvi_negative_mass"],
         ["mvi_negative_mass", "mvi_control"],
@@ -595,7 +594,7 @@ def test_missing_variables_are_fine(sections, keep):
 def test_padding_is_not_a_run(sections):
     ds = (
         sections[0]
-        .dataset[["gradient_norm_sq", "diverged_at", "seed"]]
+        .dataset[["gradient_norm", "diverged_at", "seed"]]
         .pad(run=(0, 2), mode="constant")
         .transpose(..., "run")
     )
@@ -606,8 +605,8 @@ def test_padding_is_not_a_run(sections):
 
 
 def test_all_nan_is_said(sections):
-    ds = sections[0].dataset[["gradient_norm_sq", "diverged_at", "seed"]].copy(deep=True)
-    ds["gradient_norm_sq"][:] = np.nan
+    ds = sections[0].dataset[["gradient_norm", "diverged_at", "seed"]].copy(deep=True)
+    ds["gradient_norm"][:] = np.nan
     ds["diverged_at"][:] = 3
     page = render([sections[0]._replace(dataset=ds)], title="gone")
     assert "× diverged at step 3" in page
@@ -652,8 +651,7 @@ def test_many_verdicts_become_a_grid_with_all_rows_folded_away(sections):
         for rate in range(20)
     ]
     page = render([sections[1]._replace(verdicts=many, dataset=xr.Dataset())], title="many")
-    assert "All 40 verdicts" in page
-    grid = page[page.index('<table class="grid">') : page.index("All 40 verdicts")]
+    grid = page[page.index('<table class="grid">') : page.index("All 40 verdicts in words")]
     assert grid.count('class="badge holds"') == 20
     assert grid.count('class="badge fails"') == 20
     assert "b1" not in grid  # does not vary
@@ -663,15 +661,15 @@ def many_settings(seeds, rates):
     """A section of one optimizer over a grid of both rates; the norms grow with the rates."""
     x, y, seed = (v.ravel() for v in np.meshgrid(rates, rates, np.arange(seeds), indexing="ij"))
     steps = np.arange(0, 101, 20)
-    norms = (x * y)[None, :, None, None] * np.ones((1, 1, len(steps), 2))
+    norms = np.sqrt(x * y)[None, :, None, None] * np.ones((1, 1, len(steps), 2))
     ds = xr.Dataset(
         {
-            "gradient_norm_sq": (("optimizer", "run", "step", "player"), norms),
+            "gradient_norm": (("optimizer", "run", "step", "player"), norms),
             "seed": (("optimizer", "run"), seed[None].astype(float)),
             "diverged_at": (("optimizer", "run"), np.where(x == rates[-1], 50.0, -1.0)[None]),
             "hp_primal_learning_rate": (("optimizer", "run"), x[None]),
             "hp_dual_learning_rate": (("optimizer", "run"), y[None]),
-            "norm_late": (("optimizer", "run", "player"), np.sqrt(norms[:, :, -1])),
+            "norm_late": (("optimizer", "run", "player"), norms[:, :, -1]),
             "mvi_negative_mass": (("optimizer", "mvi_run"), np.linspace(0, 1, len(x))[None]),
             "necessary": (("optimizer", "mvi_run", "column"), norms[..., 0]),
         },
@@ -732,7 +730,7 @@ def test_rates_of_a_random_search_are_points():
     norms = rng.random((1, runs, 2, 2))
     ds = xr.Dataset(
         {
-            "gradient_norm_sq": (("optimizer", "run", "step", "player"), norms),
+            "gradient_norm": (("optimizer", "run", "step", "player"), norms),
             "norm_late": (("optimizer", "run", "player"), norms[:, :, -1]),
             "diverged_at": (("optimizer", "run"), np.where(np.arange(runs) < 3, 10.0, -1.0)[None]),
             **rates,
@@ -756,19 +754,6 @@ def test_a_rate_that_is_not_there_is_one_column():
     assert picture.get_array().shape[:2] == (6, 1)
 
 
-def test_settings_are_paired_by_key():
-    """Twice the settings take twice the work: no comparison of each with each."""
-    settings = [{"lr": 1e-3 * 1.001**i, "b1": 0.5} for i in range(3000)]
-    groups = [Group(values, [i]) for i, values in enumerate(settings)]
-    copies = [{f"hp_{k}": float(np.float32(v)) for k, v in s.items()} for s in settings]
-    many = [{"cell": "adam", "setting": values} for values in copies]
-    late, diverged = np.arange(3000.0), np.zeros(3000, bool)
-    started = time.process_time()
-    for verdicts, found in ((many, groups[0]), (many[7:8], groups[7])):
-        assert _choose("adam", groups, verdicts, late, diverged)[0] is found
-    assert time.process_time() - started < 10  # 9 million comparisons took minutes
-
-
 def test_verdict_is_never_guessed(sections):
     odd = [{**sections[0].verdicts[0], "status": "yes"}]
     with pytest.raises(ValueError, match="'yes'; expected one of"):
@@ -777,14 +762,8 @@ def test_verdict_is_never_guessed(sections):
 
 def test_rcparams_are_left_alone(sections):
     before = dict(mpl.rcParams)
-    figures(sections[0]._replace(dataset=sections[0].dataset[["gradient_norm_sq"]]))
+    figures(sections[0]._replace(dataset=sections[0].dataset[["gradient_norm"]]))
     assert dict(mpl.rcParams) == before
-
-
-def test_rasters_are_embedded(page):
-    embedded = re.findall(r"data:image/png;base64,([A-Za-z0-9+/=\s]+)", page)
-    assert len(embedded) >= 10
-    assert all(base64.b64decode(e)[:8] == b"\x89PNG\r\n\x1a\n" for e in embedded)
 
 
 # ---------------------------------------------------------------- sample quality
@@ -792,7 +771,7 @@ def test_rasters_are_embedded(page):
 
 def with_quality(section: Section, **attrs) -> Section:
     """Three runs of each optimizer, of which the last one fails the gate."""
-    ds = section.dataset[["gradient_norm_sq", "diverged_at", "seed"]]
+    ds = section.dataset[["gradient_norm", "diverged_at", "seed"]]
     ds = xr.concat([ds, ds, ds], dim="run").assign_coords(run=range(3))
     ds["seed"] = ds["seed"] + xr.DataArray([0, 1, 2], dims="run")
     dims = ("optimizer", "run", "evaluation")
@@ -818,20 +797,20 @@ def with_quality(section: Section, **attrs) -> Section:
 
 
 def quality_chapter(page: str) -> str:
-    return words(page[page.index("Sample quality<") - 4 : page.index(">How to reproduce<") - 3])
+    return words(page[page.index("Sample quality<") - 4 : page.index(">Details<") - 3])
 
 
 def test_sample_quality_is_a_table_with_its_rule_and_the_failures(sections):
     page = render([with_quality(sections[0])])
     text = quality_chapter(page)
     assert text.count("2 of 3") == 3
-    assert text.count("0.12 0.1 to 0.9") == 3  # median and range of means over evaluation seeds
+    assert text.count("0.12 (0.1 to 0.9)") == 3  # median and range of means over evaluation seeds
     assert text.count("0.99 ") >= 3
     assert "0.99 to 0.99" not in text
-    assert "2 × 10,000 samples" in text
+    assert "drew 2 × 10,000 samples" in text
     assert "right on 98.2% of 1,000 held-out images" in text
     assert "distance is at most 0.138" in text
-    assert "is at least 90% of the largest possible" in text
+    assert "at least 90% of the largest possible" in text
     assert "Why 3 runs do not pass" in text
     assert text.count("Fréchet distance 0.9 is above") == 3
     assert [page.count(f"<td>{word}</td>") for word in ("passes", "fails")] == [6, 3]
@@ -850,31 +829,19 @@ def test_the_rule_of_a_mixture(sections):
 
 
 def test_without_a_gate_the_page_says_why_or_nothing(sections, page):
-    ds = sections[0].dataset[["gradient_norm_sq", "diverged_at", "seed"]]
+    ds = sections[0].dataset[["gradient_norm", "diverged_at", "seed"]]
     noted = sections[0]._replace(dataset=ds.assign_attrs(quality_note="digits has no labels"))
     text = quality_chapter(render([noted]))
     assert "The quality gate was not evaluated. Digits has no labels." in text
     assert "Sample quality" not in page
     assert ">passes<" not in page
-
-
-def test_measures_without_a_gate_are_shown(sections):
-    section = with_quality(sections[0], quality_note="the data have no labels")
-    ds = section.dataset.drop_vars(["quality_gate", "quality_gate_reason"])
-    page = render([section._replace(dataset=ds)])
-    text = quality_chapter(page)
-    assert text.count("0.12 0.1 to 0.9") == 3
+    measured = with_quality(sections[0], quality_note="the data have no labels")
+    ds = measured.dataset.drop_vars(["quality_gate", "quality_gate_reason"])
+    text = quality_chapter(render([measured._replace(dataset=ds)]))
+    assert text.count("0.12 (0.1 to 0.9)") == 3
     assert "2 of 3" not in text
     assert "The quality gate was not evaluated. The data have no labels." in text
     assert "Why" not in text
-
-
-def test_numbers_of_a_verdict_are_words(sections):
-    numbers = {"passing": {"runs": 3, "primal": [0.123456789, 0.1, 0.2]}, "seeds": [], "x": ""}
-    one = [{**sections[0].verdicts[0], "numbers": numbers}]
-    page = render([sections[0]._replace(verdicts=one, dataset=xr.Dataset())])
-    text = words(page)
-    assert "passing runs 3; primal 0.123, 0.1, 0.2 seeds –" in text
 
 
 def plane_of(section: Section, **passes) -> tuple:
@@ -894,7 +861,8 @@ def test_the_plane_has_a_dot_per_seed_filled_if_it_passes(sections):
     np.testing.assert_array_equal(dots[True], [[0.2, 1.5], [0.3, 0.9]])
     np.testing.assert_array_equal(dots[False], [[2.0, 0.1]])
     texts = {text.get_text() for text in ax.texts}
-    assert {"only the generator falls", "only the discriminator falls", "both", "neither"} <= texts
+    only = {f"only the\n{player}\nfalls" for player in ("generator", "discriminator")}
+    assert {"both", "neither"} | only <= texts
     assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
     assert ax.get_xlim() == ax.get_ylim()
 

@@ -6,7 +6,7 @@ from onesided_jax.analysis._modes import Mixture
 from onesided_jax.analysis._samples import generate
 from onesided_jax.analysis.gate import Gate, quality_gate
 from onesided_jax.analysis.minty import naive_mvi_test
-from onesided_jax.analysis.quality import Quality, Reference, quality, quality_reference
+from onesided_jax.analysis.quality import Reference, quality, quality_reference
 from onesided_jax.analysis.stage import Analysis, analyze, load_analysis
 from onesided_jax.analysis.verdict import Verdict
 
@@ -16,7 +16,6 @@ __all__ = [
     "Gate",
     "Mixture",
     "PrecisionRecall",
-    "Quality",
     "Reference",
     "Verdict",
     "analyze",

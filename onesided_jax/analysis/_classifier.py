@@ -1,9 +1,8 @@
 """A small classifier of our own, trained on the real labelled images: the eye of `quality`.
 
-Inception's features need a download and see 28 x 28 digits as they see everything that is no
-photograph. A network trained for a minute on the data themselves has features that tell just these
-classes apart. It is no standard: its Fréchet distances compare runs on the same data set, not
-papers.
+Inception needs a download, and 28 x 28 digits are no photographs. A network trained briefly on the
+data themselves has features that tell their classes apart. Its Fréchet distances compare runs on
+one data set; they compare nothing with published FIDs.
 """
 
 from __future__ import annotations
@@ -39,14 +38,14 @@ class ClassifierSettings(NamedTuple):
       width: channels of the first convolution; the others have twice as many.
       features: length of the penultimate layer.
       batch_size: images per step.
-      presentations: images shown in training, so that small and large sets cost the same.
-      least_epochs: but every image at least so often.
+      presentations: images shown in training, so that small and large data sets cost the same.
+      least_epochs: how often each image is shown at least.
       learning_rate: peak of AdamW's one-cycle schedule.
       weight_decay: AdamW's.
-      shift: training batches are moved by up to so many pixels, which is worth about 1% of
-        accuracy on 4,000 digits.
-      held_out: share of the images that measures the accuracy, and
-      most_held_out: at most so many.
+      shift: training batches are moved by up to this many pixels, worth about 1% of accuracy on
+        4,000 digits.
+      held_out: share of the images that the accuracy is measured on.
+      most_held_out: how many those are at most.
     """
 
     width: int = 32
@@ -104,7 +103,7 @@ def network(shape: tuple[int, ...], classes: int, settings: ClassifierSettings) 
 
 
 def check_labels(images: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray, int]:
-    """Images ``uint8[N, H, W, C]``, labels as ``int32[N]`` from 0 on, and the number of classes.
+    """Returns images ``uint8[N, H, W, C]``, classes ``int32[N]`` from 0 on, and their number.
 
     Raises:
       ValueError: for other shapes or dtypes, fewer than two classes or fewer than 10 images.
@@ -127,28 +126,20 @@ def check_labels(images: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.n
 
 
 def train_classifier(
-    images: ArrayLike,
-    labels: ArrayLike,
-    *,
-    seed: int = 0,
-    settings: ClassifierSettings | None = None,
+    images: ArrayLike, labels: ArrayLike, *, seed: int, settings: ClassifierSettings
 ) -> Trained:
-    """Trains the classifier, in float32; the same arguments give the same one on a machine.
+    """Trains the classifier in float32; one machine gives the same one for the same arguments.
 
     Args:
       images: ``uint8[N, H, W, C]``.
       labels: classes, ``int[N]``.
       seed: of initialisation, split and order.
-      settings: ``None`` takes the defaults.
-
-    Returns:
-      :class:`Trained`.
+      settings: how it is built and trained.
 
     Raises:
       ValueError: as :func:`check_labels`.
     """
     images, labels, classes = check_labels(images, labels)
-    settings = settings or ClassifierSettings()
     order = np.random.default_rng(seed).permutation(len(images))
     held_out = max(1, min(int(settings.held_out * len(images)), settings.most_held_out))
     test, train = order[:held_out], order[held_out:]

@@ -17,7 +17,6 @@ __all__ = [
     "fit_gaussian",
     "frechet_distance",
     "gaussian_frechet_distance",
-    "neighbour_distances",
     "precision_recall",
 ]
 
@@ -38,20 +37,15 @@ class Gaussian(NamedTuple):
 
 
 class PrecisionRecall(NamedTuple):
-    """How well two clouds cover each other; each of the four is 1 for equal distributions.
+    """How well two clouds cover each other; both numbers are 1 for equal clouds.
 
     Attributes:
       precision: share of the samples inside the manifold of the real ones.
       recall: share of the real ones inside the manifold of the samples.
-      density: mean number of real balls a sample lies in, over the number of neighbours; can
-        exceed 1.
-      coverage: share of the real balls that hold a sample.
     """
 
     precision: float
     recall: float
-    density: float
-    coverage: float
 
 
 def fit_gaussian(features: ArrayLike) -> Gaussian:
@@ -79,10 +73,9 @@ def frechet_distance(real: ArrayLike, samples: ArrayLike) -> float:
     .. math:: \|\mu_1 - \mu_2\|^2
               + \mathrm{tr}\bigl(\Sigma_1 + \Sigma_2 - 2 (\Sigma_1 \Sigma_2)^{1/2}\bigr)
 
-    On Inception features this is the FID. The root is never formed: with
-    :math:`\Sigma_i = R_i^\top R_i` its trace is the sum of the singular values of
-    :math:`R_1 R_2^\top`, which needs no symmetric part to be taken and works for singular
-    covariances. The estimate is biased upwards by few samples: compare only equal numbers of them.
+    On Inception features this is the FID. With :math:`\Sigma_i = R_i^\top R_i`, the trace of the
+    root is the sum of the singular values of :math:`R_1 R_2^\top`, so singular covariances do no
+    harm. Few samples bias the distance upwards: compare equal numbers of samples only.
 
     Args:
       real: ``[n, d]``, n >= 2.
@@ -109,27 +102,18 @@ def frechet_distance(real: ArrayLike, samples: ArrayLike) -> float:
 
 
 def precision_recall(
-    real: ArrayLike,
-    samples: ArrayLike,
-    *,
-    neighbours: int = NEIGHBOURS,
-    real_distances: ArrayLike | None = None,
+    real: ArrayLike, samples: ArrayLike, *, neighbours: int = NEIGHBOURS
 ) -> PrecisionRecall:
-    """Precision and recall, density and coverage of samples, by nearest-neighbour manifolds.
+    """Precision and recall of samples, by nearest-neighbour manifolds.
 
-    The manifold of a cloud is the union of the balls around its points that reach their k-th
-    nearest neighbour. Precision falls with bad samples, recall with missing ones; a few outliers
-    blow recall and precision up, which density and coverage (balls around real points only)
-    withstand. All depend on the numbers of points: compare only equal ones.
+    The manifold of a cloud is the union of balls around its points; each ball reaches the point's
+    k-th nearest neighbour. Precision falls with bad samples, recall with missing ones. Both depend
+    on the numbers of points: compare equal numbers only.
 
     Args:
       real: features of real samples, ``[n, d]``, n > neighbours.
-      samples: of generated ones, ``[m, d]``, m > neighbours.
+      samples: features of generated samples, ``[m, d]``, m > neighbours.
       neighbours: k.
-      real_distances: ``neighbour_distances(real)``, where it is known already.
-
-    Returns:
-      :class:`PrecisionRecall`.
 
     Raises:
       ValueError: if the shapes do not fit, a number is not finite, or there are too few points.
@@ -137,49 +121,34 @@ def precision_recall(
     Example:
       >>> import numpy as np
       >>> real = np.random.default_rng(0).normal(size=(500, 2))
-      >>> collapsed = precision_recall(real, np.zeros((500, 2)))
-      >>> collapsed.precision, collapsed.recall
-      (1.0, 0.0)
+      >>> precision_recall(real, np.zeros((500, 2)))  # collapsed
+      PrecisionRecall(precision=1.0, recall=0.0)
 
     References:
       Kynkäänniemi et al., Improved precision and recall metric for assessing generative models,
-      NeurIPS 2019, arXiv:1904.06991. Naeem et al., Reliable fidelity and diversity metrics for
-      generative models, ICML 2020, arXiv:2002.09797.
+      NeurIPS 2019, arXiv:1904.06991.
     """
     real, samples = _clouds(real, samples)
-    if real_distances is None:
-        real_distances = neighbour_distances(real, neighbours=neighbours)
-    real_radii = np.square(real_distances)
-    sample_radii = np.square(neighbour_distances(samples, neighbours=neighbours))
-    found = []  # per block of samples: in a real ball?, in how many?, ... and per real point
-    covered, recalled = np.zeros(len(real), bool), np.zeros(len(real), bool)
+    real_radii, sample_radii = _squared_radii(real, neighbours), _squared_radii(samples, neighbours)
+    hits, recalled = 0, np.zeros(len(real), bool)
     for rows, squared in _squared_distances(samples, real):
-        inside = squared <= real_radii
-        found.append(inside.sum(1))
-        covered |= inside.any(0)
+        hits += int((squared <= real_radii).any(1).sum())
         recalled |= (squared <= sample_radii[rows, None]).any(0)
-    balls = np.concatenate(found)
-    return PrecisionRecall(
-        precision=float((balls > 0).mean()),
-        recall=float(recalled.mean()),
-        density=float(balls.mean() / neighbours),
-        coverage=float(covered.mean()),
-    )
+    return PrecisionRecall(hits / len(samples), float(recalled.mean()))
 
 
-def neighbour_distances(points: ArrayLike, *, neighbours: int = NEIGHBOURS) -> Array:
-    """Distance of each of the points ``[n, d]`` to its k-th nearest neighbour, ``[n]``."""
-    points = _cloud("points", points)
+def _squared_radii(points: Array, neighbours: int) -> Array:
+    """Squared distance of each of the points ``[n, d]`` to its k-th nearest neighbour, ``[n]``."""
     if not 1 <= neighbours < len(points):
         raise ValueError(
             f"neighbours={neighbours}: expected an integer from 1 to {len(points) - 1}, "
-            f"for there are {len(points)} points"
+            f"because there are {len(points)} points"
         )
     squared = []
     for rows, block in _squared_distances(points, points):
-        block[np.arange(len(block)), np.arange(rows.start, rows.stop)] = -1.0  # itself
+        block[np.arange(len(block)), np.arange(rows.start, rows.stop)] = -1.0  # the point itself
         squared.append(np.partition(block, neighbours, axis=1)[:, neighbours])
-    return np.sqrt(np.concatenate(squared))
+    return np.concatenate(squared)
 
 
 def _squared_distances(a: Array, b: Array) -> Iterator[tuple[slice, Array]]:

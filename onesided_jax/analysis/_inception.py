@@ -15,9 +15,9 @@ from onesided_jax.datasets._files import expand_user
 __all__ = ["load_inception"]
 
 _EXPECTED = (
-    "expected the TorchScript file inception-2015-12-05.pt, the FID network of Heusel et al. as "
-    "NVIDIA's stylegan2-ada-pytorch distributes it, or another that maps images uint8[n, 3, H, W] "
-    "to features [n, d] when called with return_features=True"
+    "expected the TorchScript file inception-2015-12-05.pt of NVIDIA's stylegan2-ada-pytorch, or "
+    "another that maps images uint8[n, 3, H, W] to features [n, d] when called with "
+    "return_features=True"
 )
 _BATCH = 50
 
@@ -28,7 +28,7 @@ def load_inception(
     """The features whose Fréchet distance is the FID.
 
     Args:
-      path: of the TorchScript file; nothing is ever downloaded.
+      path: of the TorchScript file; nothing is downloaded.
       shape: of the images, ``(H, W, C)`` with one or three channels.
 
     Returns:
@@ -39,43 +39,35 @@ def load_inception(
       ImportError: torch is not installed.
       ValueError: the file is not what was expected, or the images have other channels.
     """
-    file = expand_user(path)
+    file, said = expand_user(path), f"inception={str(path)!r}"
     if not file.is_file():
-        raise FileNotFoundError(f"inception={str(path)!r}: no such file; {_EXPECTED}")
+        raise FileNotFoundError(f"{said}: no such file; {_EXPECTED}")
     if shape[-1] not in (1, 3):
         raise ValueError(f"inception: images of shape {shape} have neither 1 nor 3 channels")
     try:
         torch: Any = importlib.import_module("torch")
     except ImportError as error:
-        raise ImportError(
-            f"inception={str(path)!r} is a TorchScript network, and torch, which runs it, is not "
-            "installed: pip install torch"
-        ) from error
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # TorchScript is deprecated; the file is what it is
-            net = torch.jit.load(str(file), map_location="cpu").eval()
-    except RuntimeError as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"inception={str(path)!r}: {reason}; {_EXPECTED}") from error
+        raise ImportError(f"{said} needs torch, which is missing: pip install torch") from error
 
-    def batch(images: np.ndarray) -> np.ndarray:
+    def batch(net: Any, images: np.ndarray) -> np.ndarray:
         shown = np.repeat(images, 3 // shape[-1], axis=-1).transpose(0, 3, 1, 2)
         with torch.no_grad():
             features = net(torch.from_numpy(np.ascontiguousarray(shown)), return_features=True)
         return features.double().numpy()
 
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # TorchScript is deprecated; the file is what it is
+            net = torch.jit.load(str(file), map_location="cpu").eval()
+        tried = batch(net, np.zeros((2, *shape), np.uint8)).shape
+        if len(tried) != 2 or tried[0] != 2:
+            raise ValueError(f"features of shape {tried} for 2 images")
+    except (RuntimeError, AttributeError, TypeError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(f"{said}: {reason}; {_EXPECTED}") from error
+
     def every(images: np.ndarray) -> np.ndarray:
         parts = range(0, len(images), _BATCH)
-        return np.concatenate([batch(images[i : i + _BATCH]) for i in parts])
+        return np.concatenate([batch(net, images[i : i + _BATCH]) for i in parts])
 
-    try:
-        found = every(np.zeros((2, *shape), np.uint8))
-    except (RuntimeError, AttributeError, TypeError, ValueError) as error:
-        reason = str(error).strip().rpartition("\n")[2]
-        raise ValueError(f"inception={str(path)!r}: {reason}; {_EXPECTED}") from error
-    if found.ndim != 2 or len(found) != 2:
-        raise ValueError(
-            f"inception={str(path)!r}: features of shape {found.shape} for 2 images; {_EXPECTED}"
-        )
     return every

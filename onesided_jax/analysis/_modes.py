@@ -44,18 +44,14 @@ def check_mixture(mixture: Mixture) -> Mixture:
 
 
 def mixture_measures(samples: ArrayLike, mixture: Mixture) -> dict[str, float]:
-    """Shares of modes covered and of high-quality samples.
+    """Shares of modes covered and of high-quality samples, for samples ``[n, d]``.
 
-    A sample is of high quality within 3 standard deviations of the nearest mean (in two dimensions
-    98.9% of the true distribution is); a mode is covered if at least 1 / (4 modes) of all samples
-    are such samples of it.
-
-    Args:
-      samples: ``[n, d]``.
-      mixture: the distribution.
+    A sample is of high quality within 3 standard deviations of the nearest mean, as 98.9% of the
+    true distribution are in two dimensions. A mode is covered if at least 1 / (4 modes) of all
+    samples are such samples of it.
 
     Returns:
-      ``modes`` and ``high_quality``, both shares in [0, 1].
+      ``modes`` and ``high_quality``, both in [0, 1].
     """
     samples = np.asarray(samples, np.float64)
     squared = ((samples[:, None] - mixture.means) ** 2).sum(-1)  # [n, modes]: n d modes is small
@@ -75,9 +71,9 @@ def class_measures(classes: ArrayLike, count: int) -> dict[str, float]:
       count: number of classes, at least 2.
 
     Returns:
-      ``class_coverage``, the share of classes that at least 1 / (4 count) of the samples fall
-      into, and ``class_entropy``, of the shares of the classes, divided by ``log(count)``: 1 where
-      all are equal, 0 where there is one.
+      ``class_coverage``: the share of classes with at least 1 / (4 count) of the samples.
+      ``class_entropy``: entropy of the shares over ``log(count)``; 1 if all are equal, 0 if there
+      is one class.
     """
     found = np.bincount(np.asarray(classes), minlength=count)
     shares = found[found > 0] / found.sum()

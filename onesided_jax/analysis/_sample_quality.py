@@ -13,13 +13,9 @@ import numpy as np
 from onesided_jax import datasets
 from onesided_jax.analysis._classifier import check_labels
 from onesided_jax.analysis._modes import Mixture
+from onesided_jax.analysis.cell import Tell, counted
 from onesided_jax.analysis.estimators import Array
-from onesided_jax.analysis.quality import (
-    NotFiniteError,
-    Reference,
-    quality,
-    quality_reference,
-)
+from onesided_jax.analysis.quality import NotFiniteError, Reference, quality, quality_reference
 from onesided_jax.analysis.source import Source, pick_run
 from onesided_jax.games import Game
 from onesided_jax.players import make_key
@@ -42,20 +38,17 @@ def find_data(
     inception: str | os.PathLike[str] | None,
     wanted: bool,
 ) -> tuple[datasets.Dataset | Mixture | None, str]:
-    """The real data to compare with, and why without them, or without their labels, if so.
+    """The real data to compare with, or None; and why there is no gate, or ``""``.
 
     Raises:
-      ValueError: if data or Inception were given where they cannot serve.
+      ValueError: if ``data`` or ``inception`` is given but cannot be used.
     """
-    given = {"data": data, "inception": inception}
-    for name, value in given.items():
-        reason = "quality=False" if not wanted else "the game generates no samples"
-        if value is not None and (not wanted or game.generate is None):
-            raise ValueError(f"{name} was given, but {reason}; leave it out")
-    if not wanted:
-        return None, "it was switched off"
-    if game.generate is None:
-        return None, "the game generates no samples"
+    if not wanted or game.generate is None:
+        reason = "the game generates no samples" if wanted else "quality=False"
+        for name, value in {"data": data, "inception": inception}.items():
+            if value is not None:
+                raise ValueError(f"{name} was given, but {reason}; leave it out")
+        return None, reason if wanted else "it was switched off"
     of_the_recipe = data is None
     if data is None:
         name = _dataset_name(recipe)
@@ -75,7 +68,7 @@ def find_data(
 
 
 def _fault_of_labels(data: datasets.Dataset, of_the_recipe: bool) -> str:
-    """Why they train no classifier: what trains a GAN need not."""
+    """Why no classifier can be trained on the data, or ``""``."""
     if data.labels is None:
         return f"{data.name} has no labels"
     if data.data is None or data.data.dtype != np.uint8:
@@ -103,13 +96,13 @@ def measure_quality(
     data: datasets.Dataset | Mixture,
     inception: str | os.PathLike[str] | None,
     criteria: Criteria,
-    tell: Callable[[str, int, int], None],
+    tell: Tell,
 ) -> tuple[list[dict[str, Array]], dict[str, Any]]:
     """The measures of every cell's runs, and facts about what they were compared with.
 
     Returns:
-      ``(values, about)``: per cell, measure to ``f64[R, K]`` for K evaluation seeds, NaN for a run
-      that diverged or whose samples are not finite.
+      ``(values, about)``: per cell, measure to ``f64[R, K]`` for K evaluation seeds. NaN for a run
+      that diverged or has samples that are not finite.
 
     Raises:
       ValueError: if the game's samples have another shape than the data's.
@@ -119,20 +112,12 @@ def measure_quality(
     reference = quality_reference(data, inception=inception)
     tell("quality: real data", 1, 1)
     draw = _sampler(game, criteria.quality_samples)
-    values = []
-    for source in sources:
-        runs = len(source.seeds)
-        found = []
-        for run in range(runs):
-            tell(f"{source.label}: sample quality", run, runs)
-            found.append(_measure_run(source, run, draw, reference, criteria))
-        tell(f"{source.label}: sample quality", runs, runs)
-        values.append(found)
     nothing = {name: np.full(criteria.quality_seeds, np.nan) for name in reference.measures}
-    tables = [
-        {name: np.stack([(one or nothing)[name] for one in cell]) for name in nothing}
-        for cell in values
-    ]
+    tables = []
+    for source in sources:
+        runs = counted(range(len(source.seeds)), f"{source.label}: sample quality", tell)
+        found = [_measure_run(source, run, draw, reference, criteria) or nothing for run in runs]
+        tables.append({name: np.stack([values[name] for values in found]) for name in nothing})
     about = {
         "samples": criteria.quality_samples,
         "seeds": criteria.quality_seeds,
@@ -183,9 +168,8 @@ def _measure_run(
     last = source.snapshot(source.steps[-1])
     players, state = pick_run(last.players, run), pick_run(last.state, run)
     keys = jax.random.split(make_key(_SAMPLING_SEED), criteria.quality_seeds)
-
     try:
         sets = (draw(players, state, key) for key in keys)
-        return dict(quality(sets, reference, level=criteria.confidence).values)
+        return quality(sets, reference)
     except NotFiniteError:
         return None

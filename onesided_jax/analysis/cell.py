@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -17,9 +17,26 @@ from onesided_jax.players import PrimalDual
 from onesided_jax.runs import Criteria
 from onesided_jax.runs.criteria import in_window
 
-__all__ = ["CellMeasures", "measure_cell", "norms_lack", "player_names", "x_star"]
+__all__ = [
+    "CellMeasures",
+    "Tell",
+    "counted",
+    "measure_cell",
+    "norms_lack",
+    "player_names",
+    "x_star",
+]
 
-Tell = Callable[[str, int, int], None]
+T = TypeVar("T")
+Tell = Callable[[str, int, int], None]  # label, how many parts are done, of how many
+
+
+def counted(items: Sequence[T], label: str, tell: Tell) -> Iterator[T]:
+    """The items; before each, and at the end, ``tell`` hears how many are done."""
+    for done, item in enumerate(items):
+        tell(label, done, len(items))
+        yield item
+    tell(label, len(items), len(items))
 
 
 class CellMeasures(NamedTuple):
@@ -54,7 +71,7 @@ def measure_cell(
     quality: dict[str, Array],
     tell: Tell,
 ) -> CellMeasures:
-    """Measures a cell's runs; ``criteria`` gives windows and sample sizes, no boundary."""
+    """Measures a cell's runs. ``criteria`` gives windows and sample sizes; no boundary is read."""
     norms = _gradient_norms(source, probe, tell)
     windows, lack = _windows(source, criteria)
     change = PrimalDual(
@@ -79,7 +96,7 @@ def norms_lack(cell: CellMeasures, rows: np.ndarray) -> list[str]:
 
 
 def _known_target(game: Game) -> Any:
-    """The point ``x*`` of a game whose answer is known, or None."""
+    """The point ``x*`` if it is known for this game, or None."""
     return None if game.facts is None else game.facts.primal_solution
 
 
@@ -97,10 +114,8 @@ def player_names(game: Game) -> PrimalDual:
 
 def _gradient_norms(source: Source, probe: Probe, tell: Tell) -> PrimalDual:
     found = []
-    for i, step in enumerate(source.steps):
-        tell("gradient norms", i, len(source.steps))
+    for step in counted(source.steps, f"{source.label}: gradient norms", tell):
         found.append(probe.norms(*source.snapshot(step)))
-    tell("gradient norms", len(source.steps), len(source.steps))
     return PrimalDual(
         *(
             SquaredNorm(*(np.stack(field, axis=-1) for field in zip(*player, strict=True)))
@@ -143,8 +158,7 @@ def _minty_tests(
     first, last = (source.snapshot(source.steps[end]) for end in (0, -1))
     known = _known_target(game)
     tests = {}
-    for i, run in enumerate(map(int, alive)):
-        tell("one-sided MVI", i, len(alive))
+    for run in counted(alive.tolist(), f"{source.label}: one-sided MVI", tell):
         players = [pick_run(snapshot.players, run) for snapshot in snapshots]
         tests[run] = minty_test(
             game,
@@ -154,5 +168,4 @@ def _minty_tests(
             start=pick_run(first.players.primal, run),
             target=pick_run(last.players.primal, run) if known is None else known,
         )
-    tell("one-sided MVI", len(alive), len(alive))
     return tests

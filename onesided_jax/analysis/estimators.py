@@ -4,8 +4,7 @@ r"""Squared norms of gradients that are known with noise only: NumPy float64, pu
   gradients: U-statistic (Hoeffding 1948), jackknife standard error (Quenouille 1956, Tukey 1958).
 * How that norm changes along a run: medians over an early and a late window.
 
-NaN means "no number". Nothing is clipped or dropped in silence; each function says what it does
-with NaN.
+NaN means "no number"; each function says what it does with NaN.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ __all__ = [
     "below_noise_floor",
     "change_of_norm",
     "exact_squared_norm",
-    "members",
+    "norm_and_limit",
     "squared_norm",
 ]
 
@@ -53,9 +52,9 @@ class SquaredNorm(NamedTuple):
 def squared_norm(gram: ArrayLike) -> SquaredNorm:
     r"""Squared norm of an expected gradient, with its error, from K microbatch gradients.
 
-    The norm of one minibatch gradient overestimates: :math:`E\|\bar g\|^2 = \|g\|^2 +
-    \mathrm{tr}\Sigma / K`, and for a large network the second term dominates. The U-statistic
-    (Hoeffding 1948) has no such bias. Only the Gram matrix is needed, for the jackknife too.
+    One minibatch gradient overestimates the norm: :math:`E\|\bar g\|^2 = \|g\|^2 +
+    \mathrm{tr}\Sigma / K`; for a large network the second term dominates. The U-statistic has no
+    such bias. It and the jackknife need the Gram matrix only.
 
     Args:
       gram: inner products of the microbatch gradients, ``[..., K, K]``, K >= 3.
@@ -64,8 +63,8 @@ def squared_norm(gram: ArrayLike) -> SquaredNorm:
       `SquaredNorm` of arrays ``[...]``. Non-finite entries give NaN.
 
     Raises:
-      ValueError: if the last two axes are not square, or K < 3: leaving one gradient out must
-        leave two. A field that does not depend on a batch goes through `exact_squared_norm`.
+      ValueError: if the last two axes are not square, or K < 3, because leaving one gradient out
+        must leave two.
 
     Example:
       >>> import numpy as np
@@ -90,18 +89,7 @@ def squared_norm(gram: ArrayLike) -> SquaredNorm:
 
 
 def exact_squared_norm(squared: ArrayLike) -> SquaredNorm:
-    """Squared norms of a deterministic field: no error.
-
-    Args:
-      squared: squared gradient norms, ``[...]``.
-
-    Returns:
-      `SquaredNorm` of arrays ``[...]``.
-
-    Example:
-      >>> exact_squared_norm([4.0, 1.0]).standard_error.tolist()
-      [0.0, 0.0]
-    """
+    """Squared norms ``[...]`` of a deterministic field, with errors of 0."""
     value = np.asarray(squared, np.float64)
     return SquaredNorm(value, np.zeros_like(value))
 
@@ -109,11 +97,7 @@ def exact_squared_norm(squared: ArrayLike) -> SquaredNorm:
 def below_noise_floor(norm: SquaredNorm) -> Mask:
     """Where a squared norm is too uncertain to be quoted: below two standard errors.
 
-    Args:
-      norm: of arrays ``[...]``.
-
-    Returns:
-      Booleans ``[...]``. An exact value is never below the floor; NaN always is.
+    An exact value is never below the floor; NaN always is, unless its error is 0.
 
     Example:
       >>> import numpy as np
@@ -123,16 +107,17 @@ def below_noise_floor(norm: SquaredNorm) -> Mask:
     return ~(norm.value >= NOISE_FLOOR * norm.standard_error) & ~(norm.standard_error == 0)
 
 
-def members(labels: ArrayLike) -> list[NDArray[np.intp]]:
-    """Indices of the entries with each label, by increasing label.
+def norm_and_limit(norm: SquaredNorm) -> tuple[Array, Array]:
+    """Norms, NaN where below the noise floor; and their upper limits there, else NaN.
 
     Example:
-      >>> [found.tolist() for found in members([5, 2, 5])]
-      [[1], [0, 2]]
+      >>> norm_and_limit(SquaredNorm(np.array([9.0, 2.0]), np.array([1.0, 7.0])))
+      (array([ 3., nan]), array([nan,  4.]))
     """
-    labels = np.asarray(labels)
-    order = np.argsort(labels, kind="stable")
-    return np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
+    floored = below_noise_floor(norm)
+    above = np.maximum(norm.value, 0.0)
+    limit = np.sqrt(above + NOISE_FLOOR * norm.standard_error)
+    return np.where(floored, np.nan, np.sqrt(above)), np.where(floored, limit, np.nan)
 
 
 class Change(NamedTuple):
@@ -175,7 +160,7 @@ def change_of_norm(
       norm: of arrays ``[R, S]``.
       early: checkpoints of the early window, ``bool[S]``.
       late: checkpoints of the late window, ``bool[S]``.
-      floor: squared norm that counts as 0 for its rounding, ``[R]`` or one number. Noise over noise
+      floor: squared norms below it are rounding, ``[R]`` or one number: rounding over rounding
         would read as "does not fall". A late norm is also at least 1e-12 of the early one.
 
     Returns:

@@ -1,9 +1,9 @@
-"""The quality gate: was a run's training successful? Fixed limits; a reason for every no."""
+"""The quality gate: was training successful? Fixed limits, and a reason for each failure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from onesided_jax.analysis.estimators import Mask
 from onesided_jax.runs import Criteria
 
-__all__ = ["Gate", "gate_limits", "gate_of_runs", "no_gate", "quality_gate"]
+__all__ = ["Gate", "gate_limits", "quality_gate", "why_no_gate"]
 
 _KINDS = (("modes", "high_quality"), ("frechet", "class_entropy"))
 _WORDS = {
@@ -26,27 +26,29 @@ class Gate(NamedTuple):
     """Which runs were trained successfully.
 
     Attributes:
-      passes: ``bool[R]``; None where no gate was evaluated.
+      passes: ``bool[R]``; None without a gate.
       reasons: per run why it does not pass, ``""`` where it does.
-      note: why no gate was evaluated; ``""`` if it was.
     """
 
-    passes: Mask | None
-    reasons: Sequence[str]
-    note: str
+    passes: Mask | None = None
+    reasons: Sequence[str] = ()
+
+    def of(self, rows: ArrayLike) -> Gate:
+        """The same gate for some of its runs, by their indices."""
+        if self.passes is None:
+            return self
+        chosen = np.atleast_1d(rows)
+        return Gate(self.passes[chosen], [self.reasons[int(i)] for i in chosen])
 
 
-def no_gate(note: str = "none was asked for") -> Gate:
-    """The gate that was not evaluated, and why."""
-    return Gate(None, (), note)
-
-
-def gate_of_runs(gate: Gate, rows: ArrayLike) -> Gate:
-    """The same gate for some of its runs, by their indices."""
-    if gate.passes is None:
-        return gate
-    chosen = np.atleast_1d(rows)
-    return gate._replace(passes=gate.passes[chosen], reasons=[gate.reasons[i] for i in chosen])
+def why_no_gate(about: Mapping[str, Any], criteria: Criteria) -> str:
+    """Why the data that samples are compared with give no gate, or ``""``."""
+    if about["quality_kind"] == "unlabelled":
+        return "the data have no labels"
+    entropy = about.get("quality_class_entropy_of_data", 1.0)
+    if entropy < criteria.gate_class_entropy:
+        return f"the real data's own class entropy, {entropy:.3g} log C, would not pass it"
+    return ""
 
 
 def gate_limits(measures: Mapping[str, ArrayLike], criteria: Criteria) -> dict[str, float]:
@@ -71,17 +73,13 @@ def quality_gate(
     Fréchet distance and enough class entropy.
 
     Args:
-      measures: of every run, ``f[R]`` each, means over evaluation seeds: ``modes`` and
-        ``high_quality``, or ``frechet`` and ``class_entropy`` (others are ignored). NaN where a run
-        has no finite samples; it fails then.
+      measures: means over evaluation seeds, ``f[R]`` each: ``modes`` and ``high_quality``, or
+        ``frechet`` and ``class_entropy``; others are ignored. NaN, without finite samples, fails.
       criteria: limits.
       diverged: ``bool[R]``; a diverged run fails.
 
-    Returns:
-      :class:`Gate`.
-
     Raises:
-      ValueError: if the measures are those of neither.
+      ValueError: if neither pair of measures is there.
 
     Example:
       >>> gate = quality_gate(
@@ -115,4 +113,4 @@ def quality_gate(
         elif not np.isfinite(list(own.values())).all():
             failures = ["its samples are not finite numbers"]
         reasons.append("; ".join(failures))
-    return Gate(np.array([not reason for reason in reasons], bool), reasons, "")
+    return Gate(np.array([not reason for reason in reasons], bool), reasons)

@@ -21,14 +21,13 @@ class Interval(NamedTuple):
 
 
 def t_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
-    """Student interval for the mean over seeds.
+    """Student's interval for the mean over seeds.
 
-    Student's t, because a percentile bootstrap over 5 seeds covers 84 per cent where it promises
-    95. It covers less of skewed values, and misses at the upper end: take logarithms of ratios
-    first.
+    A percentile bootstrap over 5 seeds would cover 84% where it promises 95%. Student's t covers
+    too little of skewed values: take logarithms of ratios first.
 
     Args:
-      values: one number per seed, ``[n]``. NaN is a seed that gives no number, and is left out.
+      values: one number per seed, ``[n]``. NaN, a seed without a number, is left out.
       level: coverage, in (0, 1).
 
     Returns:
@@ -38,6 +37,9 @@ def t_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
       >>> [round(v, 3) for v in t_interval([1.0, 2.0, 3.0, float("nan")])]
       [2.0, -0.484, 4.484]
     """
+    need("analysis", "an interval over seeds", "scipy")
+    from scipy.special import stdtrit
+
     values = np.asarray(values, np.float64).ravel()
     values = values[~np.isnan(values)]
     count = values.size
@@ -48,13 +50,5 @@ def t_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
         half = np.nan
         if count > 1:
             error = np.sqrt(((values - mean) ** 2).sum() / (count - 1) / count)
-            half = _student(count - 1, (1 + level) / 2) * error
+            half = float(stdtrit(count - 1, (1 + level) / 2)) * error
     return Interval(float(mean), float(mean - half), float(mean + half))
-
-
-def _student(freedom: int, probability: float) -> float:
-    """The quantile of Student's t."""
-    need("analysis", "an interval over seeds", "scipy")
-    from scipy.special import stdtrit
-
-    return float(stdtrit(freedom, probability))

@@ -14,23 +14,11 @@ from onesided_jax.analysis.estimators import SquaredNorm, exact_squared_norm, sq
 from onesided_jax.games import Game
 from onesided_jax.players import ArrayTree, PrimalDual, make_key
 
-__all__ = ["CrossMatrix", "Probe", "make_probe"]
+__all__ = ["Probe", "make_probe"]
 
-# Evaluation batches come from keys of their own, the same for every checkpoint and run (common
-# random numbers); training keys descend from the runs' seeds.
+# Evaluation batches have keys of their own, the same for every checkpoint and run (common random
+# numbers). Training keys descend from the runs' seeds.
 _EVALUATION_SEED = 2109_14213
-
-
-class CrossMatrix(NamedTuple):
-    """``<x_s - x*, grad_x f(x_s, y_t)>`` of one run at n points; exact games have one sample.
-
-    Attributes:
-      loss: ``[n, S, T, samples]``, the primal player's loss at ``(x_s, y_t)``.
-      slope: ``[n, S, T, samples]``, its derivative along ``x_s - x*``.
-    """
-
-    loss: np.ndarray
-    slope: np.ndarray
 
 
 class Probe(NamedTuple):
@@ -39,14 +27,14 @@ class Probe(NamedTuple):
     Attributes:
       exact: whether the game is deterministic, so that every number is exact.
       norms: ``(players, state) -> PrimalDual[SquaredNorm[R]]``, leaves with a run axis.
-      cross: ``(primals[S], duals[T], state, targets[n]) -> CrossMatrix`` of one run at each of n
-        points ``x*``.
-      primal_norms: ``(primals[S], duals[T], state) -> SquaredNorm[S, T]``, of the primal gradient.
+      cross: ``(primals[S], duals[T], state, target) -> [S, T, samples]`` of one run: samples of
+        ``<x_s - x*, grad_x f(x_s, y_t)>`` with the target as ``x*``. One sample if exact.
+      primal_norms: ``(primals[S], duals[T], state) -> SquaredNorm[S, T]`` of the primal gradient.
     """
 
     exact: bool
     norms: Callable[[PrimalDual, ArrayTree], PrimalDual]
-    cross: Callable[..., CrossMatrix]
+    cross: Callable[..., np.ndarray]
     primal_norms: Callable[..., SquaredNorm]
 
 
@@ -56,13 +44,12 @@ def make_probe(
     """Prepares the measurements of a game.
 
     Args:
-      game: the game that was played; its field is used in training mode, with its state not
-        updated, and with the training batch size as the microbatch.
+      game: the game. Its field is used in training mode; its state is not updated. A microbatch has
+        the size of a training batch.
       microbatches: minibatch gradients per U-statistic of a player's squared norm, ``>= 3``.
       samples: at least so many samples per entry of a cross matrix.
-      cross_microbatches: minibatch gradients per entry for the norms in a cross matrix, ``>= 3``.
-        Of so few the jackknife's error is twice the true one: entries near the noise floor are
-        given up rather than guessed.
+      cross_microbatches: minibatch gradients per norm in a cross matrix, ``>= 3``. With so few the
+        jackknife's error is twice the true one, so entries near the noise floor are given up.
 
     Returns:
       A :class:`Probe`.
@@ -77,114 +64,93 @@ def make_probe(
       >>> probe.exact, probe.norms(players, state).primal.value.shape
       (True, (3,))
     """
-    batch_like = jax.eval_shape(game.batch, make_key(0))
+    data = jax.tree.map(jnp.asarray, game.data)  # an argument of the programs, no constant
+    batch_like = jax.eval_shape(game.batch, make_key(0), data)
     exact = not jax.tree.leaves(batch_like)
-    key = make_key(_EVALUATION_SEED)
-    norm_keys = jax.random.split(jax.random.fold_in(key, 0), microbatches)
-    cross_norm_keys = jax.random.split(jax.random.fold_in(key, 1), cross_microbatches)
-    slope_samples, batches = _slope_sampler(game, exact, batch_like, samples)
-    slope_keys = jax.random.split(jax.random.fold_in(key, 2), batches)
+    each = _vmap if exact else jax.lax.map
+    slopes, batches = _slopes(game, exact, batch_like, samples)
+    counts = (1, 1, 1) if exact else (microbatches, cross_microbatches, batches)
+    norm_keys, cross_norm_keys, slope_keys = (
+        jax.random.split(jax.random.fold_in(make_key(_EVALUATION_SEED), i), count)
+        for i, count in enumerate(counts)
+    )
 
-    def field(players, state, key):
-        return game.field(players, state, game.sample(key))[0]
+    def finish(gram: jax.Array) -> SquaredNorm:
+        host = np.asarray(gram, np.float64)
+        return exact_squared_norm(host[..., 0, 0]) if exact else squared_norm(host)
 
-    def gram(gradients_of: Callable[[Any], tuple], keys) -> tuple:
-        """Per part of the gradient its squared norm if exact, else the batches' Gram matrix."""
-        if exact:
-            gradients = gradients_of(keys[0])
-            parts = [_dot_rows(jax.tree.map(lambda g: g[None], part))[0, 0] for part in gradients]
-        else:
-            gradients = jax.lax.map(gradients_of, keys)
-            parts = [_dot_rows(part) for part in gradients]
-        return tuple(parts)
-
-    def finish(statistic: jax.Array) -> SquaredNorm:
-        host = np.asarray(statistic, np.float64)
-        return exact_squared_norm(host) if exact else squared_norm(host)
-
-    def both_norms(run):
-        players, state = run
-        return gram(lambda key: field(players, state, key), norm_keys)
+    def field(players, state, data, key):
+        return game.field(players, state, game.batch(key, data))[0]
 
     @jax.jit
-    def norms(players, state):
-        return (_vmap if exact else jax.lax.map)(both_norms, (players, state))
+    def norms(players, state, data):
+        def one(run):
+            return _grams(functools.partial(field, *run, data), norm_keys)
 
-    def measure_norms(players, state):
-        return PrimalDual(*map(finish, norms(players, state)))
+        return each(one, (players, state))
 
     @jax.jit
-    def cross(primals, duals, state, targets):
-        def row(target, primal):
+    def cross(primals, duals, state, target, data):
+        def row(primal):
             direction = jax.tree.map(jnp.subtract, primal, target)
 
-            def batch(key):
-                one = functools.partial(slope_samples, primal, state, direction, key)
-                return jax.vmap(one)(duals)  # the generator's part has no t axis: done once
+            def batch(key):  # vmap over the duals alone: the generator runs once for all of them
+                def entry(dual):
+                    return slopes(PrimalDual(primal, dual), state, direction, game.batch(key, data))
 
-            loss, slope = jax.lax.map(batch, slope_keys)  # [batches, T, m]
-            return _samples_last(loss), _samples_last(slope)
+                return jax.vmap(entry)(duals)
 
-        loop = _vmap if exact else jax.lax.map
-        return loop(lambda target: loop(lambda x: row(target, x), primals), targets)
+            found = jax.lax.map(batch, slope_keys)  # [batches, T, m]
+            return jnp.moveaxis(found, 0, 1).reshape(found.shape[1], -1)
 
-    def measure_cross(primals, duals, state, targets):
-        matrix = cross(primals, duals, state, targets)
-        return CrossMatrix(*(np.asarray(part, np.float64) for part in matrix))
+        return each(row, primals)
 
     @jax.jit
-    def primal_norms(primals, duals, state):
+    def primal_norms(primals, duals, state, data):
         def entry(primal, dual):
             def gradient(key):
-                return (field(PrimalDual(primal, dual), state, key).primal,)
+                return (field(PrimalDual(primal, dual), state, data, key).primal,)
 
-            return gram(gradient, cross_norm_keys)[0]
+            return _grams(gradient, cross_norm_keys)[0]
 
-        loop = _vmap if exact else jax.lax.map
-        return loop(lambda p: loop(lambda d: entry(p, d), duals), primals)
+        return each(lambda primal: each(lambda dual: entry(primal, dual), duals), primals)
 
-    def measure_primal_norms(primals, duals, state):
-        return finish(primal_norms(primals, duals, state))
+    return Probe(
+        exact,
+        lambda *of: PrimalDual(*map(finish, norms(*of, data))),
+        lambda *of: np.asarray(cross(*of, data), np.float64),
+        lambda *of: finish(primal_norms(*of, data)),
+    )
 
-    return Probe(exact, measure_norms, measure_cross, measure_primal_norms)
 
+def _slopes(game: Game, exact: bool, batch_like: Any, samples: int) -> tuple[Callable, int]:
+    """``(players, state, direction, batch) -> slopes[m]``, and how many minibatches to take.
 
-def _slope_sampler(game: Game, exact: bool, batch_like: Any, samples: int):
-    """``(primal, state, direction, key, dual) -> (losses[m], slopes[m])`` and how many keys.
-
-    From the game's own per-sample slopes where it has them, else one sample per minibatch.
+    A game that has per-sample slopes gives one per sample of a minibatch, any other a mean.
     """
     if game.primal_slope is not None and not exact:
         sizes = [leaf.shape[0] for leaf in jax.tree.leaves(batch_like) if leaf.shape]
-        per_batch = max(sizes, default=1)
+        per_sample = game.primal_slope
+        return lambda *of: per_sample(*of)[1], -(-samples // max(sizes, default=1))
 
-        def per_sample(primal, state, direction, key, dual):
-            players = PrimalDual(primal, dual)
-            return game.primal_slope(players, state, direction, game.sample(key))  # pyright: ignore[reportOptionalCall]
+    def mean_slope(players, state, direction, batch):
+        gradient = game.field(players, state, batch)[0].primal
+        products = jax.tree.map(jnp.vdot, direction, gradient)
+        return jnp.asarray(sum(jax.tree.leaves(products)))[None]
 
-        return per_sample, -(-samples // per_batch)
-
-    def per_minibatch(primal, state, direction, key, dual):
-        F, info = game.field(PrimalDual(primal, dual), state, game.sample(key))
-        slope = sum(
-            jnp.vdot(d, g)
-            for d, g in zip(jax.tree.leaves(direction), jax.tree.leaves(F.primal), strict=True)
-        )
-        return info.losses.primal[None], jnp.asarray(slope)[None]
-
-    return per_minibatch, 1 if exact else samples
-
-
-def _samples_last(parts: jax.Array) -> jax.Array:
-    """``[batches, T, m]`` as ``[T, batches * m]``."""
-    return jnp.moveaxis(parts, 0, 1).reshape(parts.shape[1], -1)
+    return mean_slope, samples
 
 
 def _vmap(function: Callable[[Any], Any], xs: Any) -> Any:
     return jax.vmap(function)(xs)
 
 
-def _dot_rows(stacked: Any) -> jax.Array:
+def _grams(gradients_of: Callable[[jax.Array], tuple], keys: jax.Array) -> tuple:
+    """For each part of the gradient, the Gram matrix of the gradients of K minibatches."""
+    return tuple(map(_gram, jax.lax.map(gradients_of, keys)))
+
+
+def _gram(stacked: Any) -> jax.Array:
     """Gram matrix ``[K, K]`` of the K rows of a tree of gradients."""
     rows = [leaf.reshape(leaf.shape[0], -1) for leaf in jax.tree.leaves(stacked)]
     return sum(

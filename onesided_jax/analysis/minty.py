@@ -8,7 +8,6 @@ path that ends at ``x*`` makes them positive whatever the function.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -34,16 +33,16 @@ __all__ = [
 CONTROLS = ("x* = start", "flipped critic")
 _LATE = 2 / 3  # of a run: where its late part begins
 _FEW_ROWS, _ENOUGH_ROWS = 3, 5
-_CONTROL_ROWS = 5  # checkpoints of the cross matrices in the controls
-_ROUNDING = 1e3  # of a cosine without noise, in units of the precision it was computed in
+_CONTROL_ROWS = 5  # checkpoints in the cross matrices of the controls
+_ROUNDING = 1e3  # a cosine without noise is rounding below so many units of its precision
 
 
 class MintyTest(NamedTuple):
     """One run's cross matrix and what it says, NumPy float64.
 
     Attributes:
-      inner: ``[S, T]``, means of ``<x_s - x*, grad_x f(x_s, y_t)>``; 0 where an exact entry is
-        zero to rounding.
+      inner: ``[S, T]``, means of ``<x_s - x*, grad_x f(x_s, y_t)>``. An exact entry within
+        rounding of zero is 0.
       error: ``[S, T]``, their standard errors; 0 for a deterministic game.
       cosine: ``[S, T]``; NaN where the gradient is below the noise floor.
       necessary: ``[T]``, ``||grad_x f(x*, y_t)|| / ||grad_x f(x_t, y_t)||``, about 0 if the
@@ -65,12 +64,10 @@ class MintyTest(NamedTuple):
 
 
 def late_steps(steps: list[int], most: int) -> list[int]:
-    """The checkpoints to test: those of the last third, or the last few if there are not enough.
+    """The checkpoints to test: those of the last third, or the last five if these are too few.
 
-    The end of the run is left out, because it is ``x*``.
-
-    Returns:
-      At most ``most`` steps, evenly chosen; none if the run has too few checkpoints.
+    The end of the run is left out, because it is ``x*``. At most ``most`` steps are chosen, evenly;
+    none if the run has too few checkpoints.
 
     Example:
       >>> late_steps(list(range(0, 101, 5)), 4)
@@ -124,41 +121,38 @@ def minty_test(
     """Measures one run.
 
     Args:
-      game: what was played.
+      game: the game.
       probe: its measurements.
       players: the late checkpoints' players, leaves ``[S, ...]``.
       state: the game's state.
       start: the primal player before training, which must fail as ``x*``.
       target: ``x*``.
-
-    Returns:
-      The measurements.
     """
     primals, duals = players
-    target, start = _one(target), _one(start)
-    norms = probe.primal_norms(primals, duals, state)
-    length = np.sqrt(np.maximum(norms.value, 0))
+    count = len(jax.tree.leaves(primals)[0])
+    with_target = jax.tree.map(lambda rows, x: np.stack([*rows, x]), primals, target)
+    norms = probe.primal_norms(with_target, duals, state)  # the last row is that of x*
+    every_length = np.sqrt(np.maximum(norms.value, 0))
+    seen = ((norms.value > 0) & ~below_noise_floor(norms))[:-1]
+    length, at_target = every_length[:-1], every_length[-1]
+
+    off = ~np.eye(count, dtype=bool)
+    inner, error = _entries(probe, players, state, target, length)
     distance = _distances(primals, target)[:, None]
-    products = _products(probe, state, float(jnp.finfo(jnp.result_type(*_leaves(target))).eps))
-    inner, error = products(primals, duals, target, length)
-    seen = (norms.value > 0) & ~below_noise_floor(norms)
     with np.errstate(all="ignore"):
         cosine = np.where(seen & (distance > 0), inner / (distance * length), np.nan)
-        at_target = np.sqrt(np.maximum(probe.primal_norms(target, duals, state).value[0], 0))
         necessary = at_target / np.where(np.diag(seen), np.diag(length), np.nan)
 
-    off = ~np.eye(len(distance), dtype=bool)
-    rows = np.unique(np.linspace(0, len(distance) - 1, _CONTROL_ROWS).round().astype(int))
+    rows = np.unique(np.linspace(0, count - 1, _CONTROL_ROWS).round().astype(int))
+    square = np.ix_(rows, rows)
     some = PrimalDual(*(jax.tree.map(lambda leaf: leaf[rows], player) for player in players))
-    some_off, some_length = off[np.ix_(rows, rows)], length[np.ix_(rows, rows)]
+    cases = {"x* = start": (some, start)}
+    if game.flip_dual is not None:
+        cases["flipped critic"] = (some._replace(dual=jax.vmap(game.flip_dual)(some.dual)), target)
     controls = {}
-    for name, point, dual in (
-        ("x* = start", start, some.dual),
-        ("flipped critic", target, game.flip_dual and jax.vmap(game.flip_dual)(some.dual)),
-    ):
-        if dual is not None:
-            entries, _ = products(some.primal, dual, point, some_length)
-            controls[name] = negative_mass(entries[some_off])
+    for name, (shown, point) in cases.items():
+        entries, _ = _entries(probe, shown, state, point, length[square])
+        controls[name] = negative_mass(entries[off[square]])
     known = cosine[off & np.isfinite(cosine)]
     return MintyTest(
         inner,
@@ -172,21 +166,20 @@ def minty_test(
     )
 
 
-def _products(probe: Probe, state: ArrayTree, precision: float) -> Callable[..., Any]:
-    """``(primals[S], duals[T], target, length[S, T]) -> (means, standard errors)``, ``[S, T]``."""
-    tolerance = min(max(1e-9, _ROUNDING * precision), 0.05)  # of half precision the latter
-
-    def products(primals: ArrayTree, duals: ArrayTree, target: ArrayTree, length: Array):
-        samples = probe.cross(primals, duals, state, target).slope[0]
-        mean, count = samples.mean(-1), samples.shape[-1]
-        if count > 1:
-            return mean, samples.std(-1, ddof=1) / np.sqrt(count)
-        # A gradient much smaller than others is a difference of numbers as large as theirs.
-        magnitude = np.maximum(length, 0.1 * length[np.isfinite(length)].max(initial=0.0))
-        scale = _distances(primals, target)[:, None] * magnitude
-        return np.where(np.abs(mean) > tolerance * scale, mean, 0.0), np.zeros_like(mean)
-
-    return products
+def _entries(
+    probe: Probe, players: PrimalDual, state: ArrayTree, target: ArrayTree, length: Array
+) -> tuple[Array, Array]:
+    """Means and standard errors ``[S, T]``; ``length`` holds the norms of the primal gradients."""
+    samples = probe.cross(*players, state, target)
+    mean = samples.mean(-1)
+    if not probe.exact:
+        return mean, samples.std(-1, ddof=1) / np.sqrt(samples.shape[-1])
+    precision = float(jnp.finfo(jnp.result_type(*jax.tree.leaves(target))).eps)
+    tolerance = min(max(1e-9, _ROUNDING * precision), 0.05)  # the latter in half precision
+    # A gradient much smaller than others is a difference of numbers as large as theirs.
+    magnitude = np.maximum(length, 0.1 * length[np.isfinite(length)].max(initial=0.0))
+    scale = _distances(players.primal, target)[:, None] * magnitude
+    return np.where(np.abs(mean) > tolerance * scale, mean, 0.0), np.zeros_like(mean)
 
 
 def significant_signs(inner: Array, error: Array) -> Array:
@@ -226,20 +219,11 @@ def naive_mvi_test(iterates: ArrayLike, gradients: ArrayLike) -> tuple[float, fl
     return float((products > 0).mean()), float(products.sum())
 
 
-def _leaves(tree: ArrayTree) -> list[Any]:
-    return jax.tree.leaves(tree)
-
-
-def _one(tree: ArrayTree) -> ArrayTree:
-    """A single point with a leading axis of 1."""
-    return jax.tree.map(lambda leaf: np.asarray(leaf)[None], tree)
-
-
 def _distances(primals: ArrayTree, target: ArrayTree) -> Array:
-    """``[S]``, distances of primal players from one target ``[1, ...]``, in float64."""
+    """``[S]``, distances of primal players from a target, in float64."""
 
     def squares(p: Any, q: Any) -> Array:
         p, q = np.asarray(p, np.float64), np.asarray(q, np.float64)
         return ((p - q) ** 2).reshape(len(p), -1).sum(1)
 
-    return np.sqrt(sum(_leaves(jax.tree.map(squares, primals, target))))
+    return np.sqrt(sum(jax.tree.leaves(jax.tree.map(squares, primals, target))))

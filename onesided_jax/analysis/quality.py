@@ -1,10 +1,9 @@
-r"""How good a generator's samples are, without the internet.
+"""How good a generator's samples are, without the internet.
 
-For labelled images, a small classifier of our own is trained on the real ones, and a generator is
-measured on its penultimate features: Fréchet distance, precision and recall, and how evenly its
-samples are spread over the classes. For a mixture whose modes are known: the share of modes covered
-and of good samples. `quality_gate` makes a yes or no of it: a generator whose gradient vanished
-because it collapsed has not been trained successfully.
+For labelled images, a small classifier is trained on the real ones. On its penultimate features a
+generator is measured: Fréchet distance, precision, recall, and how even its classes are. For a
+mixture with known modes: the share of modes covered, and of good samples. `quality_gate` turns this
+into yes or no, because a collapsed generator's gradient vanishes too.
 """
 
 from __future__ import annotations
@@ -18,13 +17,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from onesided_jax.analysis._classifier import ClassifierSettings, check_labels, describe, network
-from onesided_jax.analysis._classifier_cache import cached_classifier, fingerprint
+from onesided_jax.analysis._classifier_cache import cached_classifier
 from onesided_jax.analysis._distances import (
     PrecisionRecall,
     fit_gaussian,
     frechet_distance,
     gaussian_frechet_distance,
-    neighbour_distances,
     precision_recall,
 )
 from onesided_jax.analysis._inception import load_inception
@@ -35,13 +33,12 @@ from onesided_jax.analysis._modes import (
     mixture_measures,
 )
 from onesided_jax.analysis.estimators import Array
-from onesided_jax.analysis.inference import Interval, t_interval
 from onesided_jax.datasets import Dataset
 
-__all__ = ["NotFiniteError", "Quality", "Reference", "quality", "quality_reference"]
+__all__ = ["NotFiniteError", "Reference", "quality", "quality_reference"]
 
 _LEAST_SAMPLES = 10
-_MANIFOLD = 2_500  # points, real and generated, of precision and recall: distances are quadratic
+_MANIFOLD = 2_500  # points of precision and recall, whose cost is quadratic
 _MIXTURE_MEASURES = ("modes", "high_quality")
 _CLASS_MEASURES = ("frechet", *PrecisionRecall._fields, "class_coverage", "class_entropy")
 _INCEPTION_IMAGES = 50_000  # real ones behind an FID, as is usual
@@ -69,19 +66,6 @@ class Reference(NamedTuple):
     about: Mapping[str, Any]
 
 
-class Quality(NamedTuple):
-    """Measures of one generator, each on several sets of samples.
-
-    Attributes:
-      values: measure to ``f64[K]``, one for each set of samples (evaluation seed).
-      intervals: measure to mean and Student's interval over the sets: what the choice of latents
-        leaves open, not what another training seed would give.
-    """
-
-    values: Mapping[str, Array]
-    intervals: Mapping[str, Interval]
-
-
 def quality_reference(
     data: Dataset | Mixture,
     *,
@@ -89,30 +73,30 @@ def quality_reference(
     seed: int = 0,
     settings: ClassifierSettings | None = None,
 ) -> Reference:
-    """Prepares the comparison with real data: trains the classifier, or finds it in the cache.
+    """Prepares the comparison with real data: trains the classifier, or reads it from the cache.
 
-    Training takes about ten seconds of two cores for 5,000 MNIST digits, once; the cache is in
+    Training takes about ten seconds on two cores for 5,000 MNIST digits. The cache is in
     ``$ONESIDED_CACHE`` or the user's cache directory. Features are divided by one number, so that
-    the real ones have total variance 1: a generator that always gives the mean of the real features
+    the real ones have total variance 1. A generator that always gives the mean of the real features
     is then at a Fréchet distance of 1.
 
     Args:
-      data: labelled images, or a mixture. Images without labels will do with ``inception``.
-      inception: TorchScript file of the Inception network, for the standard FID besides (needs
-        torch; see `_inception`); measured on the number of samples given, which for a published
-        FID is 50,000.
+      data: labelled images, or a mixture. With ``inception``, images without labels will do.
+      inception: TorchScript file of the Inception network, to measure the standard FID too; needs
+        torch (see `_inception`). A published FID takes 50,000 samples.
       seed: of the classifier.
       settings: of the classifier; ``None`` takes the defaults.
 
     Returns:
-      :class:`Reference`. Its measures are, for a mixture, ``modes`` and ``high_quality``, shares of
-      modes covered and of samples within 3 standard deviations of a mean; for images ``frechet``,
-      ``precision``, ``recall``, ``density``, ``coverage``, ``class_coverage``, ``class_entropy``
-      (divided by the logarithm of the number of classes), and with Inception ``fid``.
+      :class:`Reference`. For a mixture it measures ``modes`` and ``high_quality``: the shares of
+      modes covered and of samples within 3 standard deviations of a mean. For images it measures
+      ``frechet``, ``precision``, ``recall``, ``class_coverage``, ``class_entropy`` (over the
+      logarithm of the number of classes), and with Inception ``fid``.
 
     Raises:
-      ValueError: if there is nothing to compare with, or a file is not what was expected;
-        FileNotFoundError, ImportError: as for ``inception``.
+      ValueError: if the data cannot be compared with, or the file is not an Inception network.
+      FileNotFoundError: if there is no file ``inception``.
+      ImportError: if torch is needed and missing.
 
     Example:
       >>> from onesided_jax.datasets import ring_means
@@ -124,63 +108,57 @@ def quality_reference(
         if inception is not None:
             raise ValueError("inception: a mixture has no images; expected an image data set")
         mixture = check_mixture(data)
-        facts = {"modes": len(mixture.means), "std": mixture.std}
         return Reference(
             mixture.means.shape[1:],
             _MIXTURE_MEASURES,
             lambda samples: mixture_measures(samples, mixture),
             "mixture",
-            facts,
+            {"modes": len(mixture.means), "std": mixture.std},
         )
-    images = data.data
+    images, labels = data.data, data.labels
     if images is None or images.dtype != np.uint8:
         raise ValueError(f"{data.name}: expected stored images with labels, or a Mixture")
-    labelled = data.labels is not None
-    if not labelled and inception is None:
+    if labels is None and inception is None:
         raise ValueError(f"{data.name} has no labels to train a classifier on")
     order = np.random.default_rng(seed).permutation(len(images))  # data may be sorted by class
     parts: list[Callable[[np.ndarray], dict[str, float]]] = []
     facts: dict[str, Any] = {"real_samples": len(images)}
+    names: tuple[str, ...] = ()
+    if labels is not None:
+        settings = settings or ClassifierSettings()
+        measure, more = _class_reference(images, labels, order, seed, settings)
+        parts.append(measure)
+        facts |= more
+        names += _CLASS_MEASURES
     if inception is not None:
         see = load_inception(inception, data.shape)
         real = fit_gaussian(see(images[order[:_INCEPTION_IMAGES]]))
+        parts.append(lambda x: {"fid": gaussian_frechet_distance(real, fit_gaussian(see(x)))})
         facts["inception"] = Path(inception).name
-
-        def measure_fid(samples: np.ndarray) -> dict[str, float]:
-            return {"fid": gaussian_frechet_distance(real, fit_gaussian(see(samples)))}
-
-        parts.append(measure_fid)
-    if labelled:
-        measure, more = _class_reference(images, data.labels, order, seed, settings)
-        parts.insert(0, measure)
-        facts |= more
+        names += ("fid",)
 
     def measure_images(samples: np.ndarray) -> dict[str, float]:
         shown = _as_bytes(samples)
-        return {name: v for part in parts for name, v in part(shown).items()}
+        return {name: value for part in parts for name, value in part(shown).items()}
 
-    names = (*(_CLASS_MEASURES if labelled else ()), *(("fid",) if inception is not None else ()))
-    kind = "images" if labelled else "unlabelled"
+    kind = "unlabelled" if labels is None else "images"
     return Reference(data.shape, names, measure_images, kind, facts)
 
 
-def quality(samples: Iterable[ArrayLike], reference: Reference, *, level: float = 0.95) -> Quality:
+def quality(samples: Iterable[ArrayLike], reference: Reference) -> dict[str, Array]:
     """Measures a generator on several sets of its samples.
 
     Args:
-      samples: sets ``[n, *shape]`` of equal size, n >= 10, one for each evaluation seed, three or
-        more for useful intervals; 10,000 each are usual. May be a generator. Images as a tanh
-        generator gives them, in [-1, 1], or bytes; they are measured as the bytes that they would
-        be saved as.
+      samples: sets ``[n, *shape]`` of equal size, n >= 10, one per evaluation seed; 10,000 samples
+        each are usual. Images are bytes or lie in [-1, 1]; they are measured as bytes.
       reference: from :func:`quality_reference`.
-      level: coverage of the intervals.
 
     Returns:
-      :class:`Quality`.
+      Measure to ``f64[K]``, a value for each of the K sets.
 
     Raises:
-      ValueError: naming the set, if its shape is not the data's; NotFiniteError, which is one, if a
-        number is not finite.
+      ValueError: naming the set, if its shape is not the data's; :class:`NotFiniteError`, a kind of
+        ValueError, if a number is not finite.
 
     Example:
       >>> import jax
@@ -190,8 +168,8 @@ def quality(samples: Iterable[ArrayLike], reference: Reference, *, level: float 
       ...     (ring().sample(key, 1000) for key in keys),
       ...     quality_reference(Mixture(ring_means(), std=0.02)),
       ... )
-      >>> float(found.intervals["modes"].mean), found.values["high_quality"].shape
-      (1.0, (3,))
+      >>> found["modes"].tolist(), found["high_quality"].shape
+      ([1.0, 1.0, 1.0], (3,))
     """
     found = [
         reference.measure(_checked(np.asarray(part), i, reference.shape))
@@ -199,38 +177,28 @@ def quality(samples: Iterable[ArrayLike], reference: Reference, *, level: float 
     ]
     if not found:
         raise ValueError("samples: expected at least one set, got none")
-    values = {n: np.array([one[n] for one in found], np.float64) for n in reference.measures}
-    return Quality(values, {name: t_interval(v, level=level) for name, v in values.items()})
+    return {n: np.array([one[n] for one in found], np.float64) for n in reference.measures}
 
 
 def _class_reference(
-    images: np.ndarray,
-    labels: Any,
-    order: np.ndarray,
-    seed: int,
-    settings: ClassifierSettings | None,
+    images: np.ndarray, labels: Any, order: np.ndarray, seed: int, settings: ClassifierSettings
 ) -> tuple[Callable[[np.ndarray], dict[str, float]], dict[str, Any]]:
     """The measures on the classifier's features, and facts about them."""
     images, labels, classes = check_labels(images, labels)
-    settings = settings or ClassifierSettings()
     trained = cached_classifier(images, labels, seed=seed, settings=settings)
     see = describe(network(images.shape[1:], classes, settings), trained.params)
     real = see(images[order])[0].astype(np.float64)
     scale = np.sqrt(real.var(0).sum())
     real /= scale
     fitted = fit_gaussian(real)
-    radii: dict[int, Array] = {}  # per number of points; the same for every run
 
     def measure(samples: np.ndarray) -> dict[str, float]:
         features, predicted = see(samples)
         features = features / scale
         count = min(len(real), len(features), _MANIFOLD)
-        if count not in radii:
-            radii[count] = neighbour_distances(real[:count])
-        neighbours = precision_recall(real[:count], features[:count], real_distances=radii[count])
         return {
             "frechet": gaussian_frechet_distance(fitted, fit_gaussian(features)),
-            **neighbours._asdict(),
+            **precision_recall(real[:count], features[:count])._asdict(),
             **class_measures(predicted, classes),
         }
 
@@ -238,7 +206,6 @@ def _class_reference(
     return measure, {
         "classifier_accuracy": trained.accuracy,
         "classifier_held_out": trained.held_out,
-        "classifier_fingerprint": fingerprint(trained),
         "classes": classes,
         "class_entropy_of_data": class_measures(labels, classes)["class_entropy"],
         "frechet_of_halves": frechet_distance(real[:half], real[half:]),

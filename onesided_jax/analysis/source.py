@@ -13,12 +13,11 @@ from onesided_jax.games import Game
 from onesided_jax.optimizers import FACTS
 from onesided_jax.optimizers.registry import defaults
 from onesided_jax.players import ArrayTree, PrimalDual, make_key
-from onesided_jax.runs import Criteria, DamagedCheckpointError, Run, unpack
+from onesided_jax.runs import DamagedCheckpointError, Run, unpack
 
 __all__ = [
     "Snapshot",
     "Source",
-    "criteria_of",
     "from_result",
     "from_run",
     "groups_of",
@@ -43,14 +42,14 @@ class Source(NamedTuple):
       label: name of the cell.
       seeds: ``int[R]``.
       hyperparameters: name to ``float[R]``.
-      steps: checkpoint steps that can be read.
-      total_steps: steps of a whole run.
+      steps: of the checkpoints that can be read.
+      total_steps: planned steps.
       snapshot: ``step -> Snapshot``.
       metrics: name to ``float[R, records]``.
       record_every: steps between records.
       diverged_at: ``int[R]``, -1 for never.
-      constant_rates: ``bool[R]``, whether the dual's rate stays constant along the run.
-      damaged: one sentence for every checkpoint that had to be skipped.
+      constant_rates: ``bool[R]``, whether the dual's rate stays constant.
+      damaged: a sentence for each checkpoint that had to be skipped.
     """
 
     label: str
@@ -156,7 +155,7 @@ def pick_run(tree: ArrayTree, run: int) -> ArrayTree:
 def groups_of(source: Source) -> list[np.ndarray]:
     """Indices of the runs that differ in the seed only, a group per setting.
 
-    Of a seed that is given twice the first run alone: the other is a copy of it.
+    A seed that is given twice counts once, because the second run is a copy.
     """
     groups: dict[tuple[float, ...], dict[int, int]] = {}
     values = list(source.hyperparameters.values())
@@ -167,7 +166,7 @@ def groups_of(source: Source) -> list[np.ndarray]:
 
 
 def notes_of(source: Source) -> list[str]:
-    """What a reader must know of the runs: damage, an unfinished run, repeated seeds."""
+    """What a reader must know about the runs: damage, an unfinished run, repeated seeds."""
     notes = list(source.damaged)
     if source.steps[-1] < source.total_steps:
         notes.append(
@@ -180,11 +179,6 @@ def notes_of(source: Source) -> list[str]:
             "hyperparameters of another; each seed counts once"
         )
     return notes
-
-
-def criteria_of(run: Run) -> Criteria:
-    """The criteria fixed in the run's recipe, or the defaults."""
-    return run.recipe.criteria if run.recipe is not None else Criteria()
 
 
 def _snapshot_like(game: Game, runs: int) -> Mapping[str, Any]:

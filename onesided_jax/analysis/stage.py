@@ -18,29 +18,15 @@ from onesided_jax.analysis.cell import (
     player_names,
     x_star,
 )
-from onesided_jax.analysis.gate import Gate, gate_limits, gate_of_runs, no_gate, quality_gate
+from onesided_jax.analysis.gate import Gate, gate_limits, quality_gate, why_no_gate
 from onesided_jax.analysis.measure import Probe, make_probe
-from onesided_jax.analysis.source import (
-    Source,
-    criteria_of,
-    from_result,
-    from_run,
-    groups_of,
-    notes_of,
-)
+from onesided_jax.analysis.source import Source, from_result, from_run, groups_of, notes_of
 from onesided_jax.analysis.verdict import Runs, Verdict, convergence_verdict, minty_verdict
 from onesided_jax.datasets import Dataset
 from onesided_jax.extras import need
 from onesided_jax.games import Game
 from onesided_jax.players import PrimalDual
-from onesided_jax.runs import (
-    Criteria,
-    Run,
-    build_game,
-    numerics,
-    open_run,
-    replacing,
-)
+from onesided_jax.runs import Criteria, Run, build_game, numerics, open_run, replacing
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -49,13 +35,13 @@ __all__ = ["Analysis", "analyze", "load_analysis"]
 
 
 class Analysis(NamedTuple):
-    """What the analysis stage finds.
+    """Measurements and verdicts.
 
     Attributes:
       dataset: everything measured, with named dimensions.
       verdicts: one per claim, optimizer and setting of its hyperparameters.
-      notes: what was skipped and why (damaged checkpoints, too few of them, repeated seeds),
-        whether the run is finished, and whether the data file is another than in training.
+      notes: what a reader must know first: skipped checkpoints, repeated seeds, an unfinished run,
+        a data file that changed since training.
     """
 
     dataset: xr.Dataset
@@ -76,30 +62,28 @@ def analyze(
 ) -> Analysis:
     """Answers the two questions of the paper for every optimizer and setting of a run.
 
-    Does only the primal player's gradient norm fall, and does the one-sided MVI hold late in
-    training? It measures first and judges then: norms are U-statistics on evaluation minibatches,
-    the MVI is measured by the cross-evaluation matrix. Every claim has one boundary per statistic
-    (:class:`onesided_jax.runs.Criteria`), and its verdict a status, an effect and an interval.
+    Does only the primal player's gradient norm fall? Does the one-sided MVI hold late in training?
+    Norms are U-statistics on evaluation minibatches; the MVI is measured by a cross matrix. Each
+    claim has one boundary per statistic (:class:`onesided_jax.runs.Criteria`). Its verdict has a
+    status, an effect and an interval.
 
-    Where generated samples can be compared with labelled images or a known mixture, every run's
-    samples are measured at its last checkpoint (:func:`quality`). Verdicts then say how many runs
-    pass the quality gate (:func:`quality_gate`), because a gradient also vanishes when a generator
-    collapses.
+    If samples can be compared with labelled images or a known mixture, the quality of each run's
+    last generator is measured (:func:`quality`). Verdicts then count the runs that pass the gate
+    (:func:`quality_gate`), because a gradient also vanishes when a generator collapses.
 
     Args:
-      run_or_result: a run directory (path or ``Run``), whose game is rebuilt from its recipe, or a
-        ``SweepResult``. In a run directory ``analysis.nc``, ``verdict.json``, ``runs.csv`` and
-        ``gradient_norms.csv`` are written.
-      game: the game; needed where neither a recipe nor the result knows it.
-      criteria: boundaries and sample sizes; ``None`` takes those fixed in the recipe.
+      run_or_result: a run directory (path or ``Run``) or a ``SweepResult``. A run directory's game
+        is rebuilt from its recipe. ``analysis.nc``, ``verdict.json``, ``runs.csv`` and
+        ``gradient_norms.csv`` are written into it.
+      game: the game, if neither a recipe nor the result knows it.
+      criteria: boundaries and sample sizes; ``None`` takes those of the recipe.
       constant_rates: pass ``False`` if a learning rate changes during training. Convergence is then
-        undecided, because a generator whose discriminator slows down comes to rest in any game. It
-        is known of a recipe's optimizers, and of runs with a hyperparameter ``power`` above 0.
+        undecided, because a generator whose discriminator slows down comes to rest in any game.
+        Known already for a recipe's optimizers and for runs with a ``power`` above 0.
       data: the real data that generators imitate; ``None`` takes the recipe's.
-      quality: ``False`` leaves sample quality and its gate out.
-      inception: TorchScript file of the Inception network, for the standard FID of every run; see
-        :func:`quality_reference`. Where the recipe's data train no classifier it is the only
-        measure, and there is no gate.
+      quality: ``False`` skips sample quality and its gate.
+      inception: TorchScript file of the Inception network, to measure each run's standard FID; see
+        :func:`quality_reference`.
       on_progress: called with a label, and how many of how many parts are done.
 
     Returns:
@@ -107,8 +91,7 @@ def analyze(
 
     Raises:
       ImportError: if a package of the extra ``analysis`` is missing, before anything is measured.
-      ValueError: if the game is needed and missing, there is nothing to read, or data were given
-        that nothing can be compared with.
+      ValueError: if the game is not known, there is nothing to read, or ``data`` cannot be used.
 
     Example:
       >>> from onesided_jax import adam, analyze, games, grid, sweep
@@ -124,28 +107,25 @@ def analyze(
     need("analysis", "analyze", "scipy", "xarray", *["h5netcdf"] * on_disk)
     tell = on_progress or (lambda *_: None)
     if not on_disk:
-        result_game: Game = game or run_or_result.game
-        sources = _sources([from_result(run_or_result)], constant_rates)
-        real = find_data(result_game, None, data, inception, quality)
+        game = game or run_or_result.game
+        assert game is not None
+        real = find_data(game, None, data, inception, quality)
+        sources = _as_told([from_result(run_or_result)], constant_rates)
         with numerics(None):
-            return _analyze(sources, result_game, criteria or Criteria(), real, inception, tell)
+            return _analyze(sources, game, criteria or Criteria(), real, inception, tell)
     run = run_or_result if isinstance(run_or_result, Run) else open_run(Path(run_or_result))
     recipe = run.recipe
-    if recipe is None and game is None:
+    if game is None and recipe is None:
         raise ValueError(
             f"{str(run.path)!r} has no recipe to rebuild the game from: call analyze(run, game)"
         )
     with replacing(run, "analysis", "verdict.json") as folder, numerics(recipe):
-        if game is None:
-            assert recipe is not None
-            game = build_game(recipe.game, recipe.precision)
+        game = game or build_game(recipe.game, recipe.precision)  # pyright: ignore[reportOptionalMemberAccess]
+        criteria = criteria or (recipe.criteria if recipe is not None else Criteria())
         real = find_data(game, recipe, data, inception, quality)
-        sources = _sources([from_run(run, cell, game) for cell in run.cells], constant_rates)
-        changed = run.changed_data()
-        found = _analyze(
-            sources, game, criteria or criteria_of(run), real, inception, tell,
-            [changed] if changed else [],
-        )  # fmt: skip
+        sources = _as_told([from_run(run, cell, game) for cell in run.cells], constant_rates)
+        notes = [changed] if (changed := run.changed_data()) else []
+        found = _analyze(sources, game, criteria, real, inception, tell, notes)
         if recipe is not None:
             names = {"recipe_name": recipe.name, "game": recipe.game.name}
             found.dataset.attrs |= {**names, "game_description": recipe.description}
@@ -153,27 +133,19 @@ def analyze(
     return found
 
 
-@functools.lru_cache(maxsize=4)  # few, for a game may hold a data set
-def _probe(
-    init: Any, sample: Any, field: Any, slope: Any, microbatches: int, samples: int
-) -> Probe:
-    """Equal functions are measured by the same programs, as they are trained by the same."""
-    game = Game(init, sample, field, primal_slope=slope)
-    return make_probe(game, microbatches=microbatches, samples=samples)
+_probe = functools.lru_cache(maxsize=4)(make_probe)  # few, because a game may hold a data set
 
 
-def _sources(found: list[Source], constant_rates: bool) -> list[Source]:
-    return [
-        source._replace(constant_rates=source.constant_rates & constant_rates) for source in found
-    ]
+def _as_told(sources: list[Source], constant_rates: bool) -> list[Source]:
+    return [s._replace(constant_rates=s.constant_rates & constant_rates) for s in sources]
 
 
 def load_analysis(run: Run) -> tuple[xr.Dataset, list[dict[str, Any]]]:
-    """Reads back what :func:`analyze` wrote: the dataset, and the verdicts as dicts.
+    """Reads the dataset and the verdicts (as dicts) that :func:`analyze` wrote.
 
     Raises:
       ImportError: if a package of the extra ``analysis`` is missing.
-      ValueError: if the run has not been analysed, with the command that does it.
+      ValueError: if the run has not been analysed; the message names the command.
     """
     need("analysis", "load_analysis", "xarray", "h5netcdf")
     import xarray as xr
@@ -182,10 +154,11 @@ def load_analysis(run: Run) -> tuple[xr.Dataset, list[dict[str, Any]]]:
     if not all((run.path / name).is_file() for name in ("analysis.nc", "verdict.json")):
         raise ValueError(f"{str(run.path)!r} has not been analysed: {again}")
     verdicts = json.loads((run.path / "verdict.json").read_text())
-    if not all("status" in verdict for verdict in verdicts):
-        raise ValueError(f"{str(run.path)!r} was analysed by an earlier version: {again}")
     with xr.open_dataset(run.path / "analysis.nc", engine="h5netcdf") as dataset:
-        return dataset.load(), verdicts
+        dataset.load()
+    if not all("status" in v for v in verdicts) or "gradient_norm" not in dataset:
+        raise ValueError(f"{str(run.path)!r} was analysed by an earlier version: {again}")
+    return dataset, verdicts
 
 
 def _analyze(
@@ -197,32 +170,28 @@ def _analyze(
     tell: Callable[[str, int, int], None],
     notes: Sequence[str] = (),
 ) -> Analysis:
-    """Measure, then judge, then put both together."""
+    """Measures, then judges, then puts both together."""
     from onesided_jax.analysis.tables import combined
 
-    played = (game.init, game.sample, game.field, game.primal_slope)
-    probe = _probe(*played, criteria.microbatches, criteria.mvi_samples)
+    probe = _probe(game, microbatches=criteria.microbatches, samples=criteria.mvi_samples)
     data, no_gate_why = real
     quality, about = [{}] * len(sources), {}
     if data is not None:
         quality, about = measure_quality(sources, game, data, inception, criteria, tell)
-        no_gate_why = no_gate_why or _why_no_gate(about, criteria)
-    measured = []
-    for source, values in zip(sources, quality, strict=True):
+    measured = [
+        measure_cell(source, game, probe, criteria, values, tell)
+        for source, values in zip(sources, quality, strict=True)
+    ]
 
-        def tell_part(part: str, done: int, parts: int, label: str = source.label) -> None:
-            tell(f"{label}: {part}", done, parts)
-
-        measured.append(measure_cell(source, game, probe, criteria, values, tell_part))
-
-    gates = [_gate(cell, no_gate_why, criteria) for cell in measured]
+    if data is not None:
+        no_gate_why = no_gate_why or why_no_gate(about, criteria)
+    gates = [Gate() if no_gate_why else _gate(cell, criteria) for cell in measured]
     verdicts = [
         verdict
         for cell, gate in zip(measured, gates, strict=True)
         for verdict in _judge(cell, gate, game, criteria)
     ]
-    if game.generate is not None and no_gate_why:
-        about["quality_note"] = no_gate_why
+
     notes = [*notes, *(note for source in sources for note in notes_of(source))]
     dataset = combined(measured, gates, game)
     dataset.attrs = {
@@ -231,24 +200,13 @@ def _analyze(
         **_facts(sources[0], game, probe, criteria),
         **({"notes": "\n".join(notes)} if notes else {}),
     }
-    if "quality_note" in about:
+    if game.generate is not None and no_gate_why:
+        dataset.attrs["quality_note"] = no_gate_why
         notes = [f"quality gate not evaluated: {no_gate_why}", *notes]
     return Analysis(dataset, verdicts, notes)
 
 
-def _why_no_gate(about: dict[str, Any], criteria: Criteria) -> str:
-    """Why data that samples are compared with give no gate, or ``""``."""
-    if about["quality_kind"] == "unlabelled":
-        return "the data have no labels"
-    entropy = about.get("quality_class_entropy_of_data", 1.0)
-    if entropy < criteria.gate_class_entropy:
-        return f"the real data's own class entropy, {entropy:.3g} log C, would not pass it"
-    return ""
-
-
-def _gate(cell: CellMeasures, no_gate_why: str, criteria: Criteria) -> Gate:
-    if no_gate_why:
-        return no_gate(no_gate_why)
+def _gate(cell: CellMeasures, criteria: Criteria) -> Gate:
     means = {name: values.mean(1) for name, values in cell.quality.items()}
     return quality_gate(means, criteria=criteria, diverged=cell.source.diverged_at >= 0)
 
@@ -266,13 +224,13 @@ def _judge(cell: CellMeasures, gate: Gate, game: Game, criteria: Criteria) -> It
         )
         change = PrimalDual(*(player.of(rows) for player in cell.change))
         lack = norms_lack(cell, rows)
-        yield convergence_verdict(runs, change, gate_of_runs(gate, rows), lack, criteria)
+        yield convergence_verdict(runs, change, gate.of(rows), lack, criteria)
         tests = [cell.tests[run] for run in rows if run in cell.tests]
         yield minty_verdict(runs, tests, x_star(game), cell.tests_lack, criteria)
 
 
 def _facts(source: Source, game: Game, probe: Probe, criteria: Criteria) -> dict[str, Any]:
-    """What the report must know of the measurement and the boundaries, as attributes."""
+    """Attributes for the report: boundaries, windows, names."""
     primal, dual = player_names(game)
     boundaries = ("generator_falls", "discriminator_stays", "parting", "negative_mass")
     return {

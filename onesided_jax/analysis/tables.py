@@ -10,9 +10,10 @@ import numpy as np
 import xarray as xr
 
 from onesided_jax.analysis.cell import CellMeasures
+from onesided_jax.analysis.estimators import norm_and_limit
 from onesided_jax.analysis.gate import Gate
 from onesided_jax.analysis.minty import CONTROLS, MintyTest, significant_signs
-from onesided_jax.analysis.source import Source, pick_run
+from onesided_jax.analysis.source import Snapshot, Source, pick_run
 from onesided_jax.games import Game
 from onesided_jax.players import make_key
 
@@ -30,12 +31,7 @@ def combined(cells: Sequence[CellMeasures], gates: Sequence[Gate], game: Game) -
         for cell, gate in zip(cells, gates, strict=True)
     ]
     dataset: Any = xr.concat(
-        datasets,
-        dim="optimizer",
-        join="outer",
-        data_vars="all",
-        coords="minimal",
-        compat="override",
+        datasets, "optimizer", join="outer", data_vars="all", coords="minimal", compat="override"
     )
     if "quality_gate_reason" in dataset:  # where one optimizer has more runs than another
         dataset["quality_gate_reason"] = dataset["quality_gate_reason"].fillna("")
@@ -51,9 +47,15 @@ def _of_cell(cell: CellMeasures, gate: Gate, game: Game) -> xr.Dataset:
         "constant_rates": ("run", source.constant_rates.astype(float)),
         **{f"hp_{name}": ("run", values) for name, values in source.hyperparameters.items()},
     }
-    for name, field in (("", "value"), ("_se", "standard_error")):
-        stacked = np.stack([getattr(player, field) for player in cell.norms], axis=-1)
-        variables[f"gradient_norm_sq{name}"] = (("run", "step", "player"), stacked)
+    limits = [norm_and_limit(player) for player in cell.norms]
+    norms = {
+        "gradient_norm_sq": [player.value for player in cell.norms],
+        "gradient_norm_sq_se": [player.standard_error for player in cell.norms],
+        "gradient_norm": [norm for norm, _ in limits],
+        "gradient_norm_limit": [limit for _, limit in limits],
+    }
+    for name, players in norms.items():
+        variables[name] = (("run", "step", "player"), np.stack(players, axis=-1))
     for name in ("early", "late", "early_floored", "late_floored", "ratio"):
         stacked = np.stack([getattr(player, name) for player in cell.change], axis=-1, dtype=float)
         if cell.windows_lack:  # a stand-in for an empty window is no late norm
@@ -86,19 +88,22 @@ def _minty_dataset(tests: dict[int, MintyTest], tested: list[int]) -> xr.Dataset
 
     inner, error = stack("inner"), stack("error")
     controls = [[test.controls.get(name, np.nan) for name in CONTROLS] for test in every]
+    entries = {
+        "mvi_inner": inner,
+        "mvi_se": error,
+        "mvi_cosine": stack("cosine"),
+        "mvi_sign": significant_signs(inner, error),
+    }
+    with np.errstate(over="ignore"):  # single precision: they are most of the file
+        variables = {name: (matrices, v.astype(np.float32)) for name, v in entries.items()}
+    variables |= {
+        f"mvi_{name}": ("mvi_run", stack(name))
+        for name in ("negative_mass", "noise_mass", "mean_cosine")
+    }
+    variables["mvi_control"] = (("mvi_run", "control"), np.array(controls))
+    variables["necessary"] = (("mvi_run", "column"), stack("necessary"))
     return xr.Dataset(
-        {
-            # In single precision: they are most of the file. Verdicts are made of the originals.
-            "mvi_inner": (matrices, _single(inner)),
-            "mvi_se": (matrices, _single(error)),
-            "mvi_cosine": (matrices, _single(stack("cosine"))),
-            "mvi_sign": (matrices, _single(significant_signs(inner, error))),
-            "mvi_negative_mass": ("mvi_run", stack("negative_mass")),
-            "mvi_noise_mass": ("mvi_run", stack("noise_mass")),
-            "mvi_mean_cosine": ("mvi_run", stack("mean_cosine")),
-            "mvi_control": (("mvi_run", "control"), np.array(controls)),
-            "necessary": (("mvi_run", "column"), stack("necessary")),
-        },
+        variables,
         {
             "mvi_run": list(tests),
             "row_step": ("row", tested),
@@ -108,13 +113,8 @@ def _minty_dataset(tests: dict[int, MintyTest], tested: list[int]) -> xr.Dataset
     )
 
 
-def _single(values: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore"):
-        return values.astype(np.float32)
-
-
 def encoding(dataset: xr.Dataset) -> dict[str, dict[str, Any]]:
-    """How the variables are stored: large arrays of numbers are compressed, without a loss."""
+    """How the variables are stored: large arrays of numbers are compressed without loss."""
     compressed = {"zlib": True, "complevel": 1, "shuffle": True}
     return {
         str(name): compressed
@@ -127,32 +127,31 @@ def _pictures(source: Source, game: Game) -> xr.Dataset:
     """Samples of a GAN's generators, or the primal paths of a small analytic game."""
     last = source.snapshot(source.steps[-1])
     if game.generate is not None:
-        alive = [r for r in range(len(source.seeds)) if source.diverged_at[r] < 0][:_SAMPLE_RUNS]
-        if not alive:
-            return xr.Dataset()
-        generate: Any = game.generate
-        shown = [(pick_run(last.players, r), pick_run(last.state, r)) for r in alive]
-        one = jax.eval_shape(lambda p, s: generate(p, s, make_key(0), 1), *shown[0])
-        count = _POINTS if one.shape[1:] == (2,) else _IMAGES
-        draw = jax.jit(lambda p, s: generate(p, s, make_key(0), count))
-        samples = np.stack([np.asarray(draw(*run)) for run in shown])
-        coordinates = {"sample_run": alive}
-        if samples.ndim == 5:
-            pixels = np.clip((samples + 1) * 127.5, 0, 255).round().astype(np.uint8)
-            dims = ("sample_run", "sample", "height", "width", "channel")
-            return xr.Dataset({"samples": (dims, pixels)}, coordinates)
-        if samples.ndim == 3 and samples.shape[-1] == 2:
-            dims = ("sample_run", "sample", "coordinate")
-            return xr.Dataset({"points": (dims, samples)}, coordinates)
-        return xr.Dataset()
+        alive = np.flatnonzero(source.diverged_at < 0)[:_SAMPLE_RUNS].tolist()
+        return _samples(last, alive, game) if alive else xr.Dataset()
     primal = last.players.primal
-    if isinstance(primal, np.ndarray) and primal.ndim == 2 and primal.shape[1] <= 2:
-        path = np.stack(
-            [np.asarray(source.snapshot(s).players.primal) for s in source.steps], axis=1
-        )
-        dims = ("path_run", "step", "primal_coordinate")
-        coordinates = {"path_run": np.arange(len(path)), "step": source.steps}
-        return xr.Dataset({"path": (dims, path)}, coordinates)
+    if not isinstance(primal, np.ndarray) or primal.ndim != 2 or primal.shape[1] > 2:
+        return xr.Dataset()
+    path = [np.asarray(source.snapshot(step).players.primal) for step in source.steps]
+    dims = ("path_run", "step", "primal_coordinate")
+    coordinates = {"path_run": np.arange(len(primal)), "step": source.steps}
+    return xr.Dataset({"path": (dims, np.stack(path, axis=1))}, coordinates)
+
+
+def _samples(last: Snapshot, runs: list[int], game: Game) -> xr.Dataset:
+    generate: Any = game.generate
+    shown = [(pick_run(last.players, r), pick_run(last.state, r)) for r in runs]
+    shape = jax.eval_shape(lambda p, s: generate(p, s, make_key(0), 1), *shown[0]).shape[1:]
+    count = _POINTS if shape == (2,) else _IMAGES
+    draw = jax.jit(lambda p, s: generate(p, s, make_key(0), count))
+    samples = np.stack([np.asarray(draw(*run)) for run in shown])
+    if len(shape) == 3:
+        pixels = np.clip((samples + 1) * 127.5, 0, 255).round().astype(np.uint8)
+        dims = ("sample_run", "sample", "height", "width", "channel")
+        return xr.Dataset({"samples": (dims, pixels)}, {"sample_run": runs})
+    if shape == (2,):
+        dims = ("sample_run", "sample", "coordinate")
+        return xr.Dataset({"points": (dims, samples)}, {"sample_run": runs})
     return xr.Dataset()
 
 

@@ -37,13 +37,12 @@ class Verdict:
       cell: label of the optimizer's cell.
       setting: values of its hyperparameters.
       status: ``"supported"``, ``"refuted"`` or ``"undecided"``.
-      effect: of convergence, the primal player's late gradient norm over its early one, geometric
-        mean over seeds; of the MVI, the negative mass, mean over seeds. NaN if no run gives a
-        number.
+      effect: for convergence, the primal player's late gradient norm over its early one, geometric
+        mean over seeds. For the MVI, the negative mass, mean over seeds. NaN without a number.
       interval: confidence limits of ``effect``; NaN with fewer than 2 seeds.
       sentence: what was measured and why this verdict, in plain English.
-      numbers: everything else: values per seed, counts, other intervals, boundaries. ``"missing"``
-        says in short why nothing was decided, and is empty otherwise.
+      numbers: values per seed, counts, other intervals, boundaries. ``"missing"`` says in short why
+        nothing was decided, else it is empty.
     """
 
     claim: str
@@ -61,23 +60,7 @@ class Verdict:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as JSON types; numbers that are not finite become None.
-
-        Example:
-          >>> nan = float("nan")
-          >>> verdict = Verdict(
-          ...     claim="c",
-          ...     cell="adam",
-          ...     setting={"b1": 0.5},
-          ...     status="undecided",
-          ...     effect=nan,
-          ...     interval=(nan, nan),
-          ...     sentence="Few.",
-          ...     numbers={},
-          ... )
-          >>> verdict.to_json()["effect"] is None, verdict.to_json()["setting"]
-          (True, {'b1': 0.5})
-        """
+        """The fields as JSON types; numbers that are not finite become None."""
         fields = dataclasses.fields(self)
         return _json({field.name: getattr(self, field.name) for field in fields})
 
@@ -116,8 +99,8 @@ def convergence_verdict(
     primal, dual = change
     used = ~runs.diverged & np.isfinite(primal.ratio) & np.isfinite(dual.ratio)
     status, parts = judge_convergence(primal.of(used), dual.of(used), criteria)
-    missing = [*_too_few(int(used.sum()), "seed", criteria.min_seeds), *missing]
-    floored = used & np.any([*primal[2:], *dual[2:]], axis=0)
+    missing = [*_too_few(int(used.sum()), criteria.min_seeds), *missing]
+    floored = int((used & np.any([*primal[2:], *dual[2:]], axis=0)).sum())
     passing = None
     if gate.passes is not None:
         rows = used & gate.passes
@@ -129,9 +112,7 @@ def convergence_verdict(
         status = "undecided"
     sentences = [
         *_convergence_sentences(status, parts, missing, runs.players),
-        *_left_out(used),
-        *_counted(int(floored.sum())),
-        *_gate_sentence(gate, used),
+        *_counts(used, floored, passing),
     ]
     return Verdict(
         claim=f"only the {runs.players.primal} converges",
@@ -147,7 +128,7 @@ def convergence_verdict(
             "boundaries": {name: part.boundary for name, part in parts.items()},
             "runs": int(used.sum()),
             "left_out": int((~used).sum()),
-            "floored": int(floored.sum()),
+            "floored": floored,
             "passing": passing,
             "seeds": runs.seeds,
             "primal_ratios": primal.ratio,
@@ -178,11 +159,12 @@ def minty_verdict(
     binding = {} if x_star == "known" else controls
     status, part, fault = judge_negative_mass(masses, noise, binding, criteria)
     alive = int((~runs.diverged).sum())
-    missing = [*_too_few(alive, "seed", criteria.min_seeds), *missing]
+    missing = [*_too_few(alive, criteria.min_seeds), *missing]
     if missing:
         status = "undecided"
     cosine = t_interval(cosines, level=criteria.confidence)
-    necessary = t_interval([_middle(t.necessary) for t in tests], level=criteria.confidence)
+    middles = [np.median(t.necessary[np.isfinite(t.necessary)]) for t in tests if _known(t)]
+    necessary = t_interval(middles, level=criteria.confidence)
     sentences = [_minty_sentence(status, part, fault, missing)]
     if not math.isnan(cosine.mean):
         sentences.append(f"The mean cosine is {span(*cosine)}.")
@@ -215,14 +197,8 @@ def minty_verdict(
     )
 
 
-def _too_few(count: int, thing: str, needed: int) -> list[str]:
-    """What is missing, in a few words, or nothing.
-
-    Example:
-      >>> _too_few(1, "seed", 3), _too_few(3, "seed", 3)
-      (['1 seed, 3 needed'], [])
-    """
-    return [] if count >= needed else [f"{count} {thing}{'s' * (count != 1)}, {needed} needed"]
+def _too_few(count: int, needed: int) -> list[str]:
+    return [] if count >= needed else [f"{count} seed{'s' * (count != 1)}, {needed} needed"]
 
 
 def _convergence_sentences(
@@ -235,9 +211,9 @@ def _convergence_sentences(
         "parting": f"the {dual}'s change is {parts['parting']} times the {primal}'s",
     }
     if missing:
-        both = "" if math.isnan(parts["primal"].effect) else f"{said['primal']}, the {dual}'s "
-        both += f"{parts['dual']}." if both else ""
-        return [f"Undecided: {'; '.join(missing)}.", *([both[:1].upper() + both[1:]] * bool(both))]
+        why = f"Undecided: {'; '.join(missing)}."
+        both = f"T{said['primal'][1:]}, the {dual}'s {parts['dual']}."
+        return [why] if math.isnan(parts["primal"].effect) else [why, both]
     if status == "supported":
         return [
             f"Only the {primal} converges: its gradient norm falls to {parts['primal']} of its"
@@ -278,29 +254,24 @@ def _minty_sentence(status: Status, part: Part, fault: str, missing: Sequence[st
     }[status]
 
 
-def _middle(values: Array) -> float:
-    """The median of the finite values, or NaN."""
-    finite = values[np.isfinite(values)]
-    return float(np.median(finite)) if finite.size else math.nan
+def _known(test: MintyTest) -> bool:
+    return bool(np.isfinite(test.necessary).any())
 
 
-def _left_out(used: Mask) -> list[str]:
-    lost = int((~used).sum())
-    verb = "is" if lost == 1 else "are"
-    return [f"{lost} of {used.size} runs diverged and {verb} left out."] * bool(lost)
-
-
-def _counted(floored: int) -> list[str]:
-    runs = f"{floored} run{'s' * (floored != 1)}"
-    return [f"In {runs} a norm is below its noise floor and counts as the floor."] * bool(floored)
-
-
-def _gate_sentence(gate: Gate, used: Mask) -> list[str]:
-    if gate.passes is None:
-        return []
-    passing, runs = int((gate.passes & used).sum()), int(used.sum())
-    does = "counts" if passing >= SUCCESSFUL * max(runs, 1) else "does not count"
-    return [f"{passing} of {runs} runs pass the quality gate: training {does} as successful."]
+def _counts(used: Mask, floored: int, passing: Mapping[str, Any] | None) -> list[str]:
+    """Sentences on the runs that are left out, at a noise floor, or past the quality gate."""
+    out, runs, lost = [], int(used.sum()), int((~used).sum())
+    if lost:
+        be = "is" if lost == 1 else "are"
+        out.append(f"{lost} of {used.size} runs diverged and {be} left out.")
+    if floored:
+        some = f"{floored} run{'s' * (floored != 1)}"
+        out.append(f"In {some} a norm is below its noise floor and counts as the floor.")
+    if passing is not None:
+        passed = passing["runs"]
+        does = "counts" if passed >= SUCCESSFUL * max(runs, 1) else "does not count"
+        out.append(f"{passed} of {runs} runs pass the quality gate: training {does} as successful.")
+    return out
 
 
 def _intervals(parts: dict[str, Part]) -> dict[str, Any]:

@@ -26,12 +26,10 @@ from onesided_jax.report._style import (
     panels,
     step_axis,
 )
-from onesided_jax.report._text import setting
-
-__all__ = ["MAX_LINES", "gradient_norms", "log_limits", "panel_heading", "player_handles"]
+from onesided_jax.report._text import count, setting
 
 MAX_LINES = 24
-"""Thin lines per panel and player; the median is over all runs all the same."""
+"""Thin lines per panel and player; the median is over all runs."""
 _DECADES = 12  # a game that converges to 1e-100 must not flatten everything else
 _HEADROOM = 3.0  # factor between the data and the edge of a log axis
 
@@ -40,10 +38,10 @@ class _Curve(NamedTuple):
     """One player's gradient norms in one panel.
 
     Attributes:
-      norms: [runs, steps] square root of U; NaN where U is below the noise floor.
-      limits: [runs, steps] upper limit where U is below the noise floor, else NaN.
-      middle: [steps] the median over runs; NaN where most runs are below the noise floor.
-      diverged: [runs] whether the run diverged.
+      norms: ``[runs, steps]``; NaN where the norm is below the noise floor.
+      limits: ``[runs, steps]``, its upper limit there, else NaN.
+      middle: ``[steps]``, the median over runs; 0 where most runs are below the floor.
+      diverged: ``[runs]``.
     """
 
     norms: np.ndarray
@@ -54,18 +52,14 @@ class _Curve(NamedTuple):
 
 def _curve(cell: Cell, player: str) -> _Curve:
     runs = cell.shown.runs
-    squared, error = cell.norm_sq[player][runs], cell.norm_se[player][runs]
-    # Exactly zero in a deterministic game is convergence: the line leaves through the floor.
-    squared = np.where((squared == 0) & (error == 0), np.finfo(float).tiny, squared)
-    floor = squared < 2 * error
-    above = np.clip(squared, 0, None)
-    middle = median(squared)
-    hidden = (middle <= 0) | (floor.sum(0) > (np.isfinite(squared) & ~floor).sum(0))
+    norms, limits = cell.norm[player][runs], cell.limit[player][runs]
+    floored = np.isnan(norms) & np.isfinite(limits)
     return _Curve(
-        norms=np.sqrt(np.where(floor, np.nan, above)),
-        limits=np.sqrt(np.where(floor, above + 2 * error, np.nan)),
-        middle=np.sqrt(np.where(hidden, np.nan, middle)),
-        diverged=cell.diverged_at[runs] >= 0,
+        # Exactly 0 is convergence: the line leaves through the bottom of the logarithmic axis.
+        np.where(norms == 0, np.finfo(float).tiny, norms),
+        limits,
+        median(np.where(floored, 0.0, norms)),
+        cell.diverged_at[runs] >= 0,
     )
 
 
@@ -76,33 +70,9 @@ def panel_heading(ax: Axes, cell: Cell) -> None:
     swept = [n for n in values if len({g.hyperparameters.get(n) for g in cell.groups}) > 1]
     names = [n for n in short if n in values] + [n for n in swept if n not in short]
     runs, total = len(cell.shown.runs), len(cell.where)
-    count = f"{runs} run{'s' * (runs != 1)}" + (f" of {total}" if total > runs else "")
     rates = ", ".join(f"{short.get(n, n)} {setting(values[n])}" for n in names)
-    heading(ax, cell.name, *(line for line in (rates, count) if line))
-
-
-def log_limits(values: np.ndarray, settled: np.ndarray) -> tuple[float, float]:
-    """Limits of a log axis.
-
-    Args:
-      values: everything that is drawn; anything not positive and finite is ignored.
-      settled: the values of the runs that stayed finite; a blow-up beyond them is cut off.
-
-    Returns:
-      Bottom and top.
-
-    Example:
-      >>> log_limits(np.array([1e-30, 1.0]), np.array([1.0]))
-      (1e-12, 3.0)
-    """
-    positive = values[np.isfinite(values) & (values > 0)]
-    settled = settled[np.isfinite(settled) & (settled > 0)]
-    if not positive.size:
-        return 0.1, 10.0
-    top = float(positive.max())
-    if settled.size:
-        top = min(top, 10 * float(settled.max()))
-    return max(float(positive.min()) / _HEADROOM, top * 10.0**-_DECADES), top * _HEADROOM
+    words = count(runs, "run") + (f" of {total}" if total > runs else "")
+    heading(ax, cell.name, *(line for line in (rates, words) if line))
 
 
 def player_handles(dataset: xr.Dataset, cells: list[Cell]) -> list[Artist]:
@@ -117,36 +87,52 @@ def player_handles(dataset: xr.Dataset, cells: list[Cell]) -> list[Artist]:
     return handles
 
 
+def log_limits(drawn: list[np.ndarray], settled: list[np.ndarray]) -> tuple[float, float]:
+    """Bottom and top of a logarithmic axis; a blow-up beyond the settled runs is cut off.
+
+    Example:
+      >>> log_limits([np.array([1e-30, 1.0])], [np.array([1.0])])
+      (1e-12, 3.0)
+    """
+
+    def positive(parts: list[np.ndarray]) -> np.ndarray:
+        values = np.concatenate([part.ravel() for part in parts])
+        return values[np.isfinite(values) & (values > 0)]
+
+    values, calm = positive(drawn), positive(settled)
+    if not values.size:
+        return 0.1, 10.0
+    top = min(float(values.max()), 10 * float(calm.max(initial=0.0)) or np.inf)
+    return max(float(values.min()) / _HEADROOM, top * 10.0**-_DECADES), top * _HEADROOM
+
+
 def _draw(ax: Axes, steps: np.ndarray, player: str, curve: _Curve, top: float) -> None:
     colour, dashes = PLAYER_STYLE[player]
     lines = curve.norms[:MAX_LINES]
     if len(curve.norms) > 1:
         ax.plot(steps, lines.T, color=colour, linestyle=dashes, **THIN)
     ax.plot(steps, curve.middle, color=colour, linestyle=dashes, **BOLD)
-    limits = curve.limits[:MAX_LINES].T
-    ax.plot(steps, limits, "v", color=colour, mfc="none", ms=3.5, mew=0.8)
+    ax.plot(steps, curve.limits[:MAX_LINES].T, "v", color=colour, mfc="none", ms=3.5, mew=0.8)
     for values, diverged in zip(lines, curve.diverged, strict=False):
         finite = np.flatnonzero(np.isfinite(values))
         if diverged and finite.size:
-            last = finite[-1]
-            height = min(float(values[last]), top)
-            ax.plot(steps[last], height, "x", color=colour, ms=5.5, mew=1.4, clip_on=False)
+            end = finite[-1]
+            height = min(float(values[end]), top)
+            ax.plot(steps[end], height, "x", color=colour, ms=5.5, mew=1.4, clip_on=False)
 
 
 def gradient_norms(section: Section, cells: list[Cell]) -> Figure | None:
     """Both players' gradient norms against the training step, a panel per optimizer."""
-    if "gradient_norm_sq" not in section.dataset or not cells:
+    if "gradient_norm" not in section.dataset or not cells:
         return None
     curves = [{player: _curve(cell, player) for player in PLAYERS} for cell in cells]
     flat = [curve for pair in curves for curve in pair.values()]
-    drawn = np.concatenate([v.ravel() for c in flat for v in (c.norms, c.limits)])
-    settled = np.concatenate([c.norms[~c.diverged].ravel() for c in flat])
-    bottom, top = log_limits(drawn, settled)
-
+    drawn = [part for c in flat for part in (c.norms, c.limits)]
+    bottom, top = log_limits(drawn, [c.norms[~c.diverged] for c in flat])
     figure, axes = panels(len(cells))
     log_axis(axes[0], bottom, top)
     step_axis(axes)
-    label_axes(axes, "training step", "gradient norm √U")
+    label_axes(axes, "training step", "gradient norm")
     for cell, ax, pair in zip(cells, axes, curves, strict=True):
         panel_heading(ax, cell)
         ax.grid(axis="y")
@@ -157,7 +143,7 @@ def gradient_norms(section: Section, cells: list[Cell]) -> Figure | None:
 
     handles = player_handles(section.dataset, cells)
     if any(np.isfinite(c.limits).any() for c in flat):
-        name = "U < 2 se: upper limit √(U + 2 se)"
+        name = "below its noise: upper limit"
         handles.append(Line2D([], [], color=INK, marker="v", mfc="none", ms=4, ls="", label=name))
     if any(c.diverged.any() for c in flat):
         name = "last point before divergence"

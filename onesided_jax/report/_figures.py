@@ -12,8 +12,6 @@ from onesided_jax.report import _curves, _grid, _mvi, _pictures, _plane, _series
 from onesided_jax.report._section import Cell, Section, cells
 from onesided_jax.report._style import pdf_bytes, style, svg_bytes
 
-__all__ = ["FIGURES", "figures", "save_figures", "slug"]
-
 FIGURES: dict[str, Callable[[Section, list[Cell]], Figure | None]] = {
     "plane": _plane.plane,
     "gradient_norms": _curves.gradient_norms,
@@ -42,9 +40,9 @@ def figures(section: Section) -> dict[str, Figure]:
     Example:
       >>> import numpy as np, xarray as xr
       >>> from onesided_jax.report import Section
-      >>> norms = 4.0 ** -np.arange(6.0).reshape(1, 1, 3, 2)
+      >>> norms = 2.0 ** -np.arange(6.0).reshape(1, 1, 3, 2)
       >>> ds = xr.Dataset(
-      ...     {"gradient_norm_sq": (("optimizer", "run", "step", "player"), norms)},
+      ...     {"gradient_norm": (("optimizer", "run", "step", "player"), norms)},
       ...     {"optimizer": ["adam"], "step": [0, 10, 20], "player": ["primal", "dual"]},
       ... )
       >>> list(figures(Section("demo", ds, [], {})))

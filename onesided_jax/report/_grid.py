@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import matplotlib as mpl
@@ -29,8 +28,6 @@ from onesided_jax.report._style import (
 )
 from onesided_jax.report._text import number, setting
 
-__all__ = ["grid"]
-
 _SEQUENTIAL = "cividis"
 _SHORTEST = 1e-12  # the colours of a game that converges to 1e-100 must not all be the same
 _MAX_TICKS = 12
@@ -38,25 +35,18 @@ _SPARSE = 4  # a table with more places per setting than this is drawn as points
 _MAX_WRITTEN = 36  # cells per panel in which a number still fits
 
 
-def _rates(group: Group) -> tuple[float, float]:
-    def rate(name: str) -> float:  # one NaN object where there is none, so that it can be looked up
-        value = group.hyperparameters.get(name, math.nan)
-        return math.nan if math.isnan(value) else float(f"{value:.6g}")
-
-    return rate("primal_learning_rate"), rate("dual_learning_rate")
-
-
 def _comparable(cell: Cell) -> dict[tuple[float, float], Group]:
-    """The groups that differ from the shown one in nothing but the two learning rates."""
+    """The groups that differ from the shown one in the two learning rates only, by their rates."""
+    rates = ("primal_learning_rate", "dual_learning_rate")
 
     def rest(group: Group) -> dict[str, str]:
-        return {
-            k: f"{v:.6g}"
-            for k, v in group.hyperparameters.items()
-            if k not in ("primal_learning_rate", "dual_learning_rate")
-        }
+        return {k: f"{v:.6g}" for k, v in group.hyperparameters.items() if k not in rates}
 
-    return {_rates(g): g for g in cell.groups if rest(g) == rest(cell.shown)}
+    def place(group: Group) -> tuple[float, float]:
+        x, y = (group.hyperparameters.get(name, 0.0) for name in rates)  # 0 without such a rate
+        return float(f"{x:.6g}"), float(f"{y:.6g}")
+
+    return {place(g): g for g in cell.groups if rest(g) == rest(cell.shown)}
 
 
 def grid(section: Section, cells: list[Cell]) -> Figure | None:

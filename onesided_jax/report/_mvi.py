@@ -38,9 +38,8 @@ from onesided_jax.report._style import (
 )
 from onesided_jax.report._text import compact, literal
 
-__all__ = ["mvi", "mvi_controls"]
-
 _DIVERGING = "PRGn"
+_MAX_DOTS = 100  # small ones in a row; with more runs, some from the least to the largest
 
 
 def _matrix(ds: xr.Dataset, name: str, panel: Panel) -> np.ndarray | None:
@@ -57,12 +56,7 @@ def _ticks(ax_ticks: np.ndarray) -> tuple[np.ndarray, list[str]]:
 
 def _steps(ds: xr.Dataset, dimension: str) -> np.ndarray:
     name = f"{dimension}_step"
-    if name in ds:
-        return np.asarray(ds[name].values)
-    return np.asarray(ds[dimension].values)
-
-
-_MAX_DOTS = 100  # small ones in a row; of more runs some, from the least to the largest
+    return np.asarray(ds[name if name in ds else dimension].values)
 
 
 def mvi(section: Section, cells: list[Cell]) -> Figure | None:

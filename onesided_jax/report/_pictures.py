@@ -22,8 +22,6 @@ from onesided_jax.report._style import (
     step_axis,
 )
 
-__all__ = ["paths", "points", "samples", "save_samples"]
-
 _MAX_IMAGES = 64
 _MAX_POINTS = 4000
 _MAX_PATHS = 8
@@ -96,7 +94,7 @@ def samples(section: Section, cells: list[Cell]) -> Figure | None:
 
 
 def _finite_panels(section: Section, cells: list[Cell], array: xr.DataArray) -> list[Panel]:
-    """Of the runs that have samples: those that diverged have none."""
+    """Panels of the runs that have samples; a diverged run has none."""
     return [
         panel
         for panel in run_panels(section, cells, "sample_run")

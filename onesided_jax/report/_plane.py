@@ -23,9 +23,7 @@ from onesided_jax.report._style import (
 )
 from onesided_jax.report._text import number, power_of_ten
 
-__all__ = ["plane"]
-
-_DECADES = 4.0  # a ratio of 1e-12 must not flatten everything else
+_DECADES = 3.0  # a ratio of 1e-12 must not flatten everything else
 _MAX_OTHERS = 300  # faint dots of settings that are not the one shown
 _LONG = 1e3  # an axis that spans more is labelled in powers of ten
 
@@ -62,11 +60,13 @@ def _points(cell: Cell, runs: Any) -> np.ndarray:
 
 
 def _limits(points: np.ndarray, attrs: dict[str, Any]) -> tuple[float, float]:
-    """Limits of both axes: all dots within a few decades, and every quadrant."""
+    """Limits of both axes: all dots within a few decades, and room for each quadrant's name."""
     reach = 10.0**_DECADES
     boundaries = [attrs["generator_falls"], attrs["discriminator_stays"], 1.0]
     values = [*np.clip(points, 1 / reach, reach).ravel(), *boundaries]
-    return min(min(values) / 1.5, 0.12), max(1.5 * max(values), 3.0)
+    low = min(min(values) / 1.5, 0.12)
+    line = max(boundaries[:2])
+    return low, max(1.5 * max(values), line * (line / low) ** 0.5)
 
 
 def _frame(
@@ -92,10 +92,10 @@ def _frame(
         write = power_of_ten if long else number
         axis.set_major_formatter(lambda value, _, write=write: write(value))
     quadrants = {
-        (0, 1): f"only the {names['primal']} falls",
+        (0, 1): f"only the\n{names['primal']}\nfalls",
         (1, 1): "neither",
         (0, 0): "both",
-        (1, 0): f"only the {names['dual']} falls",
+        (1, 0): f"only the\n{names['dual']}\nfalls",
     }
     for (x, y), words in quadrants.items():
         ax.annotate(

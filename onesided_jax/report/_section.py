@@ -8,26 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-__all__ = [
-    "PLAYERS",
-    "WIDE",
-    "Cell",
-    "Group",
-    "Panel",
-    "Section",
-    "cells",
-    "evenly",
-    "median",
-    "panel_columns",
-    "player_names",
-    "run_panels",
-    "setting_key",
-]
-
 PLAYERS = ("primal", "dual")
 WIDE = 4
-"""With more optimizers than this, figures that show single runs show one run each."""
-_MAX_RUNS = 3  # of each optimizer in such figures; the dataset holds the others
+"""With more optimizers than this, figures of single runs show one run each."""
+_MAX_RUNS = 3  # of each optimizer in such figures
 
 
 class Section(NamedTuple):
@@ -39,7 +23,7 @@ class Section(NamedTuple):
       verdicts: one dict per claim, optimizer and setting, with the fields of
         :class:`onesided_jax.analysis.Verdict`.
       manifest: where the runs came from: ``recipe``, ``versions``, ``platform``, ``command``, ...
-      notes: what a reader must know first, beside the notes of the analysis itself.
+      notes: what a reader must know first, in addition to the analysis's own notes.
     """
 
     title: str
@@ -68,8 +52,8 @@ class Cell(NamedTuple):
       name: the optimizer's label.
       where: [runs] position of each run along the dataset's ``run`` axis; padding is left out.
       steps: [steps] the checkpoints.
-      norm_sq: player -> [runs, steps] estimates of the squared gradient norm.
-      norm_se: player -> [runs, steps] their standard errors (0 where nothing is random).
+      norm: player -> [runs, steps] gradient norm; NaN where it is below the noise floor.
+      limit: player -> [runs, steps] its upper limit there, else NaN.
       late: player -> [runs] gradient norm in the late window; NaN for a diverged run.
       change: player -> [runs] late over early gradient norm; NaN for a diverged run.
       passes: [runs] 1 where the run passes the quality gate, 0 where not, NaN without a gate.
@@ -78,14 +62,13 @@ class Cell(NamedTuple):
       hyperparameters: one dict per run.
       groups: the runs by hyperparameters.
       shown: the group that the curves show.
-      why: how that group was chosen, in words; empty if there is only one.
     """
 
     name: str
     where: np.ndarray
     steps: np.ndarray
-    norm_sq: dict[str, np.ndarray]
-    norm_se: dict[str, np.ndarray]
+    norm: dict[str, np.ndarray]
+    limit: dict[str, np.ndarray]
     late: dict[str, np.ndarray]
     change: dict[str, np.ndarray]
     passes: np.ndarray
@@ -94,7 +77,6 @@ class Cell(NamedTuple):
     hyperparameters: list[dict[str, float]]
     groups: list[Group]
     shown: Group
-    why: str
 
 
 def median(values: np.ndarray, axis: int = 0) -> np.ndarray:
@@ -115,7 +97,7 @@ def median(values: np.ndarray, axis: int = 0) -> np.ndarray:
 
 
 def evenly(values: np.ndarray, most: int) -> np.ndarray:
-    """At most so many of the rows, the first and the last among them.
+    """At most ``most`` of the rows, evenly chosen, with the first and the last.
 
     Example:
       >>> evenly(np.arange(100), 4), evenly(np.arange(3), 4)
@@ -131,16 +113,11 @@ def player_names(dataset: xr.Dataset) -> dict[str, str]:
     return {player: dataset.attrs.get(f"{player}_player", f"{player} player") for player in PLAYERS}
 
 
-def setting_key(hyperparameters: Mapping[str, Any]) -> frozenset[tuple[str, float]]:
-    """The same for copies of a setting in float32 and float64, to look it up by.
-
-    Example:
-      >>> setting_key({"hp_rate": 0.1}) == setting_key({"rate": float(np.float32(0.1))})
-      True
-    """
+def _key(hyperparameters: Mapping[str, Any]) -> frozenset[tuple[str, float]]:
+    """The same for copies of a setting in float32 and float64, to look it up by."""
     with np.errstate(over="ignore"):
         return frozenset(
-            (name.removeprefix("hp_"), float(np.float32(value)))
+            (name, float(np.float32(value)))
             for name, value in hyperparameters.items()
             if isinstance(value, int | float)
         )
@@ -149,26 +126,8 @@ def setting_key(hyperparameters: Mapping[str, Any]) -> frozenset[tuple[str, floa
 def _groups(hyperparameters: list[dict[str, float]]) -> list[Group]:
     found: dict[frozenset[tuple[str, float]], Group] = {}
     for run, values in enumerate(hyperparameters):
-        found.setdefault(setting_key(values), Group(values, [])).runs.append(run)
-    return list(found.values())
-
-
-def _judged(groups: list[Group], verdicts: list[Mapping[str, Any]]) -> list[Group]:
-    """The groups whose setting a verdict names, compared in the names that both have."""
-    known = set(groups[0].hyperparameters)
-    wanted: dict[frozenset[str], set[frozenset[tuple[str, float]]]] = {}
-    for verdict in verdicts:
-        key = frozenset(pair for pair in setting_key(verdict) if pair[0] in known)
-        wanted.setdefault(frozenset(name for name, _ in key), set()).add(key)
-
-    def is_judged(group: Group) -> bool:
-        key = setting_key(group.hyperparameters)
-        return any(
-            frozenset(pair for pair in key if pair[0] in names) in settings
-            for names, settings in wanted.items()
-        )
-
-    return [group for group in groups if is_judged(group)]
+        found.setdefault(_key(values), Group(values, [])).runs.append(run)
+    return list(found.values()) or [Group({}, [])]
 
 
 def _choose(
@@ -177,22 +136,18 @@ def _choose(
     verdicts: list[dict[str, Any]],
     late: np.ndarray,
     diverged: np.ndarray,
-) -> tuple[Group, str]:
-    if len(groups) == 1:
-        return groups[0], ""
-    wanted = [v["setting"] for v in verdicts if v["cell"] == name]
-    judged = _judged(groups, [values for values in wanted if values])
+) -> Group:
+    """The setting to show: the only judged one, else that with the smallest late primal norm."""
+    settings = {_key(v["setting"]) for v in verdicts if v["cell"] == name and v["setting"]}
+    judged = [group for group in groups if _key(group.hyperparameters) in settings]
     if len(judged) == 1:
-        return judged[0], "the setting of the verdict"
+        return judged[0]
 
     def badness(group: Group) -> tuple[float, float]:
         value = float(median(late[group.runs]))
         return float(diverged[group.runs].mean()), np.inf if np.isnan(value) else value
 
-    return (
-        min(groups, key=badness),
-        "the setting with the fewest divergences, then the smallest late primal gradient norm",
-    )
+    return min(groups, key=badness) if len(groups) > 1 else groups[0]
 
 
 def _array(dataset: xr.Dataset, name: str, optimizer: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -204,28 +159,28 @@ def _array(dataset: xr.Dataset, name: str, optimizer: str, shape: tuple[int, ...
 
 def _cell(section: Section, optimizer: str) -> Cell:
     ds = section.dataset
-    runs, steps = (
-        ds.sizes.get("run", 0),
-        np.asarray(ds["step"].values) if "step" in ds else np.zeros(0),
-    )
-    players = [str(p) for p in ds["player"].values] if "player" in ds.coords else list(PLAYERS)
-    norm_sq = _array(ds, "gradient_norm_sq", optimizer, (runs, len(steps), len(players)))
-    norm_se = _array(ds, "gradient_norm_sq_se", optimizer, norm_sq.shape)
+    runs = ds.sizes.get("run", 0)
+    steps = np.asarray(ds["step"].values) if "step" in ds else np.zeros(0)
     diverged_at = _array(ds, "diverged_at", optimizer, (runs,))
     diverged_at = np.where(np.isnan(diverged_at), -1, diverged_at).astype(int)
     seeds = _array(ds, "seed", optimizer, (runs,))
-
-    measured = np.isfinite(norm_sq).any((1, 2)) if "gradient_norm_sq" in ds else np.isfinite(seeds)
-    where = np.flatnonzero(measured | (diverged_at >= 0))
-    norm_sq, norm_se = norm_sq[where], np.nan_to_num(norm_se[where])
+    norm, limit = (
+        _array(ds, name, optimizer, (runs, len(steps), 2))
+        for name in ("gradient_norm", "gradient_norm_limit")
+    )
+    measured = np.isfinite(norm) | np.isfinite(limit)
+    known = measured.any((1, 2)) if "gradient_norm" in ds else np.isfinite(seeds)
+    where = np.flatnonzero(known | (diverged_at >= 0))  # the rest is padding
     diverged_at, seeds = diverged_at[where], seeds[where]
-    gone = (diverged_at[:, None] >= 0) & (steps[None] >= diverged_at[:, None])
-    norm_sq = np.where(gone[..., None], np.nan, norm_sq)
+    lost = diverged_at >= 0
 
-    by_player = {p: norm_sq[..., players.index(p)] for p in PLAYERS}
-    gone = (diverged_at >= 0)[:, None]
+    def by_player(values: np.ndarray, gone: np.ndarray) -> dict[str, np.ndarray]:
+        players = np.moveaxis(np.where(gone[..., None], np.nan, values[where]), -1, 0)
+        return dict(zip(PLAYERS, players, strict=True))
+
+    gone = lost[:, None] & (steps >= diverged_at[:, None])
     late, change = (
-        np.where(gone, np.nan, _array(ds, name, optimizer, (runs, len(players)))[where])
+        by_player(_array(ds, name, optimizer, (runs, 2)), lost)
         for name in ("norm_late", "late_over_early")
     )
     names = [str(n) for n in ds.data_vars if str(n).startswith("hp_")]
@@ -233,25 +188,21 @@ def _cell(section: Section, optimizer: str) -> Cell:
     hyperparameters = [
         {n: float(v[i]) for n, v in columns.items() if np.isfinite(v[i])} for i in range(len(where))
     ]
-    groups = _groups(hyperparameters) or [Group({}, [])]
-    late_norm = {p: late[:, players.index(p)] for p in PLAYERS}
-    lost = diverged_at >= 0
-    shown, why = _choose(optimizer, groups, section.verdicts, late_norm["primal"], lost)
+    groups = _groups(hyperparameters)
     return Cell(
         name=optimizer,
         where=where,
         steps=steps,
-        norm_sq=by_player,
-        norm_se={p: norm_se[..., players.index(p)] for p in PLAYERS},
-        late=late_norm,
-        change={p: change[:, players.index(p)] for p in PLAYERS},
+        norm=by_player(norm, gone),
+        limit=by_player(limit, gone),
+        late=late,
+        change=change,
         passes=_array(ds, "quality_gate", optimizer, (runs,))[where],
         diverged_at=diverged_at,
         seeds=seeds,
         hyperparameters=hyperparameters,
         groups=groups,
-        shown=shown,
-        why=why,
+        shown=_choose(optimizer, groups, section.verdicts, late["primal"], lost),
     )
 
 

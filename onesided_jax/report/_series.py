@@ -22,10 +22,8 @@ from onesided_jax.report._style import (
     step_axis,
 )
 
-__all__ = ["losses", "minibatch_gradient_norms", "necessary"]
-
 _BINS = 200
-_TAIL = 0.5  # percent of the values that a linear axis may cut off at either end
+_TAIL = 0.5  # percent of the values that an axis may cut off at either end
 
 
 def _binned(records: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -48,6 +46,16 @@ def _binned(records: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.nda
     return np.add.reduceat(records, starts) / size, total / count
 
 
+def losses(section: Section, cells: list[Cell]) -> Figure | None:
+    """Both players' training losses."""
+    return _series(section, cells, "loss", "training loss", log=False)
+
+
+def minibatch_gradient_norms(section: Section, cells: list[Cell]) -> Figure | None:
+    """Norms of the minibatch gradients that training used; they contain its noise."""
+    return _series(section, cells, "minibatch_gradient_norm", "minibatch gradient norm", log=True)
+
+
 def _series(
     section: Section, cells: list[Cell], name: str, ylabel: str, *, log: bool
 ) -> Figure | None:
@@ -55,8 +63,7 @@ def _series(
         return None
     variable = section.dataset[name].transpose("optimizer", "player", "run", "record")
     records = np.asarray(section.dataset["record"].values, dtype=float)
-    drawn: list[np.ndarray] = []
-    settled: list[np.ndarray] = []
+    drawn, settled = [], []
     figure, axes = panels(len(cells))
     for cell, ax in zip(cells, axes, strict=True):
         panel_heading(ax, cell)
@@ -68,17 +75,17 @@ def _series(
             colour, dashes = PLAYER_STYLE[player]
             array = variable.sel(optimizer=cell.name, player=player).values.astype(float)[runs]
             x, values = _binned(records, np.where(gone, np.nan, array))
-            drawn.append(values.ravel())
+            drawn.append(values)
             settled.append(values[diverged_at < 0].ravel())
             if len(runs) > 1:
                 ax.plot(x, values[:MAX_LINES].T, color=colour, linestyle=dashes, **THIN)
             ax.plot(x, median(values), color=colour, linestyle=dashes, linewidth=1.4)
     step_axis(axes)
     label_axes(axes, "training step", ylabel)
-    everything, calm = np.concatenate(drawn), np.concatenate(settled)
+    calm = np.concatenate(settled)
     calm = calm[np.isfinite(calm)]
     if log:
-        log_axis(axes[0], *log_limits(everything, calm))
+        log_axis(axes[0], *log_limits(drawn, settled))
     elif calm.size:
         low, high = np.percentile(calm, [_TAIL, 100 - _TAIL])
         margin = 0.08 * (high - low) or 1.0
@@ -87,27 +94,17 @@ def _series(
     return finish(figure)
 
 
-def losses(section: Section, cells: list[Cell]) -> Figure | None:
-    """Both players' training losses."""
-    return _series(section, cells, "loss", "training loss", log=False)
-
-
-def minibatch_gradient_norms(section: Section, cells: list[Cell]) -> Figure | None:
-    """Norms of the minibatch gradients that training itself used; they contain its noise."""
-    return _series(section, cells, "minibatch_gradient_norm", "minibatch gradient norm", log=True)
-
-
 def necessary(section: Section, cells: list[Cell]) -> Figure | None:
     """N[t]: the gradient norm at x* divided by that on the trajectory."""
     ds = section.dataset
     if "necessary" not in ds or not cells:
         return None
-    steps = np.asarray((ds["column_step"] if "column_step" in ds else ds["column"]).values)
     array = ds["necessary"].transpose("optimizer", "mvi_run", "column")
     values = {cell.name: array.sel(optimizer=cell.name).values.astype(float) for cell in cells}
     values = {name: lines for name, lines in values.items() if np.isfinite(lines).any()}
     if not values:
         return None
+    steps = (ds["column_step"] if "column_step" in ds else ds["column"]).values
     figure, axes = panels(len(values), height=2.0, below=0.15)
     for ax, (name, lines) in zip(axes, values.items(), strict=True):
         heading(ax, name)

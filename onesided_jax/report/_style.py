@@ -1,8 +1,7 @@
 """The look of the figures: colours, type, panels, legends; and how a figure becomes bytes.
 
-Everything is drawn on ``matplotlib.figure.Figure`` objects, without pyplot and without touching
-the caller's rcParams. The page recolours the inline SVG for a dark background by its colours, so
-whatever shall follow the page's theme must use exactly the tokens of :data:`THEMED`.
+Figures need no pyplot and leave the caller's rcParams alone. For a dark background the page
+replaces the colours in :data:`THEMED`, so use exactly these for what must follow the theme.
 """
 
 from __future__ import annotations
@@ -24,33 +23,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from onesided_jax.report._text import compact, literal, number, power_of_ten
-
-__all__ = [
-    "BOLD",
-    "DUAL",
-    "INK",
-    "MUTED",
-    "NEGATIVE",
-    "ON_CELL",
-    "PLAYER_STYLE",
-    "POSITIVE",
-    "PRIMAL",
-    "RULE",
-    "THIN",
-    "VOID",
-    "draw_colorbar",
-    "draw_legend",
-    "finish",
-    "heading",
-    "inline_svg",
-    "label_axes",
-    "log_axis",
-    "panels",
-    "pdf_bytes",
-    "step_axis",
-    "style",
-    "svg_bytes",
-]
 
 INK, MUTED, RULE = "#24292f", "#57606a", "#d8dee4"
 PRIMAL, DUAL = "#0072b2", "#d55e00"  # Okabe and Ito's blue and vermillion
@@ -132,19 +104,15 @@ def panels(
     square: float | None = None,
     below: float = 0.5,
 ) -> tuple[Figure, list[Axes]]:
-    """A figure of ``count`` panels in reading order, on shared axes.
+    """A figure of ``count`` panels in reading order, on shared axes; returns it and its axes.
 
     Args:
       count: number of panels, >= 1.
       height: of one row of panels, inches.
       columns: panels per row; by default the number that leaves the fewest holes.
       share_y: whether all panels have one y axis.
-      square: make the panels square instead of ``height`` high; inches of the figure's width
-        that labels and colour bars take.
+      square: makes the panels square; inches of the width that labels and colour bars take.
       below: inches under the lowest row, for the legend.
-
-    Returns:
-      The figure and its ``count`` axes.
 
     Example:
       >>> figure, axes = panels(5)
@@ -190,7 +158,7 @@ def heading(ax: Axes, title: str, *lines: str) -> None:
 
 
 def _wrap(text: str, letters: float) -> list[str]:
-    """Foreign text in at most three lines; one long word is broken where it must be."""
+    """Foreign text in at most three lines; a long word is broken if it must be."""
     clean = " ".join(str(text).split())
     parts = textwrap.wrap(clean, max(int(letters), 8), max_lines=3, placeholder="…")
     return [literal(part) for part in parts]
@@ -219,18 +187,12 @@ def step_axis(axes: Sequence[Axes]) -> None:
 
 
 def log_axis(ax: Axes, bottom: float, top: float) -> None:
-    """A logarithmic y axis, ticked at a few powers of ten.
-
-    Args:
-      ax: the axes; axes that share its y axis follow.
-      bottom: lower limit, > 0.
-      top: upper limit.
-    """
+    """A logarithmic y axis from ``bottom`` > 0, ticked at a few powers of ten."""
     ax.set_yscale("log", nonpositive="mask")
     ax.set_ylim(bottom, top)
     ax.yaxis.set_major_locator(LogLocator(numticks=6))
     ax.yaxis.set_minor_locator(NullLocator())
-    if top / bottom < 30:  # fewer than two powers of ten, perhaps: tick in between
+    if top / bottom < 30:  # there may be only one power of ten: tick in between
         ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
     write = power_of_ten if top / bottom > _LONG else number
     ax.yaxis.set_major_formatter(lambda value, _: write(value))
@@ -300,18 +262,15 @@ _STRIP = re.compile(
 
 
 def inline_svg(svg: bytes, prefix: str, description: str) -> str:
-    """An SVG file of :func:`svg_bytes` as an element to stand inside an HTML page.
+    """An SVG file of :func:`svg_bytes` as an element of an HTML page.
 
-    Identifiers are prefixed, since all figures of a page share one name space; theme colours
-    become CSS variables, the background goes; sizes become relative.
+    Identifiers get a prefix, because all figures of a page share one name space. Theme colours
+    become CSS variables, the background goes, and sizes become relative.
 
     Args:
       svg: the file.
       prefix: unique on the page; letters, digits, hyphens.
-      description: what a screen reader says; plain words without markup.
-
-    Returns:
-      The element's text.
+      description: for screen readers; plain words without markup.
     """
     text = _STRIP.sub("", svg.decode()).strip()
     text = text.replace("xlink:href=", "href=")

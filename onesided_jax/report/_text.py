@@ -1,4 +1,4 @@
-"""How the report writes numbers, steps, names and durations; one place, so that they all agree."""
+"""How the report writes numbers, steps, names and durations."""
 
 from __future__ import annotations
 
@@ -7,20 +7,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = [
-    "NOTHING",
-    "compact",
-    "duration",
-    "integer",
-    "interval",
-    "label",
-    "literal",
-    "number",
-    "power_of_ten",
-    "setting",
-    "settings",
-]
-
 NOTHING = "–"
 """What stands where there is no number."""
 
@@ -28,54 +14,43 @@ _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 
 
-def _digits(value: float, digits: int, *, zeros: bool = False) -> str:
-    """``digits`` significant digits; trailing zeros only on request."""
-    if value == 0:
-        return "0"
-    if value < 0:
-        return "−" + _digits(-value, digits, zeros=zeros)
-    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
-    power = int(exponent)
-    if -4 <= power < 5:
-        text = f"{value:,.{max(digits - 1 - power, 0)}f}"
-        return text if zeros or "." not in text else text.rstrip("0").rstrip(".")
-    mantissa = mantissa if zeros else mantissa.rstrip("0").rstrip(".")
-    ten = f"10{str(power).translate(_SUPERSCRIPTS)}"
-    return ten if mantissa == "1" else f"{mantissa} × {ten}"
-
-
 def number(value: Any, digits: int = 3) -> str:
-    """A measured number with three significant digits, or ``digits``.
+    """A number with so many significant digits, without trailing zeros; text stays as it is.
 
     Example:
-      >>> [number(v) for v in (0.123456, 1234.5, 2.5e-7, -1e9, float("nan"), None)]
-      ['0.123', '1,234', '2.5 × 10⁻⁷', '−10⁹', '–', '–']
-    """
-    if value is None or math.isnan(value):
-        return NOTHING
-    if math.isinf(value):
-        return "∞" if value > 0 else "−∞"
-    return _digits(float(value), digits)
-
-
-def setting(value: Any) -> str:
-    """A hyperparameter: six digits, since 0.9999 must not become 1; text as it is.
-
-    Example:
-      >>> [setting(v) for v in (0.9999, 2e-4, 1e-8, float("nan"), "carried", True)]
-      ['0.9999', '0.0002', '10⁻⁸', '–', 'carried', 'True']
+      >>> [number(v) for v in (0.123456, 1234.5, 2.5e-7, -1e9, float("nan"), None, "carried")]
+      ['0.123', '1,234', '2.5 × 10⁻⁷', '−10⁹', '–', '–', 'carried']
     """
     if isinstance(value, str | bool):
         return str(value)
     if value is None or math.isnan(value):
         return NOTHING
-    return _digits(float(value), 6) if math.isfinite(value) else number(value)
+    if value < 0:
+        return "−" + number(-value, digits)
+    if value == 0 or math.isinf(value):
+        return "0" if value == 0 else "∞"
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+    power = int(exponent)
+    if -4 <= power < 5:
+        text = f"{value:,.{max(digits - 1 - power, 0)}f}"
+        return text if "." not in text else text.rstrip("0").rstrip(".")
+    mantissa = mantissa.rstrip("0").rstrip(".")
+    ten = power_of_ten(10.0**power)
+    return ten if mantissa == "1" else f"{mantissa} × {ten}"
+
+
+def setting(value: Any) -> str:
+    """A hyperparameter with six digits, because 0.9999 must not become 1.
+
+    Example:
+      >>> [setting(v) for v in (0.9999, 2e-4, 1e-8, float("nan"), True)]
+      ['0.9999', '0.0002', '10⁻⁸', '–', 'True']
+    """
+    return number(value, 6)
 
 
 def settings(hyperparameters: Mapping[str, Any]) -> str:
-    r"""Hyperparameters in words, without those the optimizer does not have.
-
-    Lines break between two of them, not inside one.
+    r"""Hyperparameters in words. Lines break between two of them, not inside one.
 
     Example:
       >>> settings({"primal_learning_rate": 1e-3, "b1": 0.5, "power": float("nan")})
@@ -86,6 +61,17 @@ def settings(hyperparameters: Mapping[str, Any]) -> str:
     return ", ".join(each)
 
 
+def spread(middle: Any, low: Any, high: Any, form: str = "[{}, {}]") -> str:
+    """A number and its limits; without limits, or with equal ones, the number alone.
+
+    Example:
+      >>> spread(0.2, 0.1, 0.3), spread(0.2, None, None), spread(2, 1, 4, "({} to {})")
+      ('0.2 [0.1, 0.3]', '0.2', '2 (1 to 4)')
+    """
+    ends = number(low), number(high)
+    return number(middle) + (f" {form.format(*ends)}" if ends[0] != ends[1] else "")
+
+
 def integer(value: Any) -> str:
     """A count or a step, with thousands separated.
 
@@ -94,6 +80,16 @@ def integer(value: Any) -> str:
       ('20,000', '–')
     """
     return NOTHING if value is None or math.isnan(value) else f"{int(value):,}"
+
+
+def count(number: int, thing: str) -> str:
+    """A number of things.
+
+    Example:
+      >>> count(1, "run"), count(2000, "run")
+      ('1 run', '2,000 runs')
+    """
+    return f"{number:,} {thing}{'s' * (number != 1)}"
 
 
 def compact(value: float) -> str:
@@ -109,19 +105,8 @@ def compact(value: float) -> str:
     return f"{value:.3g}"
 
 
-def interval(low: Any, high: Any) -> str:
-    """A confidence interval; empty if there is none.
-
-    Example:
-      >>> interval(0.1, 0.3), interval(None, 2), interval(None, None)
-      ('[0.1, 0.3]', '[–, 2]', '')
-    """
-    ends = [number(low), number(high)]
-    return "" if ends == [NOTHING, NOTHING] else f"[{', '.join(ends)}]"
-
-
 def power_of_ten(value: float) -> str:
-    """A tick of a long logarithmic axis.
+    """The nearest power of ten, for ticks of a long logarithmic axis.
 
     Example:
       >>> [power_of_ten(v) for v in (1e-6, 0.01, 1, 1000)]
@@ -131,31 +116,27 @@ def power_of_ten(value: float) -> str:
     return "1" if power == 0 else f"10{str(power).translate(_SUPERSCRIPTS)}"
 
 
-def duration(seconds: Any) -> str:
+def duration(seconds: float) -> str:
     """A wall-clock time.
 
     Example:
-      >>> [duration(s) for s in (3.21, 75, 4000, None)]
-      ['3.21 s', '1 min 15 s', '1 h 6 min', '–']
+      >>> [duration(s) for s in (3.21, 75, 4000)]
+      ['3.21 s', '1 min 15 s', '1 h 6 min']
     """
-    if seconds is None or math.isnan(seconds):
-        return NOTHING
     if seconds < 60:
         return f"{number(seconds)} s"
     minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60:,} h {minutes % 60} min"
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60:,} h {minutes % 60} min"
 
 
 def label(name: str) -> str:
     """An identifier in words.
 
     Example:
-      >>> label("hp_primal_learning_rate"), label("off_diagonal")
-      ('primal learning rate', 'off diagonal')
+      >>> label("primal_learning_rate")
+      'primal learning rate'
     """
-    return name.removeprefix("hp_").replace("_", " ")
+    return name.replace("_", " ")
 
 
 def literal(text: Any, width: int = 44) -> str:
