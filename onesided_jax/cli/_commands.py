@@ -27,6 +27,13 @@ _DEMO = (
 )
 
 RunArgument = Annotated[Positional[Path], arg(help="A run directory.", metavar="RUN")]
+LogArgument = Annotated[
+    UseAppendAction[tuple[str, ...]],
+    arg(
+        metavar="tensorboard:DIR|wandb:PROJECT|jsonl:FILE",
+        help="Log every run while it is trained; repeatable.",
+    ),
+]
 DataArgument = Annotated[Path | None, arg(metavar="FILE|FOLDER")]
 
 
@@ -92,6 +99,7 @@ def sweep(
             help="Values of a float hyperparameter, in every optimizer that has it; repeatable.",
         ),
     ] = (),
+    log: LogArgument = (),
     width: OptionalCount = None,
     devices: OptionalCount = None,
     data_dir: Path | None = None,
@@ -115,6 +123,7 @@ def sweep(
     from onesided_jax.cli import _arguments as arguments
     from onesided_jax.cli._work import connect, first_devices, train_recipe
     from onesided_jax.runs import out_of_reach, place_data
+    from onesided_jax.sweeps.loggers import as_loggers
 
     wanted = arguments.find_recipe(recipe)
     wanted = arguments.changed(wanted, steps, checkpoint_every, seeds, set)
@@ -122,16 +131,18 @@ def sweep(
         wanted = place_data(wanted, data_dir)
     if width is not None and width < 1:
         raise ValueError(f"width={width}: expected an integer >= 1")
+    loggers = as_loggers(log)
     connect(processes)
     for sentence in out_of_reach(wanted):
         console.print(f"[yellow]{escape(sentence)}[/]", soft_wrap=True)
-    train_recipe(wanted, out, width, first_devices(devices))
+    train_recipe(wanted, out, width, first_devices(devices), loggers=loggers)
     console.print(f"Next: [bold]{command('analyze', out)}[/]", soft_wrap=True)
 
 
 def resume(
     run: RunArgument,
     processes: Processes,
+    log: LogArgument = (),
     devices: OptionalCount = None,
     data: DataArgument = None,
 ) -> None:
@@ -146,12 +157,14 @@ def resume(
     """
     from onesided_jax.cli._work import connect, first_devices, train_recipe
     from onesided_jax.runs import open_run
+    from onesided_jax.sweeps.loggers import as_loggers
 
     recipe = open_run(run, data=data).recipe
     if recipe is None:
         raise ValueError(f"{str(run)!r} was made in Python without a recipe: call sweep() again")
+    loggers = as_loggers(log)
     connect(processes)
-    train_recipe(recipe, run, devices=first_devices(devices))
+    train_recipe(recipe, run, devices=first_devices(devices), loggers=loggers)
 
 
 def analyze(

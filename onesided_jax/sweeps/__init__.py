@@ -2,6 +2,7 @@
 
 from onesided_jax.sweeps.ahead import CompiledCell, compile_for, weak_scaling
 from onesided_jax.sweeps.engine import Observer, StepView
+from onesided_jax.sweeps.loggers import Logger, Records
 from onesided_jax.sweeps.recipes import resume, run
 from onesided_jax.sweeps.restore import Restored, restore
 from onesided_jax.sweeps.result import Checkpoint, Progress, SweepResult
@@ -11,8 +12,10 @@ from onesided_jax.sweeps.sweep import sweep
 __all__ = [
     "Checkpoint",
     "CompiledCell",
+    "Logger",
     "Observer",
     "Progress",
+    "Records",
     "Restored",
     "StepInfo",
     "StepView",

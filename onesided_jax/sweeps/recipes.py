@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -24,6 +25,7 @@ from onesided_jax.runs import (
     writing,
 )
 from onesided_jax.sweeps.engine import Plan, Training
+from onesided_jax.sweeps.loggers import as_loggers, logging_to
 from onesided_jax.sweeps.result import Progress
 from onesided_jax.sweeps.saving import train_stored
 from onesided_jax.sweeps.sweep import begin_session, plan_of, progress_of, stable, warn
@@ -37,6 +39,7 @@ def run(
     *,
     on_chunk: Callable[[str, Progress], None] | None = None,
     on_damage: Callable[[str], None] = warn,
+    loggers: Any = (),
     width: int | None = None,
     devices: Sequence[Device] | None = None,
     stop: Callable[[], object] = lambda: False,
@@ -52,7 +55,8 @@ def run(
       on_chunk: called with the cell's label and a :class:`Progress` after every chunk.
       on_damage: called with one sentence for everything that was found and dealt with: a damaged
         checkpoint that was passed over, versions or a data file other than those that the run was
-        begun with. By default a ``RuntimeWarning``.
+        begun with, a logger that fails. By default a ``RuntimeWarning``.
+      loggers: where to log every run while it is trained, see :func:`sweep`.
       width: runs at a time on each device, see :func:`sweep`. Ignored for a cell whose first
         chunk has been saved: its last bits depend on its width.
       devices: where to compute; ``None`` takes all, see `configure_cpu`.
@@ -85,13 +89,16 @@ def run(
       ...     finished.store("adam").steps()
       [0, 10, 20]
     """
-    recipe = with_absolute_data(recipe)
+    recipe, loggers = with_absolute_data(recipe), as_loggers(loggers)
     with numerics(recipe):
         game = build_game(recipe.game, recipe.precision)
         planned = cells(recipe)
         plans = [plan_cell(recipe, game, cell) for cell in planned]
         content = plan_of(planned, plans[0])
-        with writing(Path(out).absolute(), plan=content, recipe=recipe) as opened:
+        with (
+            writing(Path(out).absolute(), plan=content, recipe=recipe) as opened,
+            logging_to(loggers, opened, on_damage) as log,
+        ):
             if game.generate is not None:
                 opened = record(opened, sample_shape=list(_sample_shape(game)))
             finished = processes.first(lambda: [_is_finished(opened, c.label) for c in planned])
@@ -105,6 +112,7 @@ def run(
                     width=width, devices=devices, on_damage=on_damage, stop=stop,
                 )  # fmt: skip
                 for chunk in chunks:
+                    log(cell.label, plan, chunk)
                     if on_chunk is not None and chunk.step > 0:
                         on_chunk(cell.label, progress_of(plan, chunk))
             return open_run(opened.path) if processes.is_first() else opened
@@ -140,6 +148,7 @@ def resume(
     data: str | os.PathLike[str] | None = None,
     on_chunk: Callable[[str, Progress], None] | None = None,
     on_damage: Callable[[str], None] = warn,
+    loggers: Any = (),
     devices: Sequence[Device] | None = None,
     stop: Callable[[], object] = lambda: False,
 ) -> Run:
@@ -150,6 +159,7 @@ def resume(
       data: where the run's data lie now, if they have moved (see :func:`open_run`).
       on_chunk: as in :func:`run`.
       on_damage: as in :func:`run`.
+      loggers: as in :func:`run`; the same ones go on where they were.
       devices: as in :func:`run`; they need not be those that the run was begun on.
       stop: as in :func:`run`.
 
@@ -166,5 +176,6 @@ def resume(
             "call the same sweep(..., out=...) again to continue it"
         )
     return run(
-        opened.recipe, out, on_chunk=on_chunk, on_damage=on_damage, devices=devices, stop=stop
-    )
+        opened.recipe, out, on_chunk=on_chunk, on_damage=on_damage, loggers=loggers,
+        devices=devices, stop=stop,
+    )  # fmt: skip

@@ -30,6 +30,7 @@ from onesided_jax.sweeps.check import check_ranges, check_step, named_metrics, n
 from onesided_jax.sweeps.driver import Chunk, train
 from onesided_jax.sweeps.engine import METRICS, Carry, Observer, Plan, StepView, Training
 from onesided_jax.sweeps.layout import choose_layout
+from onesided_jax.sweeps.loggers import as_loggers, logging_to
 from onesided_jax.sweeps.result import Checkpoint, Progress, StoredCheckpoints, SweepResult
 from onesided_jax.sweeps.saving import stored_like, train_stored
 from onesided_jax.sweeps.step import MakeOptimizer
@@ -49,6 +50,7 @@ def sweep(
     record: Mapping[str, Callable[[StepView], Any]] | None = None,
     observers: Mapping[str, Observer | tuple] | None = None,
     on_chunk: Callable[[Progress], None] | None = None,
+    loggers: Any = (),
     independent_samples: bool = True,
     width: int | None = None,
     devices: Sequence[Device] | None = None,
@@ -77,6 +79,9 @@ def sweep(
       record: name to ``step_view -> scalar``: metrics of your own, see :class:`StepView`.
       observers: name to ``(init, update)``, see :class:`Observer`.
       on_chunk: called with a :class:`Progress` after every chunk.
+      loggers: where to log every run while it is trained: ``"tensorboard:DIR"``,
+        ``"wandb:PROJECT"``, ``"jsonl:FILE"``, or a function or object of your own, one or many; see
+        :class:`~onesided_jax.sweeps.loggers.Logger`.
       independent_samples: see :func:`make_step`.
       width: runs at a time on each device; ``None`` takes as many as fit in memory, and on a CPU
         no more than its caches can feed. It is recorded in the manifest, for another width gives
@@ -97,8 +102,8 @@ def sweep(
         call continues from the checkpoints that are there.
 
     Warns:
-      RuntimeWarning: for a damaged checkpoint that was passed over, or other versions than those
-        that the run was begun with.
+      RuntimeWarning: for a damaged checkpoint that was passed over, other versions than those
+        that the run was begun with, or a logger that fails.
 
     Example:
       >>> import onesided_jax as osj
@@ -134,9 +139,11 @@ def sweep(
         width = None if width is None else check_count("width", width)
         if devices is not None and not len(devices):
             raise ValueError("devices=[]: expected at least one, or None for all")
+        loggers = as_loggers(loggers)
         if out is None:
             chunks = train(plan, choose_layout(plan, width=width, devices=devices))
-            return _collect(plan, chunks, on_chunk)
+            with logging_to(loggers, None, warn) as log:
+                return _collect(plan, chunks, _effects(plan, log, on_chunk))
         cell = Cell("sweep", make_optimizer, runs)
         content = plan_of([cell], plan)
         with writing(Path(out).absolute(), plan=content, recipe=None) as run:
@@ -146,13 +153,29 @@ def sweep(
             )
             store, shape = run.store("sweep"), (len(runs), checkpoint_every // record_every)
             before = read_metrics(store, step, checkpoint_every, shape, warn)
-            return _collect(plan, chunks, on_chunk, before, store)
+            with logging_to(loggers, run, warn) as log:
+                return _collect(plan, chunks, _effects(plan, log, on_chunk), before, store)
+
+
+def _effects(
+    plan: Plan,
+    log: Callable[[str, Plan, Chunk], None],
+    on_chunk: Callable[[Progress], None] | None,
+) -> Callable[[Chunk], None]:
+    """What is done with each chunk."""
+
+    def tell(chunk: Chunk) -> None:
+        log("sweep", plan, chunk)
+        if on_chunk is not None:
+            on_chunk(progress_of(plan, chunk))
+
+    return tell
 
 
 def _collect(
     plan: Plan,
     chunks: Iterable[Chunk],
-    on_chunk: Callable[[Progress], None] | None,
+    tell: Callable[[Chunk], None],
     segments: Sequence[Mapping[str, np.ndarray]] = (),
     store: CheckpointStore | None = None,
 ) -> SweepResult:
@@ -166,8 +189,7 @@ def _collect(
             checkpoints[chunk.step] = _checkpoint(chunk.carry, count)
         if chunk.step > 0:
             segments.append(chunk.metrics)
-            if on_chunk is not None:
-                on_chunk(progress_of(plan, chunk))
+            tell(chunk)
     stored = checkpoints if store is None else StoredCheckpoints(store, stored_like(plan))
     last = stored[plan.steps]
     if diverged_at is None:  # nothing was left to do
