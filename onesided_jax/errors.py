@@ -7,7 +7,15 @@ import numbers
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["MAX_STEPS", "check_count", "check_divides", "missing", "nearest", "short"]
+__all__ = [
+    "MAX_STEPS",
+    "check_count",
+    "check_decay",
+    "check_divides",
+    "missing",
+    "nearest",
+    "short",
+]
 
 MAX_STEPS = 2**31 - 1
 """Steps are counted in int32."""
@@ -83,3 +91,23 @@ def check_divides(name: str, whole: int, part_name: str, part: int) -> None:
             f"{name}={whole}: expected a multiple of {part_name}={part}, "
             f"such as {' or '.join(map(str, near))}"
         )
+
+
+def check_decay(name: str, value: Any) -> float | None:
+    """The decay of a moving average, or ``None`` for no average.
+
+    Raises:
+      ValueError: unless ``0 <= value < 1``.
+
+    Example:
+      >>> check_decay("ema", 1.5)
+      Traceback (most recent call last):
+      ...
+      ValueError: ema=1.5: expected a number in [0, 1), such as 0.999, or None
+    """
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if value is not None and not (real and 0 <= value < 1):
+        raise ValueError(
+            f"{name}={short(value)}: expected a number in [0, 1), such as 0.999, or None"
+        )
+    return None if value is None else float(value)

@@ -10,12 +10,13 @@ import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
 
 import onesided_jax as osj
 from onesided_jax.cli import main
-from onesided_jax.runs import RECIPES, Recipe, open_run, out_of_reach
+from onesided_jax.runs import RECIPES, Recipe, open_run, out_of_reach, unpack
 
 pytestmark = pytest.mark.usefixtures("quick_sweeps")
 
@@ -361,3 +362,78 @@ def test_data_that_moved_are_found_again(images, tmp_path, capsys):
     for name in ("analyze", "resume"):
         assert main([name, run, "--data", str(tmp_path / "other.npz")]) == 2
         assert "SHA-256 differs" in capsys.readouterr().err
+
+
+def test_averages_are_sampled_measured_and_exported_and_the_run_goes_on(tmp_path, capsys):
+    path, out = tmp_path / "ring.json", tmp_path / "run"
+    ring = {"dataset": "ring", "network": "mlp", "width": 4, "latent_dim": 3, "batch_size": 8}
+    content = {
+        "name": "ring",
+        "game": {"name": "gan", "options": ring},
+        "optimizers": [{"name": "adam", "axes": RATES}],
+        "seeds": [0, 1],
+        "steps": 20,
+        "checkpoint_every": 2,
+        "criteria": SMALL,
+    }
+    path.write_text(json.dumps(content))
+    assert main(["sweep", str(path), "--out", str(out), "--ema", "0.9"]) == 0
+    assert main(["resume", str(out), "--steps", "30"]) == 0
+    run = open_run(out)
+    assert (run.recipe.ema, run.recipe.steps, run.finished()) == (0.9, 30, True)
+
+    assert main(["sample", str(out), "--count", "5"]) == 0
+    assert main(["sample", str(out), "--count", "5", "--raw", "--out", str(tmp_path / "raw")]) == 0
+    name = "adam-run1-step30.csv"
+    averaged, raw = (
+        np.loadtxt(folder / name, delimiter=",", skiprows=1)
+        for folder in (out / "samples", tmp_path / "raw")
+    )
+    assert averaged.shape == raw.shape == (5, 2)
+    assert not np.allclose(averaged, raw)
+    stored = run.store("adam").read(30)
+    for samples, primal in (
+        (averaged, stored["observers"]["ema"]),
+        (raw, stored["players"]["primal"]),
+    ):
+        restored = osj.restore(run, "adam")
+        like = restored.state.players.primal
+        params = jax.tree.map(lambda leaf: leaf[1], unpack(primal, like))
+        players = osj.PrimalDual(params, ())
+        state = jax.tree.map(lambda leaf: leaf[1], restored.state.state)
+        again = restored.game.generate(players, state, jax.random.key(0), 5)
+        np.testing.assert_allclose(samples, again, rtol=1e-4, atol=1e-6)
+
+    found = osj.analyze(out)
+    assert {"quality_modes", "quality_raw_modes"} <= set(found.dataset)
+    assert "quality_raw_high_quality" in (out / "runs.csv").read_text()
+    assert main(["report", str(out)]) == 0
+    assert "Modes covered, last iterate" in (out / "report.html").read_text()
+
+
+def test_an_exported_generator_draws_any_number_of_samples(tmp_path, capsys):
+    pytest.importorskip("flatbuffers")
+    path, out = tmp_path / "ring.json", tmp_path / "run"
+    options = {"dataset": "ring", "network": "mlp", "width": 4, "latent_dim": 3, "batch_size": 8}
+    adam = osj.OptimizerSpec("adam", axes=RATES)
+    path.write_text(osj.Recipe("r", osj.GameSpec("gan", options), (adam,), (0, 1), 4, 2).to_json())
+    assert main(["sweep", str(path), "--out", str(out)]) == 0
+    assert main(["export", str(out), "--index", "1"]) == 0
+    program = jax.export.deserialize((out / "export" / "generator.jax").read_bytes())
+    assert program.platforms == ("cpu", "cuda", "tpu")
+    restored = osj.restore(out, "adam")
+    players, state = jax.tree.map(
+        lambda leaf: leaf[1], (restored.state.players, restored.state.state)
+    )
+    for count in (1, 7):
+        latent = np.random.default_rng(count).normal(size=(count, 3)).astype(np.float32)
+        expected = restored.game.generate(players, state, None, count, latent=latent)
+        np.testing.assert_allclose(program.call(latent), expected, rtol=1e-5, atol=1e-6)
+    with np.load(out / "export" / "generator.npz") as params:
+        written = sorted(params[name].tobytes() for name in params)
+    assert written == sorted(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(players.primal))
+    capsys.readouterr()
+    assert main(["export", str(out), "--index", "2"]) == 2
+    assert "index=2: expected 0 to 1" in capsys.readouterr().err
+    assert main(["export", str(out), "--cell", "adan"]) == 2
+    assert "did you mean 'adam'" in capsys.readouterr().err

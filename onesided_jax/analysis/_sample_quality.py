@@ -22,7 +22,7 @@ from onesided_jax.analysis.quality import (
 )
 from onesided_jax.analysis.source import Source, pick_run
 from onesided_jax.games import Game
-from onesided_jax.players import make_key
+from onesided_jax.players import PrimalDual, make_key
 from onesided_jax.runs import Criteria, Recipe
 
 __all__ = ["find_data", "measure_quality"]
@@ -109,7 +109,8 @@ def measure_quality(
 
     Returns:
       ``(values, about)``: per cell, measure to ``f64[R, K]`` for K evaluation seeds, NaN for a run
-      that diverged or whose samples are not finite.
+      that diverged or whose samples are not finite. Where a sweep kept a moving average of its
+      generators they are the average's, and ``raw_MEASURE`` those of the last iterate.
 
     Raises:
       ValueError: if the game's samples have another shape than the data's.
@@ -128,7 +129,10 @@ def measure_quality(
             found.append(_measure_run(source, run, draw, reference, criteria))
         tell(f"{source.label}: sample quality", runs, runs)
         values.append(found)
-    nothing = {name: np.full(criteria.quality_seeds, np.nan) for name in reference.measures}
+    names = dict.fromkeys(name for cell in values for one in cell for name in one or {})
+    nothing = {
+        name: np.full(criteria.quality_seeds, np.nan) for name in names or reference.measures
+    }
     tables = [
         {name: np.stack([(one or nothing)[name] for one in cell]) for name in nothing}
         for cell in values
@@ -181,11 +185,17 @@ def _measure_run(
     if source.diverged_at[run] >= 0:
         return None
     last = source.snapshot(source.steps[-1])
-    players, state = pick_run(last.players, run), pick_run(last.state, run)
     keys = jax.random.split(make_key(_SAMPLING_SEED), criteria.quality_seeds)
 
-    try:
-        sets = (draw(players, state, key) for key in keys)
+    def measure(players: PrimalDual) -> dict[str, Array]:
+        picked, state = pick_run(players, run), pick_run(last.state, run)
+        sets = (draw(picked, state, key) for key in keys)
         return dict(quality(sets, reference, level=criteria.confidence).values)
+
+    try:
+        found = measure(last.averaged())
+        if last.ema is not None:
+            found |= {f"raw_{name}": values for name, values in measure(last.players).items()}
     except NotFiniteError:
         return None
+    return found

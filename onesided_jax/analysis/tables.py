@@ -131,7 +131,7 @@ def _pictures(source: Source, game: Game) -> xr.Dataset:
         if not alive:
             return xr.Dataset()
         generate: Any = game.generate
-        shown = [(pick_run(last.players, r), pick_run(last.state, r)) for r in alive]
+        shown = [(pick_run(last.averaged(), r), pick_run(last.state, r)) for r in alive]
         one = jax.eval_shape(lambda p, s: generate(p, s, make_key(0), 1), *shown[0])
         count = _POINTS if one.shape[1:] == (2,) else _IMAGES
         draw = jax.jit(lambda p, s: generate(p, s, make_key(0), count))

@@ -2,12 +2,12 @@
 
 A logger is any object with ``log(records)`` and ``close()``, or a function of records::
 
-    def show(records):
+    def note(records):
         for name, loss in zip(records.names, records.metrics["loss_primal"][:, -1]):
-            print(records.steps[-1], name, loss)
+            file.write(f"{records.steps[-1]} {name} {loss}")
 
 
-    osj.sweep(game, osj.adam, runs, steps=1000, checkpoint_every=100, loggers=[show])
+    osj.sweep(game, osj.adam, runs, steps=1000, checkpoint_every=100, loggers=[note])
 """
 
 from __future__ import annotations
@@ -303,7 +303,8 @@ def _as_logger(given: Any) -> Any:
             forms = ", ".join(f"{name}:{what}" for name, (_, what) in _KINDS.items())
             raise ValueError(f"loggers={given!r}: expected {forms}{nearest(kind, _KINDS)}")
         return _KINDS[kind][0](target)
-    if callable(getattr(given, "log", None)) and callable(getattr(given, "close", None)):
+    methods = [callable(getattr(given, name, None)) for name in ("log", "close")]
+    if all(methods) and not isinstance(given, type):
         return given
     if isinstance(given, type) or not callable(given):
         raise TypeError(

@@ -18,6 +18,7 @@ from onesided_jax.runs import (
     Run,
     build_game,
     cells,
+    lengthened,
     numerics,
     open_run,
     record,
@@ -51,7 +52,7 @@ def run(
 
     Args:
       recipe: what to run.
-      out: the run directory; new, empty, or holding this very recipe.
+      out: the run directory; new, empty, or holding this very recipe, perhaps with fewer steps.
       on_chunk: called with the cell's label and a :class:`Progress` after every chunk.
       on_damage: called with one sentence for everything that was found and dealt with: a damaged
         checkpoint that was passed over, versions or a data file other than those that the run was
@@ -125,6 +126,7 @@ def plan_cell(recipe: Recipe, game: Game, cell: Cell) -> Plan:
         stable(cell.make_optimizer),
         independent_samples=recipe.independent_samples,
         record_every=recipe.record_every,
+        ema=recipe.ema,
     )
     return Plan(training, cell.runs, recipe.steps, recipe.checkpoint_every)
 
@@ -145,6 +147,7 @@ def _is_finished(run: Run, label: str) -> bool:
 def resume(
     out: str | os.PathLike[str],
     *,
+    steps: int | None = None,
     data: str | os.PathLike[str] | None = None,
     on_chunk: Callable[[str, Progress], None] | None = None,
     on_damage: Callable[[str], None] = warn,
@@ -154,8 +157,13 @@ def resume(
 ) -> Run:
     """Continues the recipe in a run directory to its end, bit for bit as if never interrupted.
 
+    With more ``steps``, also a finished one goes on from its last checkpoint, to the same bits as
+    if it had been begun with that many (and the width that it has).
+
     Args:
       out: a run directory that :func:`run` began.
+      steps: steps in all, a multiple of ``checkpoint_every``, no fewer than the run has; ``None``
+        keeps the recipe's.
       data: where the run's data lie now, if they have moved (see :func:`open_run`).
       on_chunk: as in :func:`run`.
       on_damage: as in :func:`run`.
@@ -167,7 +175,8 @@ def resume(
       The run, finished unless ``stop`` ended it.
 
     Raises:
-      ValueError: if the folder holds no run, or one without a recipe; and as :func:`run`.
+      ValueError: if the folder holds no run, or one without a recipe, or for fewer steps; and as
+        :func:`run`.
     """
     opened = open_run(out, data=data)
     if opened.recipe is None:
@@ -176,6 +185,6 @@ def resume(
             "call the same sweep(..., out=...) again to continue it"
         )
     return run(
-        opened.recipe, out, on_chunk=on_chunk, on_damage=on_damage, loggers=loggers,
-        devices=devices, stop=stop,
+        lengthened(opened.recipe, steps), out,
+        on_chunk=on_chunk, on_damage=on_damage, loggers=loggers, devices=devices, stop=stop,
     )  # fmt: skip
