@@ -105,9 +105,11 @@ def check_decay(name: str, value: Any) -> float | None:
       ...
       ValueError: ema=1.5: expected a number in [0, 1), such as 0.999, or None
     """
+    if value is None:
+        return None
     real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if value is not None and not (real and 0 <= value < 1):
+    if not (real and 0 <= float(value) < 1):
         raise ValueError(
             f"{name}={short(value)}: expected a number in [0, 1), such as 0.999, or None"
         )
-    return None if value is None else float(value)
+    return float(value)

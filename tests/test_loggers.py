@@ -14,7 +14,8 @@ import pytest
 import onesided_jax as osj
 from onesided_jax.cli import main
 from onesided_jax.runs import RECIPES, open_run
-from onesided_jax.sweeps.loggers import Jsonl, as_loggers
+from onesided_jax.sweeps import Jsonl
+from onesided_jax.sweeps.live import as_loggers
 
 STEPS = [2, 4, 6]
 NAMES = [f"sweep/run{run}-seed{run % 2}" for run in range(4)]

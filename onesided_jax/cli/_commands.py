@@ -126,7 +126,7 @@ def sweep(
     from onesided_jax.cli import _arguments as arguments
     from onesided_jax.cli._work import connect, first_devices, train_recipe
     from onesided_jax.runs import out_of_reach, place_data
-    from onesided_jax.sweeps.loggers import as_loggers
+    from onesided_jax.sweeps.live import as_loggers
 
     wanted = arguments.find_recipe(recipe)
     wanted = arguments.changed(wanted, steps, checkpoint_every, seeds, set)
@@ -163,8 +163,9 @@ def resume(
       processes: Where several processes share the work.
     """
     from onesided_jax.cli._work import connect, first_devices, train_recipe
-    from onesided_jax.runs import lengthened, open_run
-    from onesided_jax.sweeps.loggers import as_loggers
+    from onesided_jax.runs import open_run
+    from onesided_jax.runs.recipe import lengthened
+    from onesided_jax.sweeps.live import as_loggers
 
     recipe = open_run(run, data=data).recipe
     if recipe is None:

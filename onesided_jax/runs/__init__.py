@@ -24,7 +24,7 @@ from onesided_jax.runs.directory import (
 from onesided_jax.runs.files import WriteError
 from onesided_jax.runs.lock import LockedError, lock
 from onesided_jax.runs.reach import out_of_reach
-from onesided_jax.runs.recipe import Recipe, lengthened
+from onesided_jax.runs.recipe import Recipe
 from onesided_jax.runs.records import record, record_session
 from onesided_jax.runs.specs import GameSpec, OptimizerSpec, hyperparameters_of
 
@@ -48,7 +48,6 @@ __all__ = [
     "grid",
     "hyperparameters_of",
     "latest_valid",
-    "lengthened",
     "lock",
     "numerics",
     "open_run",

@@ -242,7 +242,8 @@ def _existing(path: Path, plan: Mapping[str, Any], recipe: Recipe | None) -> Run
             resume = "" if run.recipe is None else ", or `onesided resume` that one"
             raise ValueError(
                 f"{str(path)!r} holds another run ({_difference(run.manifest, plan, content)}): "
-                f"choose another output folder{resume}; only more steps can be added to a run"
+                f"choose another output folder{resume}; only more steps can be added to a run, "
+                "new seeds or settings need a folder of their own"
             )
         return run
     names = [p.name for p in path.iterdir()] if path.is_dir() else []

@@ -12,27 +12,20 @@ A logger is any object with ``log(records)`` and ``close()``, or a function of r
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
+import importlib
 import json
 import os
 import struct
 import time
-import uuid
-from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from onesided_jax import processes
-from onesided_jax.errors import nearest
 from onesided_jax.extras import need
-from onesided_jax.runs import Run
-from onesided_jax.sweeps.driver import Chunk
-from onesided_jax.sweeps.engine import Plan
 
-__all__ = ["Jsonl", "Logger", "Records", "TensorBoard", "WandB", "as_loggers", "logging_to"]
+__all__ = ["Jsonl", "Logger", "Records", "TensorBoard", "WandB"]
 
 
 class Records(NamedTuple):
@@ -98,7 +91,7 @@ class Jsonl:
       >>> import onesided_jax as osj
       >>> runs = osj.grid(seeds=2, primal_learning_rate=0.02, dual_learning_rate=0.2)
       >>> with tempfile.TemporaryDirectory() as folder:
-      ...     log = osj.sweeps.loggers.Jsonl(f"{folder}/log.jsonl")
+      ...     log = osj.sweeps.Jsonl(f"{folder}/log.jsonl")
       ...     result = osj.sweep(osj.games.carousel(), osj.adam, runs, steps=4, loggers=[log])
       ...     len(log.path.read_text().splitlines())
       2
@@ -169,20 +162,18 @@ class TensorBoard:
 
     def log(self, records: Records) -> None:
         """Appends a point to every run's file."""
-        from tensorboardX.proto.summary_pb2 import Summary
-
+        summary = _messages("summary").Summary
         step = int(records.steps[-1])
         for run, name in enumerate(records.names):
             values = records.last(run)
             events = [] if name in self._files else self._begin(records, run, name)
-            points = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
-            events.append({"step": step, "summary": Summary(value=points)})
+            points = [summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
+            events.append({"step": step, "summary": summary(value=points)})
             with self._files[name].open("ab") as file:
                 file.write(b"".join(_event(**event) for event in events))
 
     def _begin(self, records: Records, run: int, name: str) -> list[dict[str, Any]]:
         """The first events of a file: its version, where it begins, the hyperparameters."""
-        from tensorboardX.proto.event_pb2 import SessionLog
         from tensorboardX.summary import hparams
 
         folder = self.folder / name
@@ -190,10 +181,10 @@ class TensorBoard:
         self._files[name] = folder / f"events.out.tfevents.{time.time_ns()}.{os.getpid()}"
         settings = {"optimizer": records.cell, "seed": int(records.seeds[run])}
         experiment, start, _ = hparams({**settings, **records.settings(run)}, records.metrics)
-        began = SessionLog(status=SessionLog.START)
+        session = _messages("event").SessionLog
         return [
             {"file_version": "brain.Event:2"},
-            {"step": int(records.steps[-1]), "session_log": began},
+            {"step": int(records.steps[-1]), "session_log": session(status=session.START)},
             {"summary": experiment},
             {"summary": start},
         ]
@@ -203,12 +194,16 @@ class TensorBoard:
         self._files.clear()
 
 
+def _messages(kind: str) -> Any:
+    """TensorBoard's protocol buffers of a kind."""
+    return importlib.import_module(f"tensorboardX.proto.{kind}_pb2")
+
+
 def _event(**fields: Any) -> bytes:
     """One event, framed as TensorBoard reads it."""
-    from tensorboardX.proto.event_pb2 import Event
     from tensorboardX.record_writer import masked_crc32c
 
-    data = Event(wall_time=time.time(), **fields).SerializeToString()
+    data = _messages("event").Event(wall_time=time.time(), **fields).SerializeToString()
     length = struct.pack("<Q", len(data))
     sums = [struct.pack("<I", masked_crc32c(part)) for part in (length, data)]
     return length + sums[0] + data + sums[1]
@@ -259,102 +254,3 @@ class WandB:
         """Ends all runs."""
         while self._runs:
             self._runs.popitem()[1].finish()
-
-
-_KINDS: dict[str, tuple[Callable[[str], Logger], str]] = {
-    "tensorboard": (TensorBoard, "DIR"),
-    "wandb": (WandB, "PROJECT"),
-    "jsonl": (Jsonl, "FILE"),
-}
-
-
-class _Function(NamedTuple):
-    """A function as a logger."""
-
-    log: Callable[[Records], object]
-
-    def close(self) -> None:
-        """Nothing to close."""
-
-
-def as_loggers(loggers: Any) -> list[Logger]:
-    """Loggers from objects, functions and texts such as ``"jsonl:log.jsonl"``; one or many.
-
-    Raises:
-      ValueError: for a text of another form; TypeError: for an object that is no logger.
-      ImportError: for a logger whose extra is not installed.
-
-    Example:
-      >>> as_loggers("jsonl:log.jsonl")[0].path.name
-      'log.jsonl'
-      >>> as_loggers("tensorbord:logs")
-      Traceback (most recent call last):
-      ...
-      ValueError: loggers='tensorbord:logs': expected tensorboard:DIR, ... (did you mean ...
-    """
-    many = isinstance(loggers, Sequence) and not isinstance(loggers, str | _Function)
-    return [_as_logger(one) for one in (loggers if many else [loggers])]
-
-
-def _as_logger(given: Any) -> Any:
-    if isinstance(given, str):
-        kind, _, target = given.partition(":")
-        if kind not in _KINDS or not target:
-            forms = ", ".join(f"{name}:{what}" for name, (_, what) in _KINDS.items())
-            raise ValueError(f"loggers={given!r}: expected {forms}{nearest(kind, _KINDS)}")
-        return _KINDS[kind][0](target)
-    methods = [callable(getattr(given, name, None)) for name in ("log", "close")]
-    if all(methods) and not isinstance(given, type):
-        return given
-    if isinstance(given, type) or not callable(given):
-        raise TypeError(
-            f"loggers holds {given!r}: expected a function of records, an object with "
-            "log(records) and close(), or a text such as 'jsonl:log.jsonl'"
-        )
-    return _Function(given)
-
-
-@contextlib.contextmanager
-def logging_to(
-    loggers: Sequence[Logger], run: Run | None, tell: Callable[[str], object]
-) -> Iterator[Callable[[str, Plan, Chunk], None]]:
-    """Gives a function that logs a chunk, and closes the loggers at the end.
-
-    Args:
-      loggers: from `as_loggers`; of several processes the first one logs.
-      run: the run directory, which names the sweep; ``None`` for one in memory.
-      tell: called with one sentence for each logger that fails, once.
-    """
-    sweep = uuid.uuid4().hex if run is None else f"{run.path} {run.manifest['created']}"
-    active, failed = (list(loggers) if processes.is_first() else []), set()
-
-    def attempt(logger: Logger, work: Callable[[], object]) -> None:
-        try:
-            work()
-        except Exception as error:
-            if id(logger) not in failed:
-                failed.add(id(logger))
-                name = "a function" if isinstance(logger, _Function) else type(logger).__name__
-                tell(f"the logger {name} failed, training goes on: {error!r}")
-
-    def log(cell: str, plan: Plan, chunk: Chunk) -> None:
-        if not active or chunk.step == 0:
-            return
-        every = plan.training.record_every
-        records = Records(
-            sweep=sweep,
-            cell=cell,
-            seeds=plan.runs.seeds,
-            hyperparameters=dict(plan.runs.hyperparameters),
-            steps=np.arange(chunk.step - plan.checkpoint_every + every, chunk.step + 1, every),
-            metrics=chunk.metrics,
-            diverged_at=chunk.diverged_at,
-        )
-        for logger in active:
-            attempt(logger, lambda logger=logger: logger.log(records))
-
-    try:
-        yield log
-    finally:
-        for logger in active:
-            attempt(logger, logger.close)

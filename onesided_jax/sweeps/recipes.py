@@ -18,15 +18,15 @@ from onesided_jax.runs import (
     Run,
     build_game,
     cells,
-    lengthened,
     numerics,
     open_run,
     record,
     with_absolute_data,
     writing,
 )
+from onesided_jax.runs.recipe import lengthened
 from onesided_jax.sweeps.engine import Plan, Training
-from onesided_jax.sweeps.loggers import as_loggers, logging_to
+from onesided_jax.sweeps.live import as_loggers, logging_to
 from onesided_jax.sweeps.result import Progress
 from onesided_jax.sweeps.saving import train_stored
 from onesided_jax.sweeps.sweep import begin_session, plan_of, progress_of, stable, warn

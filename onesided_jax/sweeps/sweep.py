@@ -30,7 +30,7 @@ from onesided_jax.sweeps.check import check_ranges, check_step, named_metrics, n
 from onesided_jax.sweeps.driver import Chunk, train
 from onesided_jax.sweeps.engine import EMA, METRICS, Carry, Observer, Plan, StepView, Training
 from onesided_jax.sweeps.layout import choose_layout
-from onesided_jax.sweeps.loggers import as_loggers, logging_to
+from onesided_jax.sweeps.live import as_loggers, logging_to
 from onesided_jax.sweeps.result import Checkpoint, Progress, StoredCheckpoints, SweepResult
 from onesided_jax.sweeps.saving import stored_like, train_stored
 from onesided_jax.sweeps.step import MakeOptimizer
@@ -82,7 +82,7 @@ def sweep(
       on_chunk: called with a :class:`Progress` after every chunk.
       loggers: where to log every run while it is trained: ``"tensorboard:DIR"``,
         ``"wandb:PROJECT"``, ``"jsonl:FILE"``, or a function or object of your own, one or many; see
-        :class:`~onesided_jax.sweeps.loggers.Logger`.
+        :class:`Logger`.
       ema: decay in ``[0, 1)``, such as 0.999, of a moving average of the primal player, which
         begins at its initial value. It is ``result.ema``, and samples and their quality are those
         of the average. It changes no trajectory.
