@@ -182,7 +182,7 @@ def writing(
         opened = create_or_open(path, plan=plan, recipe=recipe)
 
     def follow() -> Run:
-        run = opened or _existing(path, plan, recipe)
+        run = opened or _existing(path, plan, recipe, longer=False)
         if run is None:
             raise ValueError(
                 f"{str(path)!r} of process 0 is not to be seen by process {processes.index()}: "
@@ -230,15 +230,19 @@ def create_or_open(
     return Run(path, manifests.write(path, manifest))
 
 
-def _existing(path: Path, plan: Mapping[str, Any], recipe: Recipe | None) -> Run | None:
-    """The run in a folder if it is this one or its beginning, ``None`` for a new one."""
+def _existing(
+    path: Path, plan: Mapping[str, Any], recipe: Recipe | None, *, longer: bool = True
+) -> Run | None:
+    """The run in a folder, ``None`` for a new one; ``longer``: also if it has fewer steps."""
     check_path(path)
     if _holds_manifest(path):
         run = open_run(path)
         plan, content = json.loads(json.dumps(plan)), _content(recipe)
         # Read and written again: an older version's recipe may lack a field that has a default.
-        begun = _longer(placeless(_content(run.recipe)), plan)
-        if _longer(run.manifest["plan"], plan) != plan or begun != placeless(content):
+        begun = run.manifest["plan"], placeless(_content(run.recipe))
+        if longer:
+            begun = tuple(_longer(part, plan) for part in begun)
+        if begun != (plan, placeless(content)):
             resume = "" if run.recipe is None else ", or `onesided resume` that one"
             raise ValueError(
                 f"{str(path)!r} holds another run ({_difference(run.manifest, plan, content)}): "
