@@ -16,7 +16,7 @@ import pytest
 
 import onesided_jax as osj
 from onesided_jax.cli import main
-from onesided_jax.runs import RECIPES, Recipe, open_run, out_of_reach, unpack
+from onesided_jax.runs import RECIPES, Recipe, open_run, out_of_reach
 
 pytestmark = pytest.mark.usefixtures("quick_sweeps")
 
@@ -364,8 +364,11 @@ def test_data_that_moved_are_found_again(images, tmp_path, capsys):
         assert "SHA-256 differs" in capsys.readouterr().err
 
 
-def test_averages_are_sampled_measured_and_exported_and_the_run_goes_on(tmp_path, capsys):
-    path, out = tmp_path / "ring.json", tmp_path / "run"
+@pytest.fixture(scope="module")
+def averaged(tmp_path_factory, quick_sweeps):
+    """A run of a small GAN that keeps averages, made longer after its end."""
+    folder = tmp_path_factory.mktemp("averaged")
+    out = folder / "run"
     ring = {"dataset": "ring", "network": "mlp", "width": 4, "latent_dim": 3, "batch_size": 8}
     content = {
         "name": "ring",
@@ -376,64 +379,71 @@ def test_averages_are_sampled_measured_and_exported_and_the_run_goes_on(tmp_path
         "checkpoint_every": 2,
         "criteria": SMALL,
     }
-    path.write_text(json.dumps(content))
-    assert main(["sweep", str(path), "--out", str(out), "--ema", "0.9"]) == 0
+    (folder / "ring.json").write_text(json.dumps(content))
+    assert main(["sweep", str(folder / "ring.json"), "--out", str(out), "--ema", "0.9"]) == 0
     assert main(["resume", str(out), "--steps", "30"]) == 0
-    run = open_run(out)
-    assert (run.recipe.ema, run.recipe.steps, run.finished()) == (0.9, 30, True)
+    return open_run(out)
 
-    assert main(["sample", str(out), "--count", "5"]) == 0
-    assert main(["sample", str(out), "--count", "5", "--raw", "--out", str(tmp_path / "raw")]) == 0
-    name = "adam-run1-step30.csv"
-    averaged, raw = (
-        np.loadtxt(folder / name, delimiter=",", skiprows=1)
-        for folder in (out / "samples", tmp_path / "raw")
-    )
-    assert averaged.shape == raw.shape == (5, 2)
-    assert not np.allclose(averaged, raw)
-    stored = run.store("adam").read(30)
-    for samples, primal in (
-        (averaged, stored["observers"]["ema"]),
-        (raw, stored["players"]["primal"]),
-    ):
-        restored = osj.restore(run, "adam")
-        like = restored.state.players.primal
-        params = jax.tree.map(lambda leaf: leaf[1], unpack(primal, like))
-        players = osj.PrimalDual(params, ())
-        state = jax.tree.map(lambda leaf: leaf[1], restored.state.state)
-        again = restored.game.generate(players, state, jax.random.key(0), 5)
-        np.testing.assert_allclose(samples, again, rtol=1e-4, atol=1e-6)
 
-    found = osj.analyze(out)
+def players_of(run, index, raw):
+    """The game, one run's players (the primal one averaged unless ``raw``) and its state."""
+    found = osj.restore(run, "adam")
+    primal = found.state.players.primal if raw else found.observers["ema"]
+    players = found.state.players._replace(primal=primal)
+    return found.game, *jax.tree.map(lambda leaf: leaf[index], (players, found.state.state))
+
+
+def test_averages_are_sampled_and_measured_and_the_run_goes_on(averaged, tmp_path):
+    assert (averaged.recipe.ema, averaged.recipe.steps, averaged.finished()) == (0.9, 30, True)
+    out, samples = str(averaged.path), {}
+    for raw, option in ((False, []), (True, ["--raw"])):
+        folder = tmp_path / str(raw)
+        assert main(["sample", out, "--count", "5", "--out", str(folder), *option]) == 0
+        samples[raw] = np.loadtxt(folder / "adam-run1-step30.csv", delimiter=",")
+        game, players, state = players_of(averaged, 1, raw)
+        expected = game.generate(players, state, jax.random.key(0), 5)
+        np.testing.assert_allclose(samples[raw], expected, rtol=1e-4, atol=1e-5)
+    assert not np.allclose(samples[False], samples[True])
+
+    found = osj.analyze(averaged)
     assert {"quality_modes", "quality_raw_modes"} <= set(found.dataset)
-    assert "quality_raw_high_quality" in (out / "runs.csv").read_text()
-    assert main(["report", str(out)]) == 0
-    assert "Modes covered, last iterate" in (out / "report.html").read_text()
+    assert "quality_raw_high_quality" in (averaged.path / "runs.csv").read_text()
+    assert main(["report", out]) == 0
+    assert "Modes covered, last iterate" in (averaged.path / "report.html").read_text()
 
 
-def test_an_exported_generator_draws_any_number_of_samples(tmp_path, capsys):
+@pytest.mark.parametrize("raw", [False, True])
+def test_an_exported_generator_draws_any_number_of_samples(averaged, tmp_path, raw):
     pytest.importorskip("flatbuffers")
-    path, out = tmp_path / "ring.json", tmp_path / "run"
-    options = {"dataset": "ring", "network": "mlp", "width": 4, "latent_dim": 3, "batch_size": 8}
-    adam = osj.OptimizerSpec("adam", axes=RATES)
-    path.write_text(osj.Recipe("r", osj.GameSpec("gan", options), (adam,), (0, 1), 4, 2).to_json())
-    assert main(["sweep", str(path), "--out", str(out)]) == 0
-    assert main(["export", str(out), "--index", "1"]) == 0
-    program = jax.export.deserialize((out / "export" / "generator.jax").read_bytes())
+    option = ["--raw"] if raw else []
+    command = ["export", str(averaged.path), "--index", "1", "--out", str(tmp_path), *option]
+    assert main(command) == 0
+    program = jax.export.deserialize((tmp_path / "generator.jax").read_bytes())
     assert program.platforms == ("cpu", "cuda", "tpu")
-    restored = osj.restore(out, "adam")
-    players, state = jax.tree.map(
-        lambda leaf: leaf[1], (restored.state.players, restored.state.state)
-    )
+    game, players, state = players_of(averaged, 1, raw)
     for count in (1, 7):
         latent = np.random.default_rng(count).normal(size=(count, 3)).astype(np.float32)
-        expected = restored.game.generate(players, state, None, count, latent=latent)
+        expected = game.generate(players, state, None, count, latent=latent)
         np.testing.assert_allclose(program.call(latent), expected, rtol=1e-5, atol=1e-6)
-    with np.load(out / "export" / "generator.npz") as params:
+    with np.load(tmp_path / "generator.npz") as params:
         written = sorted(params[name].tobytes() for name in params)
     assert written == sorted(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(players.primal))
-    capsys.readouterr()
-    assert main(["export", str(out), "--index", "2"]) == 2
-    assert "index=2: expected 0 to 1" in capsys.readouterr().err
-    assert main(["export", str(out), "--cell", "adan"]) == 2
-    assert "did you mean 'adam'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--index", "2"], "index=2: expected 0 to 1"),
+        (["--cell", "adan"], "did you mean 'adam'"),
+    ],
+)
+def test_an_export_of_what_is_not_there(averaged, capsys, options, message):
+    pytest.importorskip("flatbuffers")
+    assert main(["export", str(averaged.path), *options]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_export_without_flatbuffers_says_so(averaged, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "flatbuffers", None)
+    assert main(["export", str(averaged.path)]) == 2
+    assert "pip install 'onesided-jax[export]'" in capsys.readouterr().err

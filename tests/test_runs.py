@@ -418,8 +418,7 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path, monkeypatch):
     assert (tmp_path / "a" / "manifest.json").read_bytes() == before
     monkeypatch.setattr(processes, "first", lambda work: None)  # another process holds the lock
     with pytest.raises(ValueError, match=r"steps is 10 there and 20 here"):
-        with writing(tmp_path / "a", plan={**plan, "steps": 20}, recipe=None):
-            pass
+        writing(tmp_path / "a", plan={**plan, "steps": 20}, recipe=None).__enter__()
     monkeypatch.undo()
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "thesis.txt").write_text("mine")

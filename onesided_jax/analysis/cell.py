@@ -99,7 +99,8 @@ def _gradient_norms(source: Source, probe: Probe, tell: Tell) -> PrimalDual:
     found = []
     for i, step in enumerate(source.steps):
         tell("gradient norms", i, len(source.steps))
-        found.append(probe.norms(*source.snapshot(step)))
+        snapshot = source.snapshot(step)
+        found.append(probe.norms(snapshot.players, snapshot.state))
     tell("gradient norms", len(source.steps), len(source.steps))
     return PrimalDual(
         *(
