@@ -124,11 +124,12 @@ def values_of(items):
 
 
 def test_weights_and_biases_offline(tmp_path, monkeypatch):
-    pytest.importorskip("wandb")
+    wandb = pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
     result = sweep("wandb:project")
+    wandb.teardown()  # W&B writes in a process of its own
     found = {}
     for path in tmp_path.glob("wandb/offline-run-*/*.wandb"):
         records = read_wandb(path)

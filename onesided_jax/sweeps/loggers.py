@@ -245,6 +245,8 @@ class WandB:
             "id": hashlib.sha256(f"{records.sweep} {name}".encode()).hexdigest()[:16],
             "resume": "allow",
             "reinit": "create_new",
+            # They tell of the machine and the terminal, which all runs of a sweep share.
+            "settings": wandb.Settings(console="off", x_disable_stats=True),
             "config": {**config, **records.settings(run)},
             **self._options,
         }
