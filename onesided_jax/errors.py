@@ -11,6 +11,7 @@ from typing import Any
 __all__ = [
     "MAX_STEPS",
     "check_count",
+    "check_decay",
     "check_divides",
     "check_integers",
     "missing",
@@ -113,3 +114,25 @@ def check_divides(name: str, whole: int, part_name: str, part: int) -> None:
             f"{name}={whole}: expected a multiple of {part_name}={part}, "
             f"such as {' or '.join(map(str, near))}"
         )
+
+
+def check_decay(name: str, value: Any) -> float | None:
+    """The decay of a moving average, or ``None`` for no average.
+
+    Raises:
+      ValueError: unless ``0 <= value < 1``.
+
+    Example:
+      >>> check_decay("ema", 1.5)
+      Traceback (most recent call last):
+      ...
+      ValueError: ema=1.5: expected a number in [0, 1), such as 0.999, or None
+    """
+    if value is None:
+        return None
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not (real and 0 <= float(value) < 1):
+        raise ValueError(
+            f"{name}={short(value)}: expected a number in [0, 1), such as 0.999, or None"
+        )
+    return float(value)

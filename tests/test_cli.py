@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
 
@@ -351,3 +352,88 @@ def test_control_c_ends_a_command_at_any_moment(tmp_path):
         assert victim.returncode == 130, said
         assert "Traceback" not in said
         assert "Ended by SIGINT" in said
+
+
+@pytest.fixture(scope="module")
+def averaged(tmp_path_factory, quick_sweeps):
+    """A run of a small GAN that keeps averages, made longer after its end."""
+    folder = tmp_path_factory.mktemp("averaged")
+    out = folder / "run"
+    ring = {"dataset": "ring", "network": "mlp", "width": 4, "latent_dim": 3, "batch_size": 8}
+    content = {
+        "name": "ring",
+        "game": {"name": "gan", "options": ring},
+        "optimizers": [{"name": "adam", "axes": RATES}],
+        "seeds": [0, 1],
+        "steps": 20,
+        "checkpoint_every": 2,
+        "criteria": SMALL,
+    }
+    (folder / "ring.json").write_text(json.dumps(content))
+    assert main(["sweep", str(folder / "ring.json"), "--out", str(out), "--ema", "0.9"]) == 0
+    assert main(["resume", str(out), "--steps", "30"]) == 0
+    return open_run(out)
+
+
+def players_of(run, index, raw):
+    """The game, one run's players (the primal one averaged unless ``raw``) and its state."""
+    found = osj.restore(run, "adam")
+    primal = found.state.players.primal if raw else found.observers["ema"]
+    players = found.state.players._replace(primal=primal)
+    return found.game, *jax.tree.map(lambda leaf: leaf[index], (players, found.state.state))
+
+
+def test_averages_are_sampled_and_measured_and_the_run_goes_on(averaged, tmp_path):
+    assert (averaged.recipe.ema, averaged.recipe.steps, averaged.finished()) == (0.9, 30, True)
+    out, samples = str(averaged.path), {}
+    for raw, option in ((False, []), (True, ["--raw"])):
+        folder = tmp_path / str(raw)
+        assert main(["sample", out, "--count", "5", "--out", str(folder), *option]) == 0
+        samples[raw] = np.loadtxt(folder / "adam-run1-step30.csv", delimiter=",")
+        game, players, state = players_of(averaged, 1, raw)
+        expected = game.generate(players, state, jax.random.key(0), 5)
+        np.testing.assert_allclose(samples[raw], expected, rtol=1e-4, atol=1e-5)
+    assert not np.allclose(samples[False], samples[True])
+
+    found = osj.analyze(averaged)
+    assert {"quality_modes", "quality_raw_modes"} <= set(found.dataset)
+    assert "quality_raw_high_quality" in (averaged.path / "runs.csv").read_text()
+    assert main(["report", out]) == 0
+    assert "Modes covered, last iterate" in (averaged.path / "report.html").read_text()
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_an_exported_generator_draws_any_number_of_samples(averaged, tmp_path, raw):
+    pytest.importorskip("flatbuffers")
+    option = ["--raw"] if raw else []
+    command = ["export", str(averaged.path), "--index", "1", "--out", str(tmp_path), *option]
+    assert main(command) == 0
+    program = jax.export.deserialize((tmp_path / "generator.jax").read_bytes())
+    assert program.platforms == ("cpu", "cuda", "tpu")
+    game, players, state = players_of(averaged, 1, raw)
+    for count in (1, 7):
+        latent = np.random.default_rng(count).normal(size=(count, 3)).astype(np.float32)
+        expected = game.generate(players, state, None, count, latent=latent)
+        np.testing.assert_allclose(program.call(latent), expected, rtol=1e-5, atol=1e-6)
+    with np.load(tmp_path / "generator.npz") as params:
+        written = sorted(params[name].tobytes() for name in params)
+    assert written == sorted(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(players.primal))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--index", "2"], "index=2: expected 0 to 1"),
+        (["--cell", "adan"], "did you mean 'adam'"),
+    ],
+)
+def test_an_export_of_what_is_not_there(averaged, capsys, options, message):
+    pytest.importorskip("flatbuffers")
+    assert main(["export", str(averaged.path), *options]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_export_without_flatbuffers_says_so(averaged, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "flatbuffers", None)
+    assert main(["export", str(averaged.path)]) == 2
+    assert "pip install 'onesided-jax[export]'" in capsys.readouterr().err

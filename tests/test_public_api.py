@@ -85,11 +85,17 @@ SIGNATURES = {
     "Runs": "(seeds, hyperparameters=<factory>)",
     "sweep": (
         "(game, make_optimizer, runs, *, steps, checkpoint_every=None, record_every=1, out=None, "
-        "record=None, observers=None, on_chunk=None, independent_samples=True, width=None, "
-        "devices=None)"
+        "record=None, observers=None, on_chunk=None, loggers=(), ema=None, "
+        "independent_samples=True, width=None, devices=None)"
     ),
-    "run": "(recipe, out, *, on_chunk=None, on_damage=..., width=None, devices=None, stop=...)",
-    "resume": "(out, *, data=None, on_chunk=None, on_damage=..., devices=None, stop=...)",
+    "run": (
+        "(recipe, out, *, on_chunk=None, on_damage=..., loggers=(), width=None, devices=None, "
+        "stop=...)"
+    ),
+    "resume": (
+        "(out, *, steps=None, data=None, on_chunk=None, on_damage=..., loggers=(), devices=None, "
+        "stop=...)"
+    ),
     "open_run": "(path, *, data=None)",
     "analyze": (
         "(run_or_result, game=None, *, criteria=None, constant_rates=True, data=None, "
@@ -119,6 +125,7 @@ FIELDS = {
         "seeds",
         "diverged_at",
         "game",
+        "ema",
     ),
     "Observer": ("init", "update"),
 }

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import onesided_jax as osj
-from onesided_jax import GameSpec, OptimizerSpec, Recipe, runs
+from onesided_jax import GameSpec, OptimizerSpec, Recipe, processes, runs
 from onesided_jax.runs import CheckpointStore, DamagedCheckpointError, manifest, pack, unpack
-from onesided_jax.runs.directory import create_or_open, latest_valid, read_metrics
+from onesided_jax.runs.directory import create_or_open, latest_valid, read_metrics, writing
 
 RATES = {"primal_learning_rate": (0.1,), "dual_learning_rate": (0.1, 0.2)}
 
@@ -409,13 +409,17 @@ def test_a_failed_write_leaves_no_trace(tmp_path, monkeypatch):
     assert [p.name for p in store.path.iterdir()] == ["0"]
 
 
-def test_a_folder_with_something_else_is_left_alone(tmp_path):
+def test_a_folder_with_something_else_is_left_alone(tmp_path, monkeypatch):
     plan = {"steps": 10, "cells": {}}
     create_or_open(tmp_path / "a", plan=plan, recipe=None)
     before = (tmp_path / "a" / "manifest.json").read_bytes()
-    with pytest.raises(ValueError, match=r"holds another run \(steps is 10 there and 20 here\)"):
-        create_or_open(tmp_path / "a", plan={**plan, "steps": 20}, recipe=None)
+    with pytest.raises(ValueError, match=r"holds another run \(steps is 10 there and 5 here\)"):
+        create_or_open(tmp_path / "a", plan={**plan, "steps": 5}, recipe=None)
     assert (tmp_path / "a" / "manifest.json").read_bytes() == before
+    monkeypatch.setattr(processes, "first", lambda work: None)  # another process holds the lock
+    with pytest.raises(ValueError, match=r"steps is 10 there and 20 here"):
+        writing(tmp_path / "a", plan={**plan, "steps": 20}, recipe=None).__enter__()
+    monkeypatch.undo()
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "thesis.txt").write_text("mine")
     with pytest.raises(ValueError, match="exists and holds no run"):

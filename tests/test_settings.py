@@ -257,7 +257,7 @@ def test_odd_names_reach_the_analysis(tmp_path):
 DIFFERENT = {
     "seeds": ({"seeds": (0, 2)}, r"seeds: only there 1; only here 2"),
     "a rate": ({"rates": {**RATES, "dual_learning_rate": 0.3}}, r"only there 0\.2; only here 0\.3"),
-    "steps": ({"steps": 8}, r"steps is 4 there and 8 here"),
+    "steps": ({"steps": 2}, r"steps is 4 there and 2 here"),
     "runs": ({"seeds": (0, 1, 2)}, r"only here 2; 2 values there and 3 here"),
     "order": ({"seeds": (1, 0)}, r"in another order from place 0 on"),
 }

@@ -21,7 +21,7 @@ import onesided_jax as osj
 from onesided_jax import Game, GameInfo, GameSpec, OptimizerSpec, PrimalDual, Recipe, games
 from onesided_jax.analysis import generate
 from onesided_jax.runs import build_game
-from onesided_jax.sweeps.engine import Plan, Training, program
+from onesided_jax.sweeps.engine import Plan, Training, average, program
 from onesided_jax.sweeps.layout import abstract_carry, choose_layout, compile_chunk
 from onesided_jax.sweeps.memory import needed_bytes
 
@@ -311,8 +311,70 @@ def test_on_disk_and_in_memory_agree_and_a_second_call_continues(tmp_path):
     again = osj.sweep(game, make_eg, **arguments, out=tmp_path / "run", on_chunk=chunks.append)
     assert len(chunks) == 2  # nothing left to do
     assert_same_bits((again.players, again.metrics), (disk.players, disk.metrics))
-    with pytest.raises(ValueError, match=r"holds another run \(steps is 8 there and 12 here\)"):
-        osj.sweep(game, make_eg, **{**arguments, "steps": 12}, out=tmp_path / "run")
+    # More steps go on from the last checkpoint, to the bits of one long sweep.
+    longer = {**arguments, "steps": 12, "width": 8}
+    went_on = osj.sweep(game, make_eg, **longer, out=tmp_path / "run", on_chunk=chunks.append)
+    assert [c.step for c in chunks] == [4, 8, 12]
+    whole = osj.sweep(game, make_eg, **longer)
+    assert_same_bits((went_on.players, went_on.metrics), (whole.players, whole.metrics))
+    message = r"\(steps is 12 there and 8 here\).*only more steps can be added"
+    with pytest.raises(ValueError, match=message):
+        osj.sweep(game, make_eg, **arguments, out=tmp_path / "run")
+
+
+def test_the_moving_average_follows_the_primal_player_and_changes_nothing_else(tmp_path):
+    arguments = {"runs": eight_runs(), "steps": 6, "checkpoint_every": 1, "width": 8}
+    game = noisy_game()
+    plain = osj.sweep(game, make_eg, **arguments)
+    found = osj.sweep(game, make_eg, **arguments, ema=0.75)
+    assert plain.ema is None
+    assert plain.checkpoints[6].observers == {}
+    assert_same_bits((plain.players, plain.metrics), (found.players, found.metrics))
+    expected = plain.checkpoints[0].players.primal.astype(np.float64)
+    for step in range(1, 7):
+        expected = 0.75 * expected + 0.25 * plain.checkpoints[step].players.primal
+        np.testing.assert_allclose(found.checkpoints[step].observers["ema"], expected, rtol=1e-5)
+    assert_same_bits(found.ema, found.checkpoints[6].observers["ema"])
+
+    def stop(progress):
+        if progress.step == 3:
+            raise KeyboardInterrupt
+
+    out = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        osj.sweep(game, make_eg, **arguments, ema=0.75, out=out, on_chunk=stop)
+    assert_same_bits(osj.sweep(game, make_eg, **arguments, ema=0.75, out=out).ema, found.ema)
+    restored = osj.restore(out, "sweep", step=6, game=game, make_optimizer=make_eg)
+    assert_same_bits(restored.observers["ema"], found.ema)
+    with pytest.raises(ValueError, match=r"ema is 0\.75 there and missing here"):
+        osj.sweep(game, make_eg, **arguments, out=out)
+
+
+def test_a_moving_average_stops_where_its_run_diverges_and_keeps_integers():
+    runs = osj.grid(seeds=1, rate=(1e30, 0.1))
+    result = osj.sweep(
+        osj.games.bilinear(), lambda rate: osj.sgda(rate, rate), runs, steps=9, ema=0.5
+    )
+    assert result.diverged_at[0] > 0
+    assert np.isfinite(result.ema).all()
+    primal = {"weight": jnp.zeros(2), "count": jnp.zeros((), jnp.int32)}
+    after = {"weight": jnp.ones(2), "count": jnp.ones((), jnp.int32)}
+    view = type("View", (), {"after": PrimalDual(after, ())})
+    mean = average(0.9).update(primal, view)
+    np.testing.assert_allclose(mean["weight"], 0.1, rtol=1e-6)
+    assert (mean["count"].dtype, int(mean["count"])) == (jnp.int32, 1)
+
+
+@pytest.mark.parametrize("ema", [1, -0.1, "0.9", True, np.nan])
+def test_a_decay_out_of_range(ema):
+    with pytest.raises(ValueError, match=r"ema=.*expected a number in \[0, 1\)"):
+        osj.sweep(noisy_game(), make_eg, eight_runs(), steps=1, ema=ema)
+
+
+def test_an_observer_cannot_take_the_averages_name():
+    observers = {"ema": (lambda players: (), lambda s, view: s)}
+    with pytest.raises(ValueError, match="observers='ema'"):
+        osj.sweep(noisy_game(), make_eg, eight_runs(), steps=1, ema=0.9, observers=observers)
 
 
 def test_a_damaged_newest_checkpoint_is_recomputed_bit_for_bit(tmp_path):
@@ -548,6 +610,30 @@ def test_stopped_in_the_second_cell_and_resumed_gives_the_same_bits(tmp_path):
         assert whole.store(cell).steps() == finished.store(cell).steps()
         for step in whole.store(cell).steps():
             assert_same_bits(whole.store(cell).read(step), finished.store(cell).read(step))
+
+
+def test_a_finished_recipe_goes_on_to_the_bits_of_a_longer_one(tmp_path):
+    rates = {"primal_learning_rate": (1e-3,), "dual_learning_rate": (1e-3, 2e-3)}
+    adam = osj.OptimizerSpec("adam", axes=rates)
+    recipe = osj.Recipe("short", osj.GameSpec("carousel"), (adam,), (0, 1), 20, 10, ema=0.9)
+    first = osj.run(recipe, tmp_path / "run", width=4)
+    assert first.finished()
+    asked = []
+    stopped = osj.resume(tmp_path / "run", steps=40, stop=lambda: asked.append(1) or len(asked) > 2)
+    assert stopped.store("adam").steps() == [0, 10, 20, 30]
+    assert stopped.recipe == dataclasses.replace(recipe, steps=40)
+    finished = osj.resume(tmp_path / "run")  # to the 40 steps that it now has
+    whole = osj.run(dataclasses.replace(recipe, steps=40), tmp_path / "whole", width=4)
+    assert finished.finished()
+    for step in whole.store("adam").steps():
+        assert_same_bits(whole.store("adam").read(step), finished.store("adam").read(step))
+    before = (tmp_path / "run" / "manifest.json").read_bytes()
+    for steps, message in [(30, "expected at least 40"), (45, "multiple of checkpoint_every=10")]:
+        with pytest.raises(ValueError, match=message):
+            osj.resume(tmp_path / "run", steps=steps)
+    with pytest.raises(ValueError, match=r"seeds: only here 2.*only more steps can be added"):
+        osj.run(dataclasses.replace(recipe, steps=40, seeds=(0, 1, 2)), tmp_path / "run")
+    assert (tmp_path / "run" / "manifest.json").read_bytes() == before
 
 
 # ---- what a game and an optimizer have to be ----

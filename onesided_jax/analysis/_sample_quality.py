@@ -18,7 +18,7 @@ from onesided_jax.analysis.estimators import Array
 from onesided_jax.analysis.quality import NotFiniteError, Reference, quality, quality_reference
 from onesided_jax.analysis.source import Source, pick_run
 from onesided_jax.games import Game
-from onesided_jax.players import make_key
+from onesided_jax.players import PrimalDual, make_key
 from onesided_jax.runs import Criteria, Recipe
 
 __all__ = ["find_data", "measure_quality"]
@@ -102,7 +102,8 @@ def measure_quality(
 
     Returns:
       ``(values, about)``: per cell, measure to ``f64[R, K]`` for K evaluation seeds. NaN for a run
-      that diverged or has samples that are not finite.
+      that diverged or has samples that are not finite. If a sweep kept a moving average of its
+      generators, the values are the average's, and ``raw_MEASURE`` those of the last iterate.
 
     Raises:
       ValueError: if the game's samples have another shape than the data's.
@@ -112,12 +113,14 @@ def measure_quality(
     reference = quality_reference(data, inception=inception)
     tell("quality: real data", 1, 1)
     draw = _sampler(game, criteria.quality_samples)
-    nothing = {name: np.full(criteria.quality_seeds, np.nan) for name in reference.measures}
     tables = []
     for source in sources:
         runs = counted(range(len(source.seeds)), f"{source.label}: sample quality", tell)
-        found = [_measure_run(source, run, draw, reference, criteria) or nothing for run in runs]
-        tables.append({name: np.stack([values[name] for values in found]) for name in nothing})
+        found = [_measure_run(source, run, draw, reference, criteria) for run in runs]
+        names = dict.fromkeys(name for values in found for name in values or {})
+        lost = np.full(criteria.quality_seeds, np.nan)
+        nothing = dict.fromkeys(names or reference.measures, lost)
+        tables.append({n: np.stack([(one or nothing)[n] for one in found]) for n in nothing})
     about = {
         "samples": criteria.quality_samples,
         "seeds": criteria.quality_seeds,
@@ -166,10 +169,16 @@ def _measure_run(
     if source.diverged_at[run] >= 0:
         return None
     last = source.snapshot(source.steps[-1])
-    players, state = pick_run(last.players, run), pick_run(last.state, run)
     keys = jax.random.split(make_key(_SAMPLING_SEED), criteria.quality_seeds)
+
+    def measure(players: PrimalDual) -> dict[str, Array]:
+        picked, state = pick_run(players, run), pick_run(last.state, run)
+        return quality((draw(picked, state, key) for key in keys), reference)
+
     try:
-        sets = (draw(players, state, key) for key in keys)
-        return quality(sets, reference)
+        found = measure(last.averaged())
+        if last.ema is not None:
+            found |= {f"raw_{name}": values for name, values in measure(last.players).items()}
     except NotFiniteError:
         return None
+    return found

@@ -1,27 +1,38 @@
-"""Samples of trained generators."""
+"""Samples of trained generators, and generators as files."""
 
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from onesided_jax.analysis.source import from_run, pick_run
+from onesided_jax.extras import need
+from onesided_jax.games import Game
 from onesided_jax.players import make_key
 from onesided_jax.runs import Run, build_game, numerics
 
-__all__ = ["generate"]
+__all__ = ["Exported", "export_generator", "generate"]
+
+PLATFORMS = ("cpu", "cuda", "tpu")
 
 
-def generate(run: Run, *, count: int, seed: int = 0) -> Iterator[tuple[str, int, int, np.ndarray]]:
+def generate(
+    run: Run, *, count: int, seed: int = 0, raw: bool = False
+) -> Iterator[tuple[str, int, int, np.ndarray]]:
     """Samples of every generator at its newest readable checkpoint.
 
     Args:
       run: a GAN run with a recipe.
       count: samples per generator.
       seed: seed of the latents, the same for all generators.
+      raw: sample the last iterate of a run that keeps a moving average (``ema``), not the average.
 
     Yields:
       ``(cell, run index, step, samples[count, ...])``.
@@ -29,24 +40,102 @@ def generate(run: Run, *, count: int, seed: int = 0) -> Iterator[tuple[str, int,
     Raises:
       ValueError: if the run has no recipe or its game generates nothing.
     """
-    recipe = run.recipe
-    if recipe is None:
-        raise ValueError(f"{str(run.path)!r} has no recipe to rebuild the game from")
-    with numerics(recipe):
-        shape = run.manifest.get("sample_shape")  # without it, of version 0.1: from the data
-        game = build_game(recipe.game, recipe.precision, sample_shape=shape)
-        draw = game.generate
-        if draw is None:
-            raise ValueError(f"game={recipe.game.name!r} generates no samples; expected a GAN run")
+    with numerics(run.recipe):
+        game = _game_of(run)
+        draw: Any = game.generate
         sample = jax.jit(lambda p, s: draw(p, s, make_key(seed), count))
         for cell in run.cells:
             source = from_run(run, cell, game)
             last = source.snapshot(source.steps[-1])
+            players = last.players if raw else last.averaged()
             for index in range(len(source.seeds)):
                 pick = functools.partial(pick_run, run=index)
                 yield (
                     cell,
                     index,
                     source.steps[-1],
-                    np.asarray(sample(pick(last.players), pick(last.state))),
+                    np.asarray(sample(pick(players), pick(last.state))),
                 )
+
+
+def _game_of(run: Run) -> Game:
+    """The GAN of a run, without its data."""
+    recipe = run.recipe
+    if recipe is None:
+        raise ValueError(f"{str(run.path)!r} has no recipe to rebuild the game from")
+    shape = run.manifest.get("sample_shape")  # without it, of version 0.1: from the data
+    game = build_game(recipe.game, recipe.precision, sample_shape=shape)
+    if game.generate is None:
+        raise ValueError(f"game={recipe.game.name!r} generates no samples; expected a GAN run")
+    return game
+
+
+class Exported(NamedTuple):
+    """What `export_generator` wrote.
+
+    Attributes:
+      program: ``generator.jax``: ``f[b, latent_dim] -> samples[b, ...]`` for any ``b``, with its
+        params inside; ``jax.export.deserialize`` reads it, without onesided-jax.
+      params: ``generator.npz``: the params, and the state of normalisation, an array for each leaf,
+        named by its path, such as ``params/head/kernel``.
+      step: of the checkpoint that they come from.
+    """
+
+    program: Path
+    params: Path
+    step: int
+
+
+def export_generator(
+    run: Run,
+    out: str | os.PathLike[str],
+    *,
+    cell: str | None = None,
+    index: int = 0,
+    raw: bool = False,
+) -> Exported:
+    """Writes a generator as a program for CPU, GPU and TPU, and its params as NumPy arrays.
+
+    Args:
+      run: a GAN run with a recipe.
+      out: the folder; ``generator.jax`` and ``generator.npz`` in it are replaced.
+      cell: which of ``run.cells``; ``None`` takes the first.
+      index: which of the cell's runs, from 0.
+      raw: the last iterate of a run that keeps a moving average (``ema``), not the average.
+
+    Returns:
+      :class:`Exported`: the newest checkpoint that can be read.
+
+    Raises:
+      ImportError: without flatbuffers, which `jax.export` needs (the extra ``export``).
+      ValueError: if the run has no recipe, no such cell or run, or its game generates nothing, or
+        the generator diverged.
+    """
+    need("export", "the export of a generator", "flatbuffers")
+    with numerics(run.recipe):
+        game = _game_of(run)
+        source = from_run(run, run.cells[0] if cell is None else cell, game)
+        if not 0 <= index < len(source.seeds):
+            raise ValueError(f"index={index}: expected 0 to {len(source.seeds) - 1}")
+        step = source.steps[-1]
+        last = source.snapshot(step)
+        players = pick_run(last.players if raw else last.averaged(), index)
+        state = pick_run(last.state, index)
+        draw: Any = game.generate
+
+        def generate(latent: jax.Array) -> jax.Array:
+            return draw(players, state, None, None, latent=latent)
+
+        latent = jax.eval_shape(game.batch, make_key(0), game.data).latent
+        (batch,) = jax.export.symbolic_shape("b")
+        like = jax.ShapeDtypeStruct((batch, latent.shape[1]), jnp.float32)
+        program = jax.export.export(jax.jit(generate), platforms=PLATFORMS)(like)
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    found = Exported(folder / "generator.jax", folder / "generator.npz", step)
+    found.program.write_bytes(program.serialize())
+    parts = {"params": players.primal, "state": state.primal}
+    leaves = jax.tree.flatten_with_path(parts)[0]
+    names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
+    np.savez(found.params, **dict(zip(names, (leaf for _, leaf in leaves), strict=True)))
+    return found

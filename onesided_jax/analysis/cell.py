@@ -115,7 +115,8 @@ def player_names(game: Game) -> PrimalDual:
 def _gradient_norms(source: Source, probe: Probe, tell: Tell) -> PrimalDual:
     found = []
     for step in counted(source.steps, f"{source.label}: gradient norms", tell):
-        found.append(probe.norms(*source.snapshot(step)))
+        snapshot = source.snapshot(step)
+        found.append(probe.norms(snapshot.players, snapshot.state))
     return PrimalDual(
         *(
             SquaredNorm(*(np.stack(field, axis=-1) for field in zip(*player, strict=True)))

@@ -29,10 +29,21 @@ _CACHE_BYTES = 2**31  # snapshots kept in memory; beyond it they are read again
 
 
 class Snapshot(NamedTuple):
-    """All runs of a cell at one checkpoint; leaves have a leading run axis."""
+    """All runs of a cell at one checkpoint; leaves have a leading run axis.
+
+    Attributes:
+      players: both players.
+      state: the game's state.
+      ema: the primal player's moving average, or ``None`` where the sweep kept none.
+    """
 
     players: PrimalDual
     state: ArrayTree
+    ema: ArrayTree | None = None
+
+    def averaged(self) -> PrimalDual:
+        """The players that samples come from: the primal one is its average, if there is one."""
+        return self.players if self.ema is None else self.players._replace(primal=self.ema)
 
 
 class Source(NamedTuple):
@@ -73,14 +84,16 @@ def from_run(run: Run, cell: str, game: Game) -> Source:
     """
     plan, store = run.manifest["plan"], run.store(cell)
     seeds, every = run.seeds(cell), plan["checkpoint_every"]
-    like = _snapshot_like(game, len(seeds))
+    like = _snapshot_like(game, len(seeds), ema="ema" in plan)
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(like))
 
     @functools.lru_cache(maxsize=2 + int(_CACHE_BYTES / size))
     def load(step: int) -> dict[str, Any]:
         stored = store.read(step)
         kept = {name: stored.get(name, {}) for name in ("metrics", "diverged_at")}
-        return {**kept, "snapshot": Snapshot(**unpack(stored, like))}
+        found = unpack(stored, like)
+        ema = found["observers"].get("ema")
+        return {**kept, "snapshot": Snapshot(found["players"], found["state"], ema)}
 
     segments: dict[int, dict[str, np.ndarray]] = {}
     damaged, diverged_at = [], np.full(len(seeds), -1)
@@ -129,7 +142,8 @@ def from_result(result: Any, *, label: str = "sweep") -> Source:
 
     def snapshot(step: int) -> Snapshot:
         checkpoint = result.checkpoints[step]
-        return Snapshot(checkpoint.players, checkpoint.state)
+        ema = None if result.ema is None else checkpoint.observers["ema"]
+        return Snapshot(checkpoint.players, checkpoint.state, ema)
 
     records = next(iter(result.metrics.values())).shape[1]
     return Source(
@@ -181,10 +195,11 @@ def notes_of(source: Source) -> list[str]:
     return notes
 
 
-def _snapshot_like(game: Game, runs: int) -> Mapping[str, Any]:
+def _snapshot_like(game: Game, runs: int, *, ema: bool) -> Mapping[str, Any]:
     keys = jax.eval_shape(lambda: jax.random.split(make_key(0), runs))
     players, state = jax.eval_shape(jax.vmap(game.init), keys)
-    return {"players": players, "state": state}
+    observers = {"ema": players.primal} if ema else {}
+    return {"players": players, "state": state, "observers": observers}
 
 
 def _constant_rates(run: Run, cell: str) -> np.ndarray:

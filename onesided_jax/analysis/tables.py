@@ -140,7 +140,7 @@ def _pictures(source: Source, game: Game) -> xr.Dataset:
 
 def _samples(last: Snapshot, runs: list[int], game: Game) -> xr.Dataset:
     generate: Any = game.generate
-    shown = [(pick_run(last.players, r), pick_run(last.state, r)) for r in runs]
+    shown = [(pick_run(last.averaged(), r), pick_run(last.state, r)) for r in runs]
     shape = jax.eval_shape(lambda p, s: generate(p, s, make_key(0), 1), *shown[0]).shape[1:]
     count = _POINTS if shape == (2,) else _IMAGES
     draw = jax.jit(lambda p, s: generate(p, s, make_key(0), count))

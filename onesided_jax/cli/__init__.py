@@ -141,6 +141,7 @@ def _import(command: str) -> None:
         "resume": ("cli._work", "sweeps", "networks"),
         "analyze": ("cli._work", "analysis", "networks"),
         "report": ("cli._work", "report"),
+        "export": ("cli._work", "analysis", "networks"),
         "sample": ("cli._work", "analysis", "report", "networks"),
     }
     importlib.import_module("jax")

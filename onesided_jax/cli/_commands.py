@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import inspect
 import math
 import shlex
@@ -27,6 +28,13 @@ _DEMO = (
 )
 
 RunArgument = Annotated[Positional[Path], arg(help="A run directory.", metavar="RUN")]
+LogArgument = Annotated[
+    UseAppendAction[tuple[str, ...]],
+    arg(
+        metavar="tensorboard:DIR|wandb:PROJECT|jsonl:FILE",
+        help="Log every run while it is trained; repeatable.",
+    ),
+]
 DataArgument = Annotated[Path | None, arg(metavar="FILE|FOLDER")]
 
 
@@ -92,6 +100,8 @@ def sweep(
             help="Values of a float hyperparameter, in every optimizer that has it; repeatable.",
         ),
     ] = (),
+    ema: float | None = None,
+    log: LogArgument = (),
     width: OptionalCount = None,
     devices: OptionalCount = None,
     data_dir: Path | None = None,
@@ -105,6 +115,7 @@ def sweep(
       steps: Training steps, a multiple of the checkpoint cadence.
       checkpoint_every: Steps between checkpoints.
       seeds: How many seeds (0, 1, ...).
+      ema: Decay of a moving average of the generators, such as 0.999; samples come from it.
       width: Runs at a time on each device; by default as many as fit in memory or, in a sweep of
         minutes, the fastest of a few that are timed first. Bits depend on it, so it is recorded.
       devices: How many devices (on a CPU: cores) to use; by default all. No bit depends on it.
@@ -115,43 +126,54 @@ def sweep(
     from onesided_jax.cli import _arguments as arguments
     from onesided_jax.cli._work import connect, first_devices, train_recipe
     from onesided_jax.runs import out_of_reach, place_data
+    from onesided_jax.sweeps.live import as_loggers
 
     wanted = arguments.find_recipe(recipe)
     wanted = arguments.changed(wanted, steps, checkpoint_every, seeds, set)
+    if ema is not None:
+        wanted = dataclasses.replace(wanted, ema=ema)
     if data_dir is not None:
         wanted = place_data(wanted, data_dir)
     if width is not None and width < 1:
         raise ValueError(f"width={width}: expected an integer >= 1")
+    loggers = as_loggers(log)
     connect(processes)
     for sentence in out_of_reach(wanted):
         console.print(f"[yellow]{escape(sentence)}[/]", soft_wrap=True)
-    train_recipe(wanted, out, width, first_devices(devices))
+    train_recipe(wanted, out, width, first_devices(devices), loggers=loggers)
     console.print(f"Next: [bold]{command('analyze', out)}[/]", soft_wrap=True)
 
 
 def resume(
     run: RunArgument,
     processes: Processes,
+    steps: OptionalCount = None,
+    log: LogArgument = (),
     devices: OptionalCount = None,
     data: DataArgument = None,
 ) -> None:
-    """Continue an interrupted run, bit for bit as if it had never stopped.
+    """Continue an interrupted run, bit for bit as if it had never stopped, or a finished one.
 
     On any number of devices and processes, whatever it was begun on.
 
     Args:
+      steps: Steps in all, to train a run longer than its recipe says.
       devices: How many devices (on a CPU: cores) to use; by default all.
       data: Where the run's data lie now, if they have moved.
       processes: Where several processes share the work.
     """
     from onesided_jax.cli._work import connect, first_devices, train_recipe
     from onesided_jax.runs import open_run
+    from onesided_jax.runs.recipe import lengthened
+    from onesided_jax.sweeps.live import as_loggers
 
     recipe = open_run(run, data=data).recipe
     if recipe is None:
         raise ValueError(f"{str(run)!r} was made in Python without a recipe: call sweep() again")
+    recipe = lengthened(recipe, steps)
+    loggers = as_loggers(log)
     connect(processes)
-    train_recipe(recipe, run, devices=first_devices(devices))
+    train_recipe(recipe, run, devices=first_devices(devices), loggers=loggers)
 
 
 def analyze(
@@ -199,6 +221,7 @@ def sample(
     count: Count = 64,
     seed: Count = 0,
     out: Path | None = None,
+    raw: bool = False,
     data: DataArgument = None,
 ) -> None:
     """Draw samples from every trained generator of a GAN run as PNG grids (points as CSV).
@@ -207,6 +230,7 @@ def sample(
       count: Samples per generator.
       seed: Seed of the latents.
       out: Folder; by default RUN/samples.
+      raw: Sample the last iterates of a run that keeps moving averages (--ema), not the averages.
       data: Where the data lie now; needed for runs of version 0.1 only.
     """
     from onesided_jax.analysis import generate
@@ -217,9 +241,31 @@ def sample(
         raise ValueError(f"count={count}: expected an integer >= 1")
     opened = open_run(run, data=data)
     folder = out or run / "samples"
-    for label, run_index, step, samples in generate(opened, count=count, seed=seed):
+    for label, run_index, step, samples in generate(opened, count=count, seed=seed, raw=raw):
         path = save_samples(samples, folder / f"{label}-run{run_index}-step{step}")
         console.print(f"{label} run {run_index}, step {step}: {escape(str(path))}")
+
+
+def export(
+    run: RunArgument,
+    cell: str | None = None,
+    index: Count = 0,
+    out: Path | None = None,
+    raw: bool = False,
+) -> None:
+    """Write a trained generator as a program (jax.export, any batch size) and its params (npz).
+
+    Args:
+      cell: The optimizer; by default the first.
+      index: Which of its runs, from 0.
+      out: Folder; by default RUN/export.
+      raw: The last iterate of a run that keeps a moving average (--ema), not the average.
+    """
+    from onesided_jax.analysis import export_generator
+    from onesided_jax.runs import open_run
+
+    found = export_generator(open_run(run), out or run / "export", cell=cell, index=index, raw=raw)
+    console.print(f"step {found.step}: {escape(str(found.program))}, {escape(str(found.params))}")
 
 
 def recipes(name: Annotated[Positional[str | None], arg(help="Print this one as JSON.")] = None):
@@ -344,5 +390,6 @@ def _summary(factory: Any) -> str:
 
 
 COMMANDS = {
-    f.__name__: f for f in (demo, sweep, resume, analyze, report, sample, compile, recipes, games)
+    f.__name__: f
+    for f in (demo, sweep, resume, analyze, report, sample, export, compile, recipes, games)
 }

@@ -55,6 +55,7 @@ def train_recipe(
     width: int | None = None,
     devices: list[Any] | None = None,
     again: str | None = None,
+    loggers: Any = (),
 ) -> Run:
     """Trains a recipe, or what is left of it, and says how far it came; `again` is how to go on."""
     from onesided_jax.sweeps import Progress as Chunk
@@ -90,6 +91,7 @@ def train_recipe(
                 on_damage=lambda message: progress.console.print(
                     f"[yellow]{escape(message)}[/]", soft_wrap=True
                 ),
+                loggers=loggers,
                 width=width,
                 devices=devices,
                 stop=stop,

@@ -86,7 +86,8 @@ def gan(
 
     Returns:
       A :class:`Game` whose batches are :class:`GanBatch`, whose state is a ``PrimalDual`` of
-      network states and whose ``generate`` runs the generator in evaluation mode.
+      network states and whose ``generate`` runs the generator in evaluation mode, on
+      ``latent=f[n, latent_dim]`` if that is given too.
 
     Raises:
       ValueError: for an unknown loss or one that takes the mean itself, a ``gradient_penalty``
@@ -161,8 +162,9 @@ def gan(
         new_state = PrimalDual(generator_state, discriminator_state)
         return PrimalDual(grad_primal, grad_dual), GameInfo(losses, new_state)
 
-    def generate(players, state, key, n):
-        latent = _latents(key, n, latent_dim)
+    def generate(players, state, key, n, latent=None):
+        if latent is None:
+            latent = _latents(key, n, latent_dim)
         return generator.apply(players.primal, state.primal, latent, train=False)[0]
 
     def primal_slope(players, state, direction, batch):

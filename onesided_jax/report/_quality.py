@@ -19,6 +19,8 @@ COLUMNS = {
     "class_entropy": "Class entropy",
     "fid": "FID (Inception)",
 }
+COLUMNS |= {f"raw_{name}": f"{title}, last iterate" for name, title in COLUMNS.items()}
+"""A sweep with a moving average has both: of the average, and of the last iterate."""
 _MAX_FAILURES = 60
 
 

@@ -182,7 +182,7 @@ def writing(
         opened = create_or_open(path, plan=plan, recipe=recipe)
 
     def follow() -> Run:
-        run = opened or _existing(path, plan, recipe)
+        run = opened or _existing(path, plan, recipe, longer=False)
         if run is None:
             raise ValueError(
                 f"{str(path)!r} of process 0 is not to be seen by process {processes.index()}: "
@@ -200,6 +200,8 @@ def create_or_open(
 ) -> Run:
     """Creates a run directory, or opens the one that holds this very run; see :func:`writing`.
 
+    A plan that differs in more steps alone goes on: the manifest takes its steps.
+
     Raises:
       ValueError: if the folder holds anything else; it is left as it was.
     """
@@ -208,6 +210,11 @@ def create_or_open(
     path.mkdir(parents=True, exist_ok=True)
     for stale in path.glob(".manifest.*json.*"):  # left by a kill
         stale.unlink()
+    if run is not None and run.manifest["plan"]["steps"] < plan["steps"]:
+        longer = {"plan": _longer(run.manifest["plan"], plan), "recipe": None}
+        if run.manifest["recipe"] is not None:
+            longer["recipe"] = _longer(run.manifest["recipe"], plan)
+        return Run(path, manifests.write(path, {**run.manifest, **longer}))
     if run is not None:
         return run
     manifest = {
@@ -223,19 +230,24 @@ def create_or_open(
     return Run(path, manifests.write(path, manifest))
 
 
-def _existing(path: Path, plan: Mapping[str, Any], recipe: Recipe | None) -> Run | None:
-    """The run in a folder if it is this one, ``None`` for a new or empty folder."""
+def _existing(
+    path: Path, plan: Mapping[str, Any], recipe: Recipe | None, *, longer: bool = True
+) -> Run | None:
+    """The run in a folder, ``None`` for a new one; ``longer``: also if it has fewer steps."""
     check_path(path)
     if _holds_manifest(path):
         run = open_run(path)
         plan, content = json.loads(json.dumps(plan)), _content(recipe)
         # Read and written again: an older version's recipe may lack a field that has a default.
-        same_recipe = placeless(_content(run.recipe)) == placeless(content)
-        if run.manifest["plan"] != plan or not same_recipe:
+        begun = run.manifest["plan"], placeless(_content(run.recipe))
+        if longer:
+            begun = tuple(_longer(part, plan) for part in begun)
+        if begun != (plan, placeless(content)):
             resume = "" if run.recipe is None else ", or `onesided resume` that one"
             raise ValueError(
                 f"{str(path)!r} holds another run ({_difference(run.manifest, plan, content)}): "
-                f"choose another output folder{resume}"
+                f"choose another output folder{resume}; only more steps can be added to a run, "
+                "new seeds or settings need a folder of their own"
             )
         return run
     names = [p.name for p in path.iterdir()] if path.is_dir() else []
@@ -243,6 +255,11 @@ def _existing(path: Path, plan: Mapping[str, Any], recipe: Recipe | None) -> Run
     if path.exists() and (not path.is_dir() or not all(map(_UNBORN.fullmatch, names))):
         raise ValueError(f"{str(path)!r} exists and holds no run: choose another output folder")
     return None
+
+
+def _longer(content: Any, plan: Mapping[str, Any]) -> Any:
+    """A manifest's plan or recipe with the plan's steps, if they are more."""
+    return content and {**content, "steps": max(content["steps"], plan["steps"])}
 
 
 @contextlib.contextmanager

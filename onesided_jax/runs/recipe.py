@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from onesided_jax.errors import check_count, check_divides, nearest, short
+from onesided_jax.errors import check_count, check_decay, check_divides, nearest, short
 from onesided_jax.runs._values import as_integer, check_text, is_unicode, tuples
 from onesided_jax.runs.criteria import RETIRED, Criteria
 from onesided_jax.runs.specs import (
@@ -21,7 +21,7 @@ from onesided_jax.runs.specs import (
     label_of,
 )
 
-__all__ = ["Recipe"]
+__all__ = ["Recipe", "lengthened"]
 
 PRECISIONS = ("float32", "float64")
 MAX_RUNS = 2**20  # of one cell; every one of them is written out in the manifest
@@ -49,6 +49,8 @@ class Recipe:
         optimizer states and steps.
       criteria: windows, boundaries and sample sizes of the verdicts, fixed before the run.
       description: one sentence for the report.
+      ema: decay in ``[0, 1)`` of a moving average of the primal player, such as 0.999; samples
+        and their quality are those of the average. ``None`` keeps none.
 
     Raises:
       ValueError: one clear error for the first bad value.
@@ -83,12 +85,14 @@ class Recipe:
     precision: str = "float32"
     criteria: Criteria = dataclasses.field(default_factory=Criteria)
     description: str = ""
+    ema: float | None = None
 
     def __post_init__(self):
         for name in ("steps", "checkpoint_every", "record_every"):
             object.__setattr__(self, name, as_integer(getattr(self, name)))
         if isinstance(self.seeds, list | tuple):
             object.__setattr__(self, "seeds", tuple(map(as_integer, self.seeds)))
+        object.__setattr__(self, "ema", check_decay("ema", self.ema))
         _check_recipe(self)
 
     def to_json(self) -> str:
@@ -146,6 +150,19 @@ class Recipe:
             return cls.from_json(text)
         except ValueError as error:
             raise ValueError(f"recipe file {str(path)!r}: {error}") from None
+
+
+def lengthened(recipe: Recipe, steps: int | None) -> Recipe:
+    """The recipe with more steps, or as it is for ``None``.
+
+    Raises:
+      ValueError: for fewer steps than it has, or no multiple of ``checkpoint_every``.
+    """
+    if steps is None:
+        return recipe
+    if check_count("steps", steps) < recipe.steps:
+        raise ValueError(f"steps={steps}: expected at least {recipe.steps}, which the run has")
+    return dataclasses.replace(recipe, steps=steps)
 
 
 def _check_recipe(recipe: Recipe) -> None:

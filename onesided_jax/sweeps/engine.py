@@ -17,6 +17,7 @@ from onesided_jax.sweeps.clocks import find_clocks
 from onesided_jax.sweeps.step import MakeOptimizer, StepInfo, TrainState, make_step
 
 __all__ = [
+    "EMA",
     "METRICS",
     "Carry",
     "Observer",
@@ -24,11 +25,14 @@ __all__ = [
     "Program",
     "StepView",
     "Training",
+    "average",
     "program",
     "view_of",
 ]
 
 METRICS = ("loss_primal", "loss_dual", "gradient_norm_primal", "gradient_norm_dual")
+EMA = "ema"
+"""The observer that holds the moving average of the primal player."""
 
 
 class StepView(NamedTuple):
@@ -80,6 +84,20 @@ class Observer(NamedTuple):
     update: Callable[[ArrayTree, StepView], ArrayTree]
 
 
+@functools.lru_cache(maxsize=32)
+def average(decay: float) -> Observer:
+    """The exponential moving average of the primal player, from its initial value on."""
+
+    def update(mean: ArrayTree, view: StepView) -> ArrayTree:
+        return jax.tree.map(one, mean, view.after.primal)
+
+    def one(mean: jax.Array, value: jax.Array) -> jax.Array:
+        floats = jnp.issubdtype(mean.dtype, jnp.inexact)
+        return mean + (1 - decay) * (value - mean) if floats else value
+
+    return Observer(lambda players: players.primal, update)
+
+
 class Carry(NamedTuple):
     """All that a run carries from step to step; under vmap every leaf has a leading run axis.
 
@@ -104,6 +122,7 @@ class Training(NamedTuple):
       record: ``(name, step_view -> scalar)`` pairs, by name: metrics beside `METRICS`.
       independent_samples: see :func:`make_step`.
       record_every: steps between recorded metrics.
+      ema: decay of the primal player's moving average, which is an observer; ``None`` for none.
     """
 
     game: Game
@@ -112,6 +131,11 @@ class Training(NamedTuple):
     record: tuple[tuple[str, Callable[[StepView], Any]], ...] = ()
     independent_samples: bool = True
     record_every: int = 1
+    ema: float | None = None
+
+    def carried(self) -> tuple[tuple[str, Observer], ...]:
+        """The observers, with the moving average."""
+        return self.observers + (() if self.ema is None else ((EMA, average(self.ema)),))
 
 
 class Plan(NamedTuple):
@@ -149,7 +173,7 @@ def program(training: Training) -> Program:
     train_init, train_step = make_step(
         training.game, training.make_optimizer, independent_samples=training.independent_samples
     )
-    observers, record_every = training.observers, training.record_every
+    observers, record_every = training.carried(), training.record_every
 
     def init_run(seed, hyperparameters):
         train = train_init(make_key(seed), hyperparameters)

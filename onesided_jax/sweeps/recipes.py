@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -23,7 +24,9 @@ from onesided_jax.runs import (
     with_absolute_data,
     writing,
 )
+from onesided_jax.runs.recipe import lengthened
 from onesided_jax.sweeps.engine import Plan, Training
+from onesided_jax.sweeps.live import as_loggers, logging_to
 from onesided_jax.sweeps.result import Progress
 from onesided_jax.sweeps.saving import train_stored
 from onesided_jax.sweeps.sweep import begin_session, plan_of, progress_of, stable, warn
@@ -37,6 +40,7 @@ def run(
     *,
     on_chunk: Callable[[str, Progress], None] | None = None,
     on_damage: Callable[[str], None] = warn,
+    loggers: Any = (),
     width: int | None = None,
     devices: Sequence[Device] | None = None,
     stop: Callable[[], object] = lambda: False,
@@ -48,11 +52,12 @@ def run(
 
     Args:
       recipe: what to run.
-      out: the run directory; new, empty, or holding this very recipe.
+      out: the run directory; new, empty, or holding this very recipe, perhaps with fewer steps.
       on_chunk: called with the cell's label and a :class:`Progress` after every chunk.
       on_damage: called with one sentence for everything that was found and dealt with: a damaged
         checkpoint that was passed over, versions or a data file other than those that the run was
-        begun with. By default a ``RuntimeWarning``.
+        begun with, a logger that fails. By default a ``RuntimeWarning``.
+      loggers: where to log every run while it is trained, see :func:`sweep`.
       width: runs at a time on each device, see :func:`sweep`. Ignored for a cell whose first
         chunk has been saved: its last bits depend on its width.
       devices: where to compute; ``None`` takes all, see `configure_cpu`.
@@ -85,13 +90,16 @@ def run(
       ...     finished.store("adam").steps()
       [0, 10, 20]
     """
-    recipe = with_absolute_data(recipe)
+    recipe, loggers = with_absolute_data(recipe), as_loggers(loggers)
     with numerics(recipe):
         game = build_game(recipe.game, recipe.precision)
         planned = cells(recipe)
         plans = [plan_cell(recipe, game, cell) for cell in planned]
         content = plan_of(planned, plans[0])
-        with writing(Path(out).absolute(), plan=content, recipe=recipe) as opened:
+        with (
+            writing(Path(out).absolute(), plan=content, recipe=recipe) as opened,
+            logging_to(loggers, opened, on_damage) as log,
+        ):
             if game.generate is not None:
                 opened = record(opened, sample_shape=list(_sample_shape(game)))
             finished = processes.first(lambda: [_is_finished(opened, c.label) for c in planned])
@@ -105,6 +113,7 @@ def run(
                     width=width, devices=devices, on_damage=on_damage, stop=stop,
                 )  # fmt: skip
                 for chunk in chunks:
+                    log(cell.label, plan, chunk)
                     if on_chunk is not None and chunk.step > 0:
                         on_chunk(cell.label, progress_of(plan, chunk))
             return open_run(opened.path) if processes.is_first() else opened
@@ -117,6 +126,7 @@ def plan_cell(recipe: Recipe, game: Game, cell: Cell) -> Plan:
         stable(cell.make_optimizer),
         independent_samples=recipe.independent_samples,
         record_every=recipe.record_every,
+        ema=recipe.ema,
     )
     return Plan(training, cell.runs, recipe.steps, recipe.checkpoint_every)
 
@@ -137,19 +147,27 @@ def _is_finished(run: Run, label: str) -> bool:
 def resume(
     out: str | os.PathLike[str],
     *,
+    steps: int | None = None,
     data: str | os.PathLike[str] | None = None,
     on_chunk: Callable[[str, Progress], None] | None = None,
     on_damage: Callable[[str], None] = warn,
+    loggers: Any = (),
     devices: Sequence[Device] | None = None,
     stop: Callable[[], object] = lambda: False,
 ) -> Run:
     """Continues the recipe in a run directory to its end, bit for bit as if never interrupted.
 
+    With more ``steps``, also a finished one goes on from its last checkpoint, to the same bits as
+    if it had been begun with that many (and the width that it has).
+
     Args:
       out: a run directory that :func:`run` began.
+      steps: steps in all, a multiple of ``checkpoint_every``, no fewer than the run has; ``None``
+        keeps the recipe's.
       data: where the run's data lie now, if they have moved (see :func:`open_run`).
       on_chunk: as in :func:`run`.
       on_damage: as in :func:`run`.
+      loggers: as in :func:`run`; the same ones go on where they were.
       devices: as in :func:`run`; they need not be those that the run was begun on.
       stop: as in :func:`run`.
 
@@ -157,7 +175,8 @@ def resume(
       The run, finished unless ``stop`` ended it.
 
     Raises:
-      ValueError: if the folder holds no run, or one without a recipe; and as :func:`run`.
+      ValueError: if the folder holds no run, or one without a recipe, or for fewer steps; and as
+        :func:`run`.
     """
     opened = open_run(out, data=data)
     if opened.recipe is None:
@@ -166,5 +185,6 @@ def resume(
             "call the same sweep(..., out=...) again to continue it"
         )
     return run(
-        opened.recipe, out, on_chunk=on_chunk, on_damage=on_damage, devices=devices, stop=stop
-    )
+        lengthened(opened.recipe, steps), out,
+        on_chunk=on_chunk, on_damage=on_damage, loggers=loggers, devices=devices, stop=stop,
+    )  # fmt: skip

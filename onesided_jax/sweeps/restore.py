@@ -23,7 +23,7 @@ from onesided_jax.runs import (
     unpack,
 )
 from onesided_jax.sweeps.check import named_observers
-from onesided_jax.sweeps.engine import Observer
+from onesided_jax.sweeps.engine import EMA, Observer
 from onesided_jax.sweeps.step import MakeOptimizer, StepInfo, TrainState, make_step
 
 __all__ = ["Restored", "restore"]
@@ -37,7 +37,8 @@ class Restored(NamedTuple):
       step: ``(state, hyperparameters, data=None) -> (state, StepInfo)`` of one run, pure.
       state: theirs, leaves ``[R, ...]``; ``state.step`` says after how many steps.
       hyperparameters: name to ``float[R]``.
-      observers: name to what an observer that was given has carried so far, leaves ``[R, ...]``.
+      observers: name to what an observer that was given has carried so far, leaves ``[R, ...]``;
+        ``"ema"`` is the primal player's moving average, where the run has one.
     """
 
     game: Game
@@ -115,6 +116,8 @@ def restore(
             name: jax.eval_shape(jax.vmap(observer.init), like.players)
             for name, observer in named_observers(observers)
         }
+        if "ema" in opened.manifest["plan"]:
+            wanted[EMA] = like.players.primal
         found = unpack(stored, {**like._asdict(), "observers": wanted})
         carried = found.pop("observers")
     return Restored(game, train_step, TrainState(**found), hyperparameters, carried)

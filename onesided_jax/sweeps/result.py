@@ -43,6 +43,8 @@ class SweepResult(NamedTuple):
       diverged_at: ``int32[R]``, the step at which a run turned non-finite, or -1; such a run
         stays at its last finite state.
       game: what was played.
+      ema: the moving average of the primal player after the last step, or ``None`` without
+        ``ema=``; at other steps it is ``checkpoints[step].observers["ema"]``.
     """
 
     players: PrimalDual
@@ -53,6 +55,7 @@ class SweepResult(NamedTuple):
     seeds: np.ndarray
     diverged_at: np.ndarray
     game: Game
+    ema: ArrayTree | None = None
 
 
 class Progress(NamedTuple):

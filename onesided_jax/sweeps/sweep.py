@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from onesided_jax import processes
-from onesided_jax.errors import check_count, check_divides
+from onesided_jax.errors import check_count, check_decay, check_divides
 from onesided_jax.games import Game
 from onesided_jax.players import Device
 from onesided_jax.runs import (
@@ -28,8 +28,9 @@ from onesided_jax.runs import (
 )
 from onesided_jax.sweeps.check import check_ranges, check_step, named_metrics, named_observers
 from onesided_jax.sweeps.driver import Chunk, train
-from onesided_jax.sweeps.engine import METRICS, Carry, Observer, Plan, StepView, Training
+from onesided_jax.sweeps.engine import EMA, METRICS, Carry, Observer, Plan, StepView, Training
 from onesided_jax.sweeps.layout import choose_layout
+from onesided_jax.sweeps.live import as_loggers, logging_to
 from onesided_jax.sweeps.result import Checkpoint, Progress, StoredCheckpoints, SweepResult
 from onesided_jax.sweeps.saving import stored_like, train_stored
 from onesided_jax.sweeps.step import MakeOptimizer
@@ -49,6 +50,8 @@ def sweep(
     record: Mapping[str, Callable[[StepView], Any]] | None = None,
     observers: Mapping[str, Observer | tuple] | None = None,
     on_chunk: Callable[[Progress], None] | None = None,
+    loggers: Any = (),
+    ema: float | None = None,
     independent_samples: bool = True,
     width: int | None = None,
     devices: Sequence[Device] | None = None,
@@ -73,10 +76,16 @@ def sweep(
         keeps the first and the last state only.
       record_every: steps between recorded metrics.
       out: folder for a run directory; ``None`` keeps checkpoints in memory. If it holds an
-        unfinished sweep with the same plan, that one is continued.
+        unfinished sweep with the same plan, or one with fewer steps, that one is continued.
       record: name to ``step_view -> scalar``: metrics of your own, see :class:`StepView`.
       observers: name to ``(init, update)``, see :class:`Observer`.
       on_chunk: called with a :class:`Progress` after every chunk.
+      loggers: where to log every run while it is trained: ``"tensorboard:DIR"``,
+        ``"wandb:PROJECT"``, ``"jsonl:FILE"``, or a function or object of your own, one or many; see
+        :class:`Logger`.
+      ema: decay in ``[0, 1)``, such as 0.999, of a moving average of the primal player, which
+        begins at its initial value. It is ``result.ema``, and samples and their quality are those
+        of the average. It changes no trajectory.
       independent_samples: see :func:`make_step`.
       width: runs at a time on each device; ``None`` takes as many as fit in memory, and on a CPU
         no more than its caches can feed. It is recorded in the manifest, for another width gives
@@ -97,8 +106,8 @@ def sweep(
         call continues from the checkpoints that are there.
 
     Warns:
-      RuntimeWarning: for a damaged checkpoint that was passed over, or other versions than those
-        that the run was begun with.
+      RuntimeWarning: for a damaged checkpoint that was passed over, other versions than those
+        that the run was begun with, or a logger that fails.
 
     Example:
       >>> import onesided_jax as osj
@@ -128,15 +137,20 @@ def sweep(
             named_metrics(record),
             bool(independent_samples),
             record_every,
+            check_decay("ema", ema),
         )
+        if ema is not None and EMA in (observers or {}):
+            raise ValueError(f"observers={EMA!r}: ema={ema} has this name; choose another")
         check_step(training, tuple(runs.hyperparameters))
         plan = Plan(training, runs, steps, checkpoint_every)
         width = None if width is None else check_count("width", width)
         if devices is not None and not len(devices):
             raise ValueError("devices=[]: expected at least one, or None for all")
+        loggers = as_loggers(loggers)
         if out is None:
             chunks = train(plan, choose_layout(plan, width=width, devices=devices))
-            return _collect(plan, chunks, on_chunk)
+            with logging_to(loggers, None, warn) as log:
+                return _collect(plan, chunks, _effects(plan, log, on_chunk))
         cell = Cell("sweep", make_optimizer, runs)
         content = plan_of([cell], plan)
         with writing(Path(out).absolute(), plan=content, recipe=None) as run:
@@ -146,13 +160,29 @@ def sweep(
             )
             store, shape = run.store("sweep"), (len(runs), checkpoint_every // record_every)
             before = read_metrics(store, step, checkpoint_every, shape, warn)
-            return _collect(plan, chunks, on_chunk, before, store)
+            with logging_to(loggers, run, warn) as log:
+                return _collect(plan, chunks, _effects(plan, log, on_chunk), before, store)
+
+
+def _effects(
+    plan: Plan,
+    log: Callable[[str, Plan, Chunk], None],
+    on_chunk: Callable[[Progress], None] | None,
+) -> Callable[[Chunk], None]:
+    """What is done with each chunk."""
+
+    def tell(chunk: Chunk) -> None:
+        log("sweep", plan, chunk)
+        if on_chunk is not None:
+            on_chunk(progress_of(plan, chunk))
+
+    return tell
 
 
 def _collect(
     plan: Plan,
     chunks: Iterable[Chunk],
-    on_chunk: Callable[[Progress], None] | None,
+    tell: Callable[[Chunk], None],
     segments: Sequence[Mapping[str, np.ndarray]] = (),
     store: CheckpointStore | None = None,
 ) -> SweepResult:
@@ -166,8 +196,7 @@ def _collect(
             checkpoints[chunk.step] = _checkpoint(chunk.carry, count)
         if chunk.step > 0:
             segments.append(chunk.metrics)
-            if on_chunk is not None:
-                on_chunk(progress_of(plan, chunk))
+            tell(chunk)
     stored = checkpoints if store is None else StoredCheckpoints(store, stored_like(plan))
     last = stored[plan.steps]
     if diverged_at is None:  # nothing was left to do
@@ -184,6 +213,7 @@ def _collect(
         seeds=plan.runs.seeds,
         diverged_at=diverged_at,
         game=plan.training.game,
+        ema=None if plan.training.ema is None else last.observers[EMA],
     )
 
 
@@ -237,6 +267,7 @@ def plan_of(cells: Sequence[Cell], plan: Plan) -> dict[str, Any]:
     extras = {"observers": dict(training.observers), "record": dict(training.record)}
     return {
         **{name: list(named) for name, named in extras.items() if named},
+        **({} if training.ema is None else {"ema": training.ema}),
         "steps": plan.steps,
         "checkpoint_every": plan.checkpoint_every,
         "record_every": training.record_every,
