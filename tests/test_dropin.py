@@ -692,6 +692,7 @@ def weak_minty(z, a=0.2, b=1.0):  # -a/2 x^2 + b xy + a/2 y^2
 
 COVERED = {
     bilinear: {
+        "alex_gda": lambda: osj.alex_gda(0.5, 0.5),
         "extra_sgd": lambda: osj.extra_sgd(0.5, 0.5),
         "extra_adam": lambda: osj.extra_adam(0.3, 0.3, b1=0.0, b2=0.9, eps=1.0),
         "amsgrad_eg": lambda: osj.amsgrad_eg(0.5, 0.5, eps=1.0),
@@ -708,6 +709,8 @@ COVERED = {
     },
     quadratic: {
         "sgda": lambda: osj.sgda(0.2, 0.2),
+        "sgd and nupi": lambda: osj.descent_ascent(optax.sgd(0.2), osj.nupi(0.2)),
+        "tiada": lambda: osj.tiada(1.0, 1.0),
         "adam": lambda: osj.adam(0.01, 0.01, b1=0.0, eps=1.0),
         "alternating_adam": lambda: osj.alternating_adam(0.01, 0.01, b1=0.0, eps=1.0),
         "amsgrad": lambda: osj.amsgrad(0.1, 0.1, b1=0.0, eps=1.0),
@@ -810,8 +813,10 @@ COMPLEX = (
     "amsgrad_xeg",
     "amsgrad_eg_drd",
     "past_amsgrad_eg",
+    "alex_gda",
     "oadagrad",
     "extra_adam",
+    "tiada",
 )
 
 

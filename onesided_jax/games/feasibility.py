@@ -111,9 +111,11 @@ def feasibility(
       >>> result = osj.sweep(game, osj.extra_sgd, runs, steps=200, checkpoint_every=100)
       >>> earlier = result.checkpoints[100].players
       >>> found = osj.games.feasibility(game, result.players, earlier)
-      >>> print("\\n".join(found.sentence[0].split(": ")))
-      The problem looks infeasible
-      inequality is still violated by 1 (before by 1) while its multiplier grew from 10 to 20.
+      >>> finding, reading = found.sentence[0].split(": ")
+      >>> finding, str(found.status[0])
+      ('The problem looks infeasible', 'growing')
+      >>> reading
+      'inequality is still violated by 1 (before by 1) while its multiplier grew from 10 to 20.'
     """
     if not isinstance(players.dual, Multipliers):
         raise ValueError(
