@@ -82,7 +82,7 @@ def norm_constrained_logistic(
         return jax.tree.map(lambda a: a[rows], data)
 
     def loss(params, batch):
-        logits = batch[0] @ params["weight"] + params["bias"]
+        logits = batch[0] @ params["weight"] + params["bias"][None]
         return optax.softmax_cross_entropy_with_integer_labels(logits, batch[1]).mean()
 
     def excess(params, batch):
