@@ -177,11 +177,11 @@ def ascent(params):
     return torch.optim.SGD(params, lr=DUAL_RATE, maximize=True)
 
 
-def slow_start(**options):
-    """nuPI of cooper, whose first step leaves out the proportional term."""
-    return lambda params: cooper.optim.nuPI(
-        params, lr=DUAL_RATE, Kp=torch.tensor(KP), Ki=torch.tensor(1.0), maximize=True, **options
-    )
+def braked(**options):
+    """nuPI of cooper; its gains are tensors, single precision unless told otherwise."""
+    kp, ki = torch.tensor([KP, 1.0], dtype=torch.float64)
+    gains = {"Kp": kp, "Ki": ki}
+    return lambda params: cooper.optim.nuPI(params, lr=DUAL_RATE, maximize=True, **gains, **options)
 
 
 def extra(lr, **options):
@@ -211,11 +211,11 @@ CONSTRAINED = {
         osj.extra_sgd(RATE, DUAL_RATE), 0,
     ),
     "nuPI": (
-        "Simultaneous", descent, slow_start(),
+        "Simultaneous", descent, braked(),
         osj.descent_ascent(OURS, osj.nupi(DUAL_RATE, kp=KP)), 0,
     ),
     "nuPI, smoothed, from zero": (
-        "AlternatingDualPrimal", descent, slow_start(ema_nu=0.6, init_type=ZERO),
+        "AlternatingDualPrimal", descent, braked(ema_nu=0.6, init_type=ZERO),
         osj.alternating(OURS, osj.nupi(DUAL_RATE, kp=KP, nu=0.6, first_step="zero")), 0,
     ),
 }  # fmt: skip
