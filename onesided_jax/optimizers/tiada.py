@@ -88,7 +88,9 @@ def tiada(
     )
 
     def init(params):
-        start = (jnp.array(initial_accumulator, _dtype_of(player)) for player in params)
+        # A placeholder of optax.tree_map_params is no pair, and these sums are not like params.
+        players = params if isinstance(params, PrimalDual) else (0.0, 0.0)
+        start = (jnp.array(initial_accumulator, _dtype_of(player)) for player in players)
         return TiadaState(two_counts(), PrimalDual(*start))
 
     def update(updates, state, params=None, **extra_args):
