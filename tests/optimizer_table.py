@@ -16,6 +16,11 @@ def _adams(primal, dual):
     return osj.descent_ascent(optax.adam(primal, b1=0.0), optax.amsgrad(dual, b1=0.5))
 
 
+def above_tenth(players):
+    """The players with a dual of at least 0.1."""
+    return players._replace(dual=jax.tree.map(lambda a: jnp.maximum(a, 0.1), players.dual))
+
+
 WRAPPERS = {
     "descent_ascent": _adams,
     "alternating, 3 dual steps": lambda p, d: osj.alternating(optax.adam(p), optax.sgd(d), 3),
@@ -37,6 +42,11 @@ WRAPPERS = {
     "anchored": lambda p, d: osj.anchored(osj.sgda(p, d)),
     "anchored, halpern": lambda p, d: osj.anchored(osj.sgda(p, d), form="halpern"),
     "consensus": lambda p, d: osj.consensus(_adams(p, d), 0.1),
+    "alternating_extrapolation": lambda p, d: osj.alternating_extrapolation(
+        optax.adam(p), optax.sgd(d), gamma=1.5
+    ),
+    "nupi": lambda p, d: osj.descent_ascent(optax.adam(p), osj.nupi(d, kp=2.0, nu=0.5)),
+    "projected": lambda p, d: osj.projected(osj.past_extra_adam(p, d), above_tenth),
     "apply_if_finite": lambda p, d: osj.apply_if_finite(osj.extra_adam(p, d), 3),
 }
 EVERY = OPTIMIZERS | WRAPPERS

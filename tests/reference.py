@@ -286,6 +286,47 @@ def amsgrad_eg_drd(*args, power=0.5, **options):
 # ---- the second wave ----
 
 
+def alex_gda(gx, gy, x, y, T, lr_x, lr_y, *, gamma=1.0, delta=2.0):
+    """ALEX-GDA; the visible point is (x_k, yt_k)."""
+    yt, path = y, []
+    for k in range(T):
+        x_next = x - _rate(lr_x, k) * gx(x, yt)
+        xt = x + gamma * (x_next - x)
+        y_next = y + _rate(lr_y, k) * gy(xt, y)
+        yt = y + delta * (y_next - y)
+        x, y = x_next, y_next
+        path.append((x, yt))
+    return path
+
+
+def tiada(
+    gx, gy, x, y, T, lr_x, lr_y, *, primal_power=0.6, dual_power=0.4, initial_accumulator=0.1
+):
+    """TIADA, Algorithm 1: one scalar sum for each player."""
+    vx, vy, path = initial_accumulator, initial_accumulator, []
+    for k in range(T):
+        g, a = gx(x, y), gy(x, y)
+        vx, vy = vx + g @ g, vy + a @ a
+        x = x - _rate(lr_x, k) / max(vx, vy) ** primal_power * g
+        y = y + _rate(lr_y, k) / vy**dual_power * a
+        path.append((x, y))
+    return path
+
+
+def nupi(gx, gy, x, y, T, lr_x, lr_y, *, kp=1.0, ki=1.0, nu=0.0, first_step="sgd"):
+    """Descent for x, nuPI for y, in the form that sums errors up: no recursion of ours."""
+    errors, xi, path, y0 = [], [], [], y
+    for k in range(T):
+        g, e = gx(x, y), gy(x, y)
+        errors.append(e)
+        before = xi[-1] if xi else 0.0
+        xi.append(0.0 * e if first_step == "sgd" and k == 0 else nu * before + (1 - nu) * e)
+        x = x - _rate(lr_x, k) * g
+        y = y0 + lr_y * (ki * np.sum(errors, axis=0) + kp * xi[-1])
+        path.append((x, y))
+    return path
+
+
 def extragradient_plus(gx, gy, x, y, T, lr_x, lr_y, *, update_scale=0.5):
     """EG+ with plain gradients: look by gamma, step by update_scale * gamma."""
     path = []

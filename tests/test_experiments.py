@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
@@ -44,6 +45,22 @@ def test_which_optimizer(monkeypatch, tmp_path):
     assert len(rows) == 4
     assert all(abs(sum(float(row[name]) for name in module.OUTCOMES) - 1) < 1e-3 for row in rows)
     assert (tmp_path / "w.svg").stat().st_size > 1000
+
+
+def test_constrained(monkeypatch, tmp_path):
+    module = load("constrained", monkeypatch)
+    monkeypatch.setattr(
+        module, "METHODS", {k: module.METHODS[k] for k in ("simultaneous", "nuPI, kp=1")}
+    )
+    labels = np.random.default_rng(0).integers(10, size=40)
+    monkeypatch.setattr(module, "digits", lambda: (np.eye(10)[labels] * 3, labels))
+    monkeypatch.setattr(
+        sys, "argv", ["constrained.py", "--steps", "300", "--out", str(tmp_path / "c.csv")]
+    )
+    module.main()
+    plain, braked = read(tmp_path / "c.csv")
+    assert float(plain["overshoot 1"]) > float(braked["overshoot 1"]) >= 1
+    assert all(plain[f"settled {rate:g}"] for rate in module.DUAL_RATES)
 
 
 class Now:

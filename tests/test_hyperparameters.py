@@ -30,6 +30,8 @@ BAD = {"b1": (1.0, -0.5), "b2": (1.0, -0.5, float("nan")), "eps": (-1e-3,), "dua
 BAD |= dict.fromkeys(("b1_update", "b1_extrapolation", "dual_b1"), (1.0, -0.5))
 BAD |= {"update_scale": (-1.0,), "slow_step_size": (1.5,), "initial_accumulator": (-1.0,)}
 BAD |= {"power": (-1.0,), "tolerance": (float("inf"),)}
+BAD |= dict.fromkeys(("gamma", "delta"), (-0.5,))
+BAD |= dict.fromkeys(("primal_power", "dual_power"), (1.0, -0.5))
 BAD |= dict.fromkeys((*RATES, "dual_extrapolation_learning_rate"), (-0.125, float("nan")))
 COUNTS = {"dual_steps": (0, 1.5), "sync_period": (0,), "max_iterations": (0,)}
 
@@ -153,7 +155,14 @@ def test_injected_in_float32_they_give_the_steps_of_plain_floats(name):
 LOOKING = {
     **{
         name: (lambda name=name: made(name))
-        for name in ("acgd", "alternating_adam", "amsgrad_eg", "extra_adam", "extra_sgd")
+        for name in (
+            "acgd",
+            "alex_gda",
+            "alternating_adam",
+            "amsgrad_eg",
+            "extra_adam",
+            "extra_sgd",
+        )
     },
     "consensus": lambda: osj.consensus(osj.sgda(0.1, 0.1), 0.5),
     "extragradient_plus": lambda: osj.extragradient_plus(osj.sgda(0.1, 0.1)),

@@ -23,7 +23,7 @@ from onesided_jax.optimizers.registry import defaults
 EXACT_RTOL = 1e-12  # float64: jit contracts to FMA and pow differs from NumPy's, 3e-16 a step
 TWO_EVALUATIONS = {name for name, facts in FACTS.items() if facts.looks_ahead}
 # Their moments are ours; those of the others are optax's, in the players' dtype.
-OF_OUR_OWN = {name for name in osj.OPTIMIZERS if "amsgrad" in name} | {"acgd", "oadagrad"}
+OF_OUR_OWN = {name for name in osj.OPTIMIZERS if "amsgrad" in name} | {"acgd", "oadagrad", "tiada"}
 ALL = sorted(osj.OPTIMIZERS)
 NAMES = pytest.mark.parametrize("name", ALL)
 
@@ -32,6 +32,7 @@ ADAM = {"b1": 0.5, "b2": 0.9, "eps": 1e-3}
 HYPERPARAMETERS = {
     "acgd": {"b2": 0.9, "eps": 1e-3},
     "adam": ADAM,
+    "alex_gda": {"gamma": 1.3, "delta": 1.7},
     "alternating_adam": ADAM,
     "amsgrad": ADAM | {"initial_accumulator": 0.3},
     "extra_adam": ADAM,
@@ -43,6 +44,7 @@ HYPERPARAMETERS = {
     "past_amsgrad_eg": {"b2": 0.9, "eps": 0.1, "dual_eps": 0.02, "initial_accumulator": 0.3},
     "past_extra_adam": ADAM,
     "sgda": {},
+    "tiada": {"primal_power": 0.7, "dual_power": 0.2, "initial_accumulator": 0.3},
     "amsgrad_eg": {
         "b2": 0.9,
         "eps": 0.1,
@@ -192,6 +194,13 @@ def two_players(wrapper=lambda base: base, **reference_options):
     )
 
 
+def with_nupi(**options):
+    return (
+        lambda lr_x, lr_y: osj.descent_ascent(optax.sgd(lr_x), osj.nupi(lr_y, **options)),
+        partial(reference.nupi, **options),
+    )
+
+
 CONSTANT = (0.02, 0.05)
 SCHEDULED = (lambda k: 0.02 / (1 + 0.1 * k), lambda k: 0.05 / (1 + 0.03 * k))
 RULES = {
@@ -242,6 +251,10 @@ RULES = {
     "extragradient_plus(sgda)": around_sgda("extragradient_plus", update_scale=0.4),
     "anchored(sgda)": around_sgda("anchored"),
     "anchored(sgda), halpern": around_sgda("anchored", form="halpern"),
+    "nupi, defaults of the dual": with_nupi(),
+    "nupi, smoothed": with_nupi(kp=3.0, ki=0.5, nu=0.8),
+    "nupi, zero": with_nupi(kp=2.0, nu=0.3, first_step="zero"),
+    "nupi, integral only": with_nupi(kp=0.0),
     "consensus(sgda)": around_sgda("consensus", strength=0.3),
     "descent_ascent": two_players(),
     "extragradient(descent_ascent)": two_players(
@@ -275,7 +288,9 @@ def test_trajectory_equals_the_reference(rule):
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("rule", [r for r in RULES if "defaults" in r or "extragradient" in r])
+@pytest.mark.parametrize(
+    "rule", [r for r in RULES if r.endswith(", defaults") or "extragradient" in r]
+)
 def test_schedules_follow_the_documented_clock(rule):
     scheduled = rates_for(rule, *SCHEDULED, number=0.05)
     assert_follows_reference(rule, scheduled, ["N2"], steps=60)
@@ -291,10 +306,11 @@ def test_the_reference_tables_cover_the_registry():
 @NAMES
 def test_an_optimizer_says_whether_it_slows_the_dual_down(name):
     settings = defaults(name) | {"power": np.array([0.0, 0.5])}
-    slower = [False, True] if name == "amsgrad_eg_drd" else [False, False]
+    slower = {"amsgrad_eg_drd": [False, True], "tiada": [True, True]}.get(name, [False, False])
     slows_down = FACTS[name].slows_down
     assert np.broadcast_to(slows_down(settings), 2).tolist() == slower
-    assert not np.any(slows_down(settings | {"decay": "extrapolation"}))
+    if name == "amsgrad_eg_drd":
+        assert not np.any(slows_down(settings | {"decay": "extrapolation"}))
 
 
 @pytest.mark.usefixtures("x64")
@@ -356,7 +372,11 @@ def test_grad_fn_is_called_once_or_never(name):
         np.array_equal(midpoint.primal, params.primal),
         np.array_equal(midpoint.dual, params.dual),
     )
-    special = {"amsgrad_xeg": (False, True), "alternating_adam": (True, False)}
+    special = {
+        "alex_gda": (False, True),
+        "alternating_adam": (True, False),
+        "amsgrad_xeg": (False, True),
+    }
     assert stays == special.get(name, (False, False))
 
 
@@ -579,6 +599,8 @@ def test_extragradient_inside_a_partition_shows_the_right_spelling(name, wrong):
         assert "(descent_ascent(" not in message
     elif name == "alternating_adam":
         assert "alternating(primal, dual), masks inside" in message
+    elif name == "alex_gda":
+        assert "alternating_extrapolation(primal, dual), masks inside" in message
     else:
         assert re.search(r"extragradient(_plus)?\(descent_ascent\(primal, dual\)\)", message)
 

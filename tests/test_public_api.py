@@ -79,6 +79,14 @@ SIGNATURES = {
         "(primal_learning_rate, dual_learning_rate, *, b1=0.9, b2=0.999, eps=1e-08, "
         "opaque_mode=True)"
     ),
+    "alex_gda": "(primal_learning_rate, dual_learning_rate, *, gamma=1.0, delta=2.0)",
+    "alternating_extrapolation": "(primal, dual, *, gamma=1.0, delta=2.0)",
+    "nupi": "(learning_rate, *, kp=1.0, ki=1.0, nu=0.0, first_step='sgd')",
+    "projected": "(tx, project)",
+    "tiada": (
+        "(primal_learning_rate, dual_learning_rate, *, primal_power=0.6, dual_power=0.4, "
+        "initial_accumulator=0.1)"
+    ),
     "dual_rate_decay": "(init_value, power=0.5)",
     "make_step": "(game, make_optimizer, *, independent_samples=True)",
     "grid": "(*, seeds, **axes)",
@@ -114,6 +122,7 @@ FIELDS = {
         "facts",
         "primal_slope",
         "data",
+        "project",
     ),
     "Network": ("init", "apply"),
     "SweepResult": (

@@ -25,32 +25,47 @@ from onesided_jax.games.analytic import (
     wind_log,
     with_noise,
 )
+from onesided_jax.games.constrained import norm_constrained_logistic
+from onesided_jax.games.feasibility import (
+    Feasibility,
+    feasibility,
+    max_multiplier,
+    max_violation,
+)
 from onesided_jax.games.game import Game, GameFacts, GameInfo, zero_sum_field
 from onesided_jax.games.gan import GanBatch, gan
+from onesided_jax.games.lagrangian import Multipliers, lagrangian
 from onesided_jax.games.losses import LOSSES, Loss
 from onesided_jax.games.sharding import shard_batch
 
 __all__ = [
     "GAMES",
     "LOSSES",
+    "Feasibility",
     "Game",
     "GameFacts",
     "GameInfo",
     "GanBatch",
     "Loss",
+    "Multipliers",
     "bilinear",
     "carousel",
     "dirac_gan",
     "dirac_non_saturating",
     "dirac_wgan",
+    "feasibility",
     "finite_sum_bilinear",
     "flip",
     "forsaken",
     "gan",
+    "lagrangian",
     "logarithmic",
     "make_game",
+    "max_multiplier",
+    "max_violation",
     "moving_target",
     "multi_carousel",
+    "norm_constrained_logistic",
     "polar",
     "quadratic",
     "quartic",

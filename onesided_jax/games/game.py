@@ -94,6 +94,9 @@ class Game:
         needs its spread over samples too. ``None``: computed from ``field``, without spread.
       data: arrays that ``sample`` reads, such as ``uint8[N, 28, 28, 1]`` images. Compiled programs
         take them as an argument, so they are no constants of each executable.
+      project: ``players -> players``, the nearest players that are allowed, such as multipliers
+        ``>= 0``. ``None``: all are. Every step of :func:`make_step` and every look-ahead is
+        projected; a loop of your own wraps its optimizer in :func:`projected`.
 
     Example:
       >>> import jax
@@ -117,6 +120,7 @@ class Game:
     facts: GameFacts | None = None
     primal_slope: Callable[..., tuple[jax.Array, jax.Array]] | None = None
     data: ArrayTree = ()
+    project: Callable[[PrimalDual], PrimalDual] | None = None
 
     def batch(self, key: PRNGKey, data: ArrayTree = None) -> ArrayTree:
         """One minibatch.

@@ -4,6 +4,7 @@ from onesided_jax.optimizers._checks import check_hyperparameters
 from onesided_jax.optimizers._players import with_player_keys
 from onesided_jax.optimizers.acgd import AcgdState, acgd
 from onesided_jax.optimizers.adam import adam
+from onesided_jax.optimizers.alex_gda import AlexState, alex_gda, alternating_extrapolation
 from onesided_jax.optimizers.alternating import AlternatingState, alternating, alternating_adam
 from onesided_jax.optimizers.amsgrad import amsgrad
 from onesided_jax.optimizers.amsgrad_eg import (
@@ -24,6 +25,7 @@ from onesided_jax.optimizers.lookahead import (
     lookahead_adam,
     lookahead_minmax,
 )
+from onesided_jax.optimizers.nupi import NupiState, nupi
 from onesided_jax.optimizers.oadagrad import OadagradState, oadagrad
 from onesided_jax.optimizers.optimistic import OptimisticState, optimistic, optimistic_adam
 from onesided_jax.optimizers.past_amsgrad_eg import PastAmsgradEgState, past_amsgrad_eg
@@ -32,15 +34,18 @@ from onesided_jax.optimizers.past_extragradient import (
     past_extra_adam,
     past_extragradient,
 )
+from onesided_jax.optimizers.projected import projected
 from onesided_jax.optimizers.registry import FACTS, OPTIMIZERS, Facts
 from onesided_jax.optimizers.reset import reset
 from onesided_jax.optimizers.schedules import dual_rate_decay
 from onesided_jax.optimizers.sgd import extra_sgd, sgda
+from onesided_jax.optimizers.tiada import TiadaState, tiada
 
 __all__ = [
     "FACTS",
     "OPTIMIZERS",
     "AcgdState",
+    "AlexState",
     "AlternatingState",
     "AmsgradEgState",
     "AnchoredState",
@@ -48,14 +53,18 @@ __all__ = [
     "ExtragradientState",
     "Facts",
     "LookaheadMinmaxState",
+    "NupiState",
     "OadagradState",
     "OptimisticState",
     "PastAmsgradEgState",
     "PastExtragradientState",
+    "TiadaState",
     "acgd",
     "adam",
+    "alex_gda",
     "alternating",
     "alternating_adam",
+    "alternating_extrapolation",
     "amsgrad",
     "amsgrad_eg",
     "amsgrad_eg_drd",
@@ -74,13 +83,16 @@ __all__ = [
     "iterate",
     "lookahead_adam",
     "lookahead_minmax",
+    "nupi",
     "oadagrad",
     "optimistic",
     "optimistic_adam",
     "past_amsgrad_eg",
     "past_extra_adam",
     "past_extragradient",
+    "projected",
     "reset",
     "sgda",
+    "tiada",
     "with_player_keys",
 ]

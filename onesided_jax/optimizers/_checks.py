@@ -27,6 +27,8 @@ _RIGHT = {
     "consensus": "consensus(descent_ascent(primal, dual), strength)",
     "lookahead_minmax": "lookahead_minmax(descent_ascent(primal, dual), ...)",
     "optimistic": "optimistic(descent_ascent(primal, dual))",
+    "alternating_extrapolation": "alternating_extrapolation(primal, dual), masks inside the "
+    "players' transformations",
     "alternating": "alternating(primal, dual), masks inside the players' transformations",
     "descent_ascent": "descent_ascent(primal, dual), masks inside the players' transformations",
 }
@@ -39,9 +41,10 @@ _RATES = (
 _MOMENTA = ("b1_update", "b1_extrapolation", "dual_b1")
 _SCHEDULED = (*_RATES[:3], *_MOMENTA)
 _SIZES = ("eps", "dual_eps", "power", "update_scale", "initial_accumulator")
+_GAINS = ("gamma", "delta", "kp", "ki")
 _RANGES: dict[str, tuple[float, float, bool]] = {  # low, high, is high itself allowed?
-    **dict.fromkeys((*_RATES, *_SIZES, "strength", "tolerance"), (0.0, math.inf, False)),
-    **dict.fromkeys(("b1", "b2", *_MOMENTA), (0.0, 1.0, False)),
+    **dict.fromkeys((*_RATES, *_SIZES, *_GAINS, "strength", "tolerance"), (0.0, math.inf, False)),
+    **dict.fromkeys(("b1", "b2", *_MOMENTA, "primal_power", "dual_power", "nu"), (0.0, 1.0, False)),
     "slow_step_size": (0.0, 1.0, True),
 }
 

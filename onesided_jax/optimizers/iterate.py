@@ -5,24 +5,27 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
+from onesided_jax.optimizers.alex_gda import AlexState
 from onesided_jax.optimizers.oadagrad import OadagradState
 from onesided_jax.optimizers.optimistic import OptimisticState
 from onesided_jax.optimizers.past_amsgrad_eg import PastAmsgradEgState
 from onesided_jax.optimizers.past_extragradient import PastExtragradientState
+from onesided_jax.players import PrimalDual
 
-__all__ = ["iterate"]
+__all__ = ["displaced_states", "iterate", "shift_of", "with_shift"]
 
-_DISPLACED = (OadagradState, PastAmsgradEgState, PastExtragradientState)
+_KINDS = (AlexState, OadagradState, OptimisticState, PastAmsgradEgState, PastExtragradientState)
 
 
 def iterate(opt_state: Any, players: Any) -> Any:
     r"""The iterate :math:`z_t` behind the players that an optimizer moves.
 
-    Methods that extrapolate from the past (``past_*``, ``oadagrad``) and ``optimistic`` keep the
-    *displaced* point in the params, because the next gradient is due there. Their iterate is
-    nearby: evaluate, average or plot it instead of the params. Every other optimizer moves the
-    iterate itself, and gets its params back.
+    Methods that extrapolate from the past (``past_*``, ``oadagrad``), ``optimistic`` and
+    ``alex_gda`` keep the *displaced* point in the params, because the next gradient is due there.
+    Their iterate is nearby: evaluate, average or plot it instead of the params. Every other
+    optimizer moves the iterate itself, and gets its params back.
 
     Args:
       opt_state: the optimizer's state, also inside ``optax.chain`` and the like.
@@ -45,18 +48,43 @@ def iterate(opt_state: Any, players: Any) -> Any:
       >>> [round(float(z), 3) for z in osj.iterate(state, moved)]  # it has only looked ahead
       [1.0, 2.0]
     """
-    kinds = (*_DISPLACED, OptimisticState)
-    states = [
-        state
-        for state in jax.tree.leaves(opt_state, is_leaf=lambda node: isinstance(node, kinds))
-        if isinstance(state, kinds)
-    ]
-    for state in states:
-        shift = state.previous if isinstance(state, OptimisticState) else state.displacement
-        if jax.tree.structure(shift) != jax.tree.structure(players):
+    for state in displaced_states(opt_state):
+        shift = shift_of(state, players)
+        if shift is None:
             raise ValueError(
                 f"{type(state).__name__} belongs to a part of the players: call iterate with that "
                 "part, or put the optimizer outside descent_ascent"
             )
         players = jax.tree.map(lambda player, moved: player - moved, players, shift)
     return players
+
+
+def displaced_states(opt_state: Any) -> list[Any]:
+    """The states in ``opt_state`` of methods whose params are displaced points."""
+    leaves = jax.tree.leaves(opt_state, is_leaf=_is_displaced)
+    return [leaf for leaf in leaves if _is_displaced(leaf)]
+
+
+def shift_of(state: Any, players: Any) -> Any:
+    """``players`` minus the iterate, or ``None`` if ``state`` belongs to another tree."""
+    shift = state.previous if isinstance(state, OptimisticState) else state.displacement
+    if isinstance(state, AlexState) and isinstance(players, PrimalDual):
+        shift = PrimalDual(jax.tree.map(jnp.zeros_like, players.primal), shift)
+    return shift if jax.tree.structure(shift) == jax.tree.structure(players) else None
+
+
+def with_shift(opt_state: Any, shift: Any) -> Any:
+    """``opt_state`` with another displacement in its displaced state."""
+
+    def replaced(node):
+        if isinstance(node, AlexState):
+            return node._replace(displacement=shift.dual)
+        if isinstance(node, OptimisticState):
+            return node._replace(previous=shift)
+        return node._replace(displacement=shift) if _is_displaced(node) else node
+
+    return jax.tree.map(replaced, opt_state, is_leaf=_is_displaced)
+
+
+def _is_displaced(node: Any) -> bool:
+    return isinstance(node, _KINDS)

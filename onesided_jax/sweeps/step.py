@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from onesided_jax.games import Game
+from onesided_jax.optimizers import projected
 from onesided_jax.optimizers.extra_args import with_extra_args
 from onesided_jax.players import ArrayTree, PrimalDual, PRNGKey
 
@@ -59,7 +60,8 @@ def make_step(
     Evaluation 0 of a step sees the minibatch of ``fold_in(key_t, 0)``; ``grad_fn(players, i)``
     draws an independent one from ``fold_in(key_t, i + 1)``, as the stochastic guarantee needs
     (the same minibatch biases extragradient by :math:`-\eta\, E\|\epsilon\|^2` per step). The
-    game's state comes from evaluation 0 only.
+    game's state comes from evaluation 0 only. If the game has a ``project``, the optimizer is
+    wrapped in :func:`projected`.
 
     Args:
       game: what is played.
@@ -85,7 +87,8 @@ def make_step(
     """
 
     def transformation(hyperparameters):
-        return with_extra_args(make_optimizer(**hyperparameters))
+        tx = with_extra_args(make_optimizer(**hyperparameters))
+        return tx if game.project is None else projected(tx, game.project)
 
     def init(key: PRNGKey, hyperparameters: Mapping[str, Any]) -> TrainState:
         init_key, run_key = jax.random.split(key)
