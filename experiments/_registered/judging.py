@@ -1,0 +1,272 @@
+"""From committed tables to verdicts: one function per claim, on the package's own judge."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _tables import read_table, write_table
+
+from _registered.design import DATA, GATES, Scale, criteria, windows
+from onesided_jax import Criteria, PrimalDual
+from onesided_jax.analysis import quality_gate
+from onesided_jax.analysis.estimators import Change, SquaredNorm, change_of_norm
+from onesided_jax.analysis.gate import Gate, no_gate
+from onesided_jax.analysis.inference import t_interval
+from onesided_jax.analysis.judge import judge_negative_mass, judge_ratio, span
+from onesided_jax.analysis.minty import CONTROLS, MintyTest, negative_mass
+from onesided_jax.analysis.verdict import Runs, convergence_verdict, minty_verdict
+
+Row = dict[str, Any]
+NAMES = PrimalDual("generator", "discriminator")
+FORMS = ("after trained", "before", "after")
+RESAMPLES = 2000
+NOT_RUN = "Not run yet."
+
+
+class Tables:
+    """Every committed table of one kind, by arm and data set; pieces of seeds are put together."""
+
+    def __init__(self, results: Path, kind: str):
+        self.rows: dict[tuple[str, str], list[dict[str, str]]] = defaultdict(list)
+        for path in sorted(results.glob(f"*-*-*-*/{kind}.csv")):
+            arm, data, *_ = path.parent.name.split("-")
+            self.rows[arm, data] += read_table(path)
+
+    def columns(self, arm: str, data: str, most: int | None = None) -> dict[str, np.ndarray]:
+        """Column to values, for the first ``most`` seeds; empty if nothing was measured."""
+        rows = self.rows.get((arm, data), [])
+        seeds = sorted({int(row["seed"]) for row in rows})[:most]
+        rows = sorted((r for r in rows if int(r["seed"]) in seeds), key=lambda r: int(r["seed"]))
+        return {name: np.array([_value(row[name]) for row in rows]) for name in (rows or [{}])[0]}
+
+
+def _value(text: str) -> Any:
+    if text in ("yes", "no"):
+        return text == "yes"
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def write_verdicts(results: Path, scale: Scale) -> list[Row]:
+    """``verdicts.csv`` with a sentence per claim and data set, and ``sensitivity.csv``."""
+    tables = {kind: Tables(results, kind) for kind in ("norms", "runs", "blocks", "mvi")}
+    found = {data for arm, data in tables["runs"].rows if data not in DATA}  # at small size
+    sets = sorted(found) or list(DATA)
+    rows, more = [], []
+    for data in sets:
+        rows.append(claim_1(tables, data, scale))
+        more += sensitivity(tables, data, scale)
+    for arm in ("frozen", "adam"):
+        rows.append(claim_1(tables, sets[0], scale, arm))
+    rows += claim_2(tables, sets[0], scale)
+    for data in sets:
+        rows += claim_3(tables, data, scale)
+    write_table(results / "verdicts.csv", rows)
+    if more:
+        write_table(results / "sensitivity.csv", more)
+    return rows
+
+
+def _row(claim: str, arm: str, data: str, verdict: Any = None, **facts: Any) -> Row:
+    row: Row = {"claim": claim, "arm": arm, "data": data}
+    if verdict is None:
+        return row | {"status": "not run", "sentence": NOT_RUN, **facts}
+    low, high = verdict.interval
+    return row | {
+        "status": verdict.status,
+        "effect": span(verdict.effect, low, high),
+        "seeds": verdict.numbers["runs"],
+        "sentence": verdict.sentence,
+        **facts,
+    }
+
+
+# ---- claim 1 ----
+
+
+def look(seeds: int, scale: Scale) -> int | None:
+    """How many seeds a look judges; all of them if there are too few for the first."""
+    reached = [count for count, _ in scale.looks if seeds >= count]
+    return reached[-1] if reached else None
+
+
+def change_of(norms: dict[str, np.ndarray], scale: Scale, player: str) -> Change:
+    """Early and late norms of every seed; windows are fixed by the checkpoints' numbers."""
+    seeds = np.unique(norms["seed"])
+    order = np.lexsort((norms["checkpoint"], norms["seed"]))
+    shape = (len(seeds), -1)
+    norm = SquaredNorm(*(norms[n][order].reshape(shape) for n in (player, f"{player}_se")))
+    numbers = norms["checkpoint"][order].reshape(shape)[0]
+    return change_of_norm(norm, *(np.isin(numbers, window) for window in windows(scale)))
+
+
+def claim_1(
+    tables: dict[str, Tables], data: str, scale: Scale, arm: str = "alternating_adam"
+) -> Row:
+    """Only the generator converges: three ratios, three boundaries."""
+    count = look(len(set(tables["runs"].columns(arm, data).get("seed", ()))), scale)
+    runs = tables["runs"].columns(arm, data, count)
+    if not runs:
+        return _row("1", arm, data)
+    norms = tables["norms"].columns(arm, data, count)
+    rules = criteria(data, scale, len(runs["seed"]))
+    change = PrimalDual(*(change_of(norms, scale, player) for player in PrimalDual._fields))
+    who = Runs(arm, {}, runs["seed"].astype(int), runs["diverged"].astype(bool), NAMES)
+    missing = [] if arm == "alternating_adam" else ["a comparison, which was registered without"]
+    verdict = convergence_verdict(who, change, _gate(runs, data, rules), missing, rules)
+    passing = verdict.numbers["passing"]
+    facts = {name: span(*verdict.numbers[name]) for name in ("dual", "parting")}
+    return _row("1", arm, data, verdict, **facts, passing=passing and passing["runs"])
+
+
+def _gate(runs: dict[str, np.ndarray], data: str, rules: Criteria) -> Gate:
+    if GATES.get(data) is None:
+        return no_gate("the pilot has not set it")
+    measures = {name: runs[name] for name in ("frechet", "class_entropy")}
+    return quality_gate(measures, criteria=rules, diverged=runs["diverged"])
+
+
+def sensitivity(tables: dict[str, Tables], data: str, scale: Scale) -> list[Row]:
+    """Registered beside the verdict: signs, a bootstrap, and a look free of an early window."""
+    arm = "alternating_adam"
+    count = look(len(set(tables["runs"].columns(arm, data).get("seed", ()))), scale)
+    runs = tables["runs"].columns(arm, data, count)
+    if not runs:
+        return []
+    norms = tables["norms"].columns(arm, data, count)
+    rules = criteria(data, scale, len(runs["seed"]))
+    primal, dual = (change_of(norms, scale, player).ratio for player in PrimalDual._fields)
+    right = (primal < rules.generator_falls) & (dual > rules.discriminator_stays)
+    right &= dual / primal > rules.parting
+    rows: list[Row] = [{"data": data, "what": "seeds on the right side of all three", "value":
+                        f"{right.sum()} of {right.size}"}]  # fmt: skip
+    for name, (mean, low, high) in _bootstrap(norms, scale).items():
+        rows.append({"data": data, "what": f"{name}, bootstrap", "value": span(mean, low, high)})
+    for player, name in zip(PrimalDual._fields, NAMES, strict=True):
+        floor = 2 * np.maximum(runs[f"end_{player}_se"], runs[f"fresh_{player}_se"])
+        end, fresh = (np.maximum(runs[f"{k}_{player}"], floor) for k in ("end", "fresh"))
+        with np.errstate(all="ignore"):
+            ratio = np.exp(t_interval(np.log(end / fresh) / 2, level=rules.confidence))
+        words = f"{name}'s norm at the end, over that of its start against the same opponent"
+        rows.append({"data": data, "what": words, "value": span(*ratio.tolist())})
+    return rows
+
+
+def _bootstrap(norms: dict[str, np.ndarray], scale: Scale) -> dict[str, tuple[float, ...]]:
+    """Seeds by checkpoints resampled: 2.5 % and 97.5 % points of the geometric means."""
+    rng, draws = np.random.default_rng(14213), []
+    seeds = np.unique(norms["seed"])
+    order = np.lexsort((norms["checkpoint"], norms["seed"]))
+    columns = {k: v[order].reshape(len(seeds), -1) for k, v in norms.items()}
+    parts = [np.flatnonzero(np.isin(columns["checkpoint"][0], w)) for w in windows(scale)]
+    masks = [np.repeat([i == 0, i == 1], [len(p) for p in parts]) for i in range(2)]
+    for _ in range(RESAMPLES):
+        rows = rng.integers(len(seeds), size=len(seeds))
+        chosen = np.concatenate([rng.choice(part, len(part)) for part in parts])
+        logs = []
+        for player in PrimalDual._fields:
+            at = np.ix_(rows, chosen)
+            norm = SquaredNorm(columns[player][at], columns[f"{player}_se"][at])
+            logs.append(np.log(change_of_norm(norm, *masks).ratio).mean())
+        draws.append([*logs, logs[1] - logs[0]])
+    points = np.exp(np.percentile(draws, [50, 2.5, 97.5], axis=0)).T
+    return dict(zip(("R_G", "R_D", "R_D / R_G"), map(tuple, points.tolist()), strict=True))
+
+
+# ---- claim 2 ----
+
+
+def claim_2(tables: dict[str, Tables], data: str, scale: Scale) -> list[Row]:
+    """Does looking ahead on x alone calm the generator, and what becomes of the samples?"""
+    pair = ("amsgrad", "amsgrad_xeg")
+    runs = [tables["runs"].columns(arm, data, scale.pair_look[0]) for arm in pair]
+    if not all(runs):
+        return [_row("2", "amsgrad_xeg", data)]
+    common = sorted(set.intersection(*(set(r["seed"][~r["diverged"].astype(bool)]) for r in runs)))
+    rules = criteria(data, scale, len(common), pair=True)
+    rows, late = [], []
+    for arm in pair:
+        norms = tables["norms"].columns(arm, data, scale.pair_look[0])
+        seeds = np.unique(norms["seed"])
+        late.append(change_of(norms, scale, "primal").of(np.isin(seeds, common)))
+    no = np.zeros(len(common), bool)
+    frechet = [r["frechet"][np.isin(r["seed"], common)] for r in runs]
+    for name, change in (
+        ("late generator norm", Change(*(c.late for c in late), *(c.late_floored for c in late))),
+        ("Fréchet distance", Change(*frechet, no, no)),
+    ):
+        finite = np.isfinite(np.log(change.ratio))
+        status, part = judge_ratio(change.of(finite), 1.0, rules)
+        lack = finite.sum() < rules.min_seeds
+        says = {"supported": "lowers", "refuted": "raises"}.get(status, "neither lowers nor raises")
+        sentence = f"Looking ahead on x alone {says} the {name}: {part} of plain AMSGrad's."
+        if lack:
+            status = "undecided"
+            sentence = f"Undecided: {finite.sum()} pairs, {rules.min_seeds} needed; {part}."
+        rows.append(
+            _row("2", "amsgrad_xeg", data, None, what=name)
+            | {"status": status, "effect": str(part), "seeds": int(finite.sum())}
+            | {"sentence": sentence}
+        )
+    return [*rows, *(_stream(tables, arm, data, scale, rules) for arm in pair[::-1])]
+
+
+def _stream(tables: dict[str, Tables], arm: str, data: str, scale: Scale, rules: Criteria) -> Row:
+    """The premise along the run: the streamed sum, by blocks between checkpoints."""
+    blocks = tables["blocks"].columns(arm, data, scale.pair_look[0])
+    runs = tables["runs"].columns(arm, data, scale.pair_look[0])
+    sums = [blocks["sum"][blocks["seed"] == seed] for seed in np.unique(blocks["seed"])]
+    masses = np.array([negative_mass(block) for block in sums])
+    _, part, _ = judge_negative_mass(masses, np.zeros_like(masses), {}, rules)
+    positive = sum(bool(block.sum() > 0) for block in sums)
+    sentence = (
+        f"The streamed sum of the MVI is positive in {positive} of {len(sums)} runs;"
+        f" blocks of {scale.every} steps with a negative sum hold {part.percent()}."
+    )
+    if "steps_over_allowed" in runs:
+        times = t_interval(runs["steps_over_allowed"], level=rules.confidence)
+        sentence += f" Steps are at least {span(*times)} times those the theorem allows."
+    return _row("2", arm, data, None, what="streamed MVI") | {
+        "status": "reported", "effect": str(part), "seeds": len(sums), "sentence": sentence,
+    }  # fmt: skip
+
+
+# ---- claim 3 ----
+
+
+def claim_3(tables: dict[str, Tables], data: str, scale: Scale) -> list[Row]:
+    """The one-sided MVI after training: a twin's end as x*, and both sides of x at half time."""
+    table = tables["mvi"].columns("alternating_adam", data)
+    if not table:
+        return [_row("3", "alternating_adam", data)]
+    count = look(len(set(table["seed"])), scale)
+    table = tables["mvi"].columns("alternating_adam", data, count)
+    rules = criteria(data, scale, len(set(table["seed"])))
+    rows = []
+    for form in FORMS:
+        mask = table["form"] == form
+        of_form = {name: values[mask] for name, values in table.items()}
+        tests = [_test({k: v[i] for k, v in of_form.items()}) for i in range(int(mask.sum()))]
+        seeds = of_form["seed"].astype(int)
+        who = Runs("alternating_adam", {}, seeds, np.zeros(len(seeds), bool), NAMES)
+        verdict = minty_verdict(who, tests, "end of the run", [], rules)
+        necessary = span(*verdict.numbers["necessary"])
+        facts = {"what": form, "necessary": necessary, "cosine": span(*verdict.numbers["cosine"])}
+        facts |= {name: f"{mass:.2g}" for name, mass in verdict.numbers["controls"].items()}
+        rows.append(_row("3", "alternating_adam", data, verdict, **facts))
+    return rows
+
+
+def _test(row: dict[str, Any]) -> MintyTest:
+    """What a row of ``mvi.csv`` keeps of a test; its matrices are empty."""
+    none = np.empty((0, 0))
+    controls = {n: float(row[n]) for n in CONTROLS if not math.isnan(row.get(n, math.nan))}
+    names = ("negative_mass", "noise_mass", "mean_cosine")
+    numbers = [float(row[name]) for name in names]
+    return MintyTest(none, none, none, np.array([row["necessary"]]), *numbers, controls)
