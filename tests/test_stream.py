@@ -71,21 +71,23 @@ def test_it_is_negative_where_the_inequality_fails():
     np.testing.assert_allclose(sum(np.asarray(last.negative)), total, rtol=1e-5)
 
 
-def test_no_point_serves_where_the_target_moves():
-    """On a control every x* has blocks of steps with a negative sum; under the MVI one has none."""
-    grid = np.linspace(-2, 2, 41)  # has 0, the solution of the weighted square
-    square = Game(
-        games.stick_slip().init,
-        lambda key: (),
-        games.zero_sum_field(lambda x, y: ((1 + 0.5 * jnp.sin(y)) * x**2 + y).sum()),
-    )
-    rates = {"primal_learning_rate": 0.05, "dual_learning_rate": 0.5}
-    for game, serves in ((games.stick_slip(), False), (square, True)):
+def test_a_control_has_no_point_that_serves():
+    """Where the dual turns the sign, every x* has blocks of steps with a negative sum."""
+    grid = np.linspace(-2, 2, 41)  # has 0, the solution of the second game
+    init = games.stick_slip().init
+    turning = games.zero_sum_field(lambda x, y: (x * jnp.sin(y) + 2 * y).sum())
+    weighted = games.zero_sum_field(lambda x, y: ((1 + 0.5 * jnp.sin(y)) * x**2 + y).sum())
+    rates = {"primal_learning_rate": 0.05, "dual_learning_rate": 0.1}
+    for field, solution in ((turning, None), (weighted, 0.0)):
         observers = {"minty": minty_stream("extra_sgd")}
+        game = Game(init, lambda key: (), field)
         result = train(game, "extra_sgd", {}, rates, observers, every=5)
         sums = [[minty_sum(s, np.array([x])) for x in grid] for s in streams(result)]
         worst = np.diff(sums, axis=0).min(0)  # over blocks, at each x* and for each run
-        assert ((worst.max(0) > -1e-6) == serves).all()
+        if solution is None:
+            assert (worst < -1e-3).all()
+        else:
+            assert (worst[np.isclose(grid, solution)] > -1e-5).all()
 
 
 # ---- no bias ----
@@ -228,7 +230,6 @@ def test_float32_keeps_the_digits():
     error = np.abs(minty_sum(last["minty"], target) - terms.sum(1)) / scale
     s, gradient = (np.asarray(part, np.float64) for part in last["plain"])
     lost = np.abs(s - (gradient * target).sum(-1) - terms.sum(1)) / scale
-    print("relative error: compensated", error.max(), "plain", lost.min())
     assert (error < 1e-5).all()
     assert (lost > 20 * error).all()
 

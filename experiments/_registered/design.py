@@ -16,9 +16,9 @@ import onesided_jax as osj
 from onesided_jax import datasets, games, networks
 
 RATE = 2e-4  # of both players, alternating Adam
-ADAM = {"b1": 0.5, "b2": 0.999}
+ADAM: dict[str, Any] = {"b1": 0.5, "b2": 0.999}
 PAIR_RATE = 1e-3  # of both players, claim 2's pair
-AMSGRAD = {"b2": 0.99, "eps": 1e-3}
+AMSGRAD: dict[str, Any] = {"b2": 0.99, "eps": 1e-3}
 NORMALIZATION = "none"  # the pilot decides between "none" and "batch"
 DATA = ("mnist", "fashion_mnist")
 PILOT_SEEDS = (900, 902)
@@ -140,8 +140,9 @@ def load_images(data: str, data_dir: str | None) -> datasets.Dataset:
 
 def make_game(images: datasets.Dataset, scale: Scale) -> osj.Game:
     """The DCGAN of claim 1, non-saturating."""
+    height, columns, channels = images.shape
     generator, discriminator = networks.dcgan(
-        images.shape, scale.latent_dim, scale.width, normalization=NORMALIZATION
+        (height, columns, channels), scale.latent_dim, scale.width, normalization=NORMALIZATION
     )
     return games.gan(
         generator=generator,

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from _tables import write_table
+from jax.flatten_util import ravel_pytree
 from matplotlib.image import imsave
 
 import onesided_jax as osj
@@ -131,26 +132,28 @@ def _blocks(result: osj.SweepResult) -> Iterator[dict[str, Any]]:
 def _runs(meter: Meter, arm: str, result: osj.SweepResult) -> Rows:
     """Quality, and each player's end against its start where the other stands at its end."""
     first, last = (result.checkpoints[end(result.checkpoints)] for end in (min, max))
-    norms = meter.probe.norms
-    end = norms(last.players, last.state)
-    fresh_primal = norms(osj.PrimalDual(first.players.primal, last.players.dual), last.state).primal
-    fresh_dual = norms(osj.PrimalDual(last.players.primal, first.players.dual), last.state).dual
+    end, fresh_primal, fresh_dual = (
+        meter.probe.norms(osj.PrimalDual(x.players.primal, y.players.dual), last.state)
+        for x, y in ((last, last), (first, last), (last, first))
+    )
     table = []
     for run, seed in enumerate(result.seeds):
         row: dict[str, Any] = {"seed": int(seed), "diverged": bool(result.diverged_at[run] >= 0)}
         row |= meter.quality(*pick((last.players, last.state), run))
         row |= _columns("end_primal", end.primal, run) | _columns("end_dual", end.dual, run)
-        row |= _columns("fresh_primal", fresh_primal, run) | _columns("fresh_dual", fresh_dual, run)
+        row |= _columns("fresh_primal", fresh_primal.primal, run)
+        row |= _columns("fresh_dual", fresh_dual.dual, run)
         if arm == "amsgrad_xeg":
-            row["steps_over_allowed"] = _excess(meter.game, *pick((last.players, last.state), run))
+            players, state = pick((last.players, last.state), run)
+            row["steps_over_allowed"] = _excess(meter.game, players, state)
         table.append(row)
     return table
 
 
 def _excess(game: osj.Game, players: Any, state: Any) -> float:
-    """How many times the theorem's largest step; from one point's curvature, a lower bound."""
+    """How many times the theorem's largest step, by one minibatch's curvature at the end."""
     found = jacobian_spectrum(
-        game, players, state, player="primal", method="arnoldi", count=10,
+        game, players, state=state, player="primal", method="arnoldi", count=10,
         batch=game.batch(jax.random.key(_LATENTS)),
     )  # fmt: skip
     return PAIR_RATE * math.sqrt(2) * float(np.abs(found.eigenvalues).max()) / AMSGRAD["eps"]
@@ -172,7 +175,7 @@ def measure_mvi(
     half, start, end = (points[step] for step in (middle, min(points), whole))
     for run, seed in enumerate(result.seeds):
         like, state = pick((end.players, end.state), run)
-        unravel = [jax.flatten_util.ravel_pytree(player)[1] for player in like]
+        unravel = [ravel_pytree(player)[1] for player in like]
         rows = {
             "after trained": osj.PrimalDual(
                 *(jax.vmap(u)(jnp.asarray(twins["B"][name][run]))

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from _tables import read_table
@@ -127,12 +128,14 @@ def _plane(norms: Tables, runs: Tables, data: str, scale: Scale) -> Figure:
         plane_axes(ax, boundaries, NAMES._asdict(), limits)
         gate = _gate(runs.columns(ARM, data), data, rules).passes
         filled = np.zeros(len(points[ARM]), bool) if gate is None else gate
-        look = {"ls": "", "color": COLOURS["primal"]}
+        look: dict[str, Any] = {"ls": "", "color": COLOURS["primal"]}
         ax.plot(*points[ARM][filled].T, marker="o", label="passes the quality gate", **look)
         ax.plot(*points[ARM][~filled].T, marker="o", mfc="none", label="does not", **look)
         if "frozen" in points:
             label = "discriminator frozen half way"
-            ax.plot(*points["frozen"].T, marker="*", ls="", color=COLOURS["dual"], label=label)
+            ax.plot(
+                *points["frozen"].T, **{**look, "color": COLOURS["dual"]}, marker="*", label=label
+            )
         ax.set_xlabel("generator: late / early norm")
         ax.set_ylabel("discriminator: late / early norm")
         figure.legend(loc="outside lower left", ncols=2)
@@ -175,27 +178,22 @@ def _answers(claims: dict[str, list[Row]]) -> str:
     lines = []
     for title, rows in claims.items():
         said = [f"{_title(r)}: {r['sentence'].split('. ')[0].rstrip('.')}." for r in rows]
-        lines.append(f"    **{title[:1]}.** {' '.join(said) or NOT_RUN}")
+        lines.append(f"    **{title}.** {' '.join(said) or NOT_RUN}")
     return "\n\n".join(lines)
 
 
 def _table(claims: dict[str, list[Row]]) -> str:
-    lines = [
-        "| claim | what we saw | how sure | what would change it |",
-        "| --- | --- | --- | --- |",
-    ]
+    lines = ["| claim | what we saw | how sure | what would change it |", "| --- " * 4 + "|"]
     for title, rows in claims.items():
-        page, change = f"claim{title[:1]}.md", CHANGES[title]
-        saw = "; ".join(f"{_title(r)}: {r.get('effect') or '-'}" for r in rows)
-        sure = "; ".join(WORDS[r["status"]] + _seeds(r) for r in rows)
-        lines.append(
-            f"| [{title}]({page}) | {saw or '-'} | {sure or WORDS['not run']} | {change} |"
-        )
+        saw = "; ".join(f"{_title(r)}: {r.get('effect') or '-'}" for r in rows) or "-"
+        sure = "; ".join(WORDS[r["status"]] + _seeds(r) for r in rows) or WORDS["not run"]
+        cells = (f"[{title}](claim{title[:1]}.md)", saw, sure, CHANGES[title])
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def _title(row: Row) -> str:
-    return TITLES.get(row["data"], row["data"])
+    return TITLES[row["data"]]
 
 
 def _seeds(row: Row) -> str:

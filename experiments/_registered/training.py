@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.flatten_util import ravel_pytree
 
 import onesided_jax as osj
 from _registered.design import ARMS, Scale
@@ -129,7 +130,7 @@ def fork(
 
 def flat(tree: Any) -> jax.Array:
     """A player as one vector."""
-    return jax.flatten_util.ravel_pytree(tree)[0]
+    return ravel_pytree(tree)[0]
 
 
 def _advance(step: Any, steps: int, runs: int) -> Any:

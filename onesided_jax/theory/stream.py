@@ -125,10 +125,10 @@ def minty_stream(
         if solution is None:
             return stream
         known = _dot(gradient, _minus(point.primal, solution))
-        return stream._replace(
-            positive=_add(*stream.positive, jnp.maximum(known, 0)),
-            negative=_add(*stream.negative, jnp.minimum(known, 0)),
-        )
+        parts = (jnp.maximum(known, 0), jnp.minimum(known, 0))
+        pairs = zip((stream.positive, stream.negative), parts, strict=True)
+        positive, negative = (_add(total, lost, part) for (total, lost), part in pairs)
+        return stream._replace(positive=positive, negative=negative)
 
     return _Observer(init, update)
 
@@ -152,7 +152,7 @@ def minty_sum(stream: MintyStream, x_star: ArrayTree) -> np.ndarray:
       >>> float(minty_sum(stream, np.array([1.0, 0.5])))
       1.0
     """
-    total = sum(np.asarray(part, np.float64) for part in stream.product)
+    total = np.add(*(np.asarray(part, np.float64) for part in stream.product))
 
     def along(high: Any, low: Any, target: Any, origin: Any) -> np.ndarray:
         high, low, target, origin = (np.asarray(a, np.float64) for a in (high, low, target, origin))
