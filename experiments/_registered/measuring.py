@@ -93,7 +93,6 @@ def pick(tree: Any, run: int) -> Any:
 
 def measure(meter: Meter, arm: str, result: osj.SweepResult, out: Path) -> None:
     """All tables of a finished arm, but claim 3's."""
-    out.mkdir(parents=True, exist_ok=True)
     write_table(out / "norms.csv", list(_norms(meter.probe, result)))
     if ARMS[arm].method is not None:
         write_table(out / "blocks.csv", list(_blocks(result)))
@@ -197,7 +196,6 @@ def measure_mvi(
                 target=jax.tree.map(np.asarray, targets[form]),
             )
             table.append({"form": form, "seed": int(seed), **_summary(found)})
-    out.mkdir(parents=True, exist_ok=True)
     write_table(out / "mvi.csv", table)
 
 
@@ -219,7 +217,6 @@ def _summary(found: MintyTest) -> dict[str, float]:
 
 def pilot(meter: Meter, result: osj.SweepResult, out: Path) -> None:
     """Quality along the pilot's runs, and sheets of samples; no gradient norm is computed."""
-    out.mkdir(parents=True, exist_ok=True)
     steps = [step for step in result.checkpoints if step]
     table = []
     for step in _some(steps, 6):

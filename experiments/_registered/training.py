@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 import time
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,28 +27,25 @@ class OutOfTimeError(Exception):
     """The job's minutes are used up; the same command goes on."""
 
 
-class Ledger:
-    """A line of JSON for every job: command, seconds, cores, device."""
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def write(self, **facts: Any) -> None:
+@contextlib.contextmanager
+def entry(ledger: Path, what: str) -> Iterator[dict[str, Any]]:
+    """A line of JSON for what is done inside: command, seconds, cores, device."""
+    began, facts = time.monotonic(), {}
+    try:
+        yield facts
+    finally:
         device = jax.devices()[0]
         line = {
+            "what": what,
             **facts,
+            "seconds": round(time.monotonic() - began, 1),
             "command": " ".join(["python", "experiments/registered.py", *sys.argv[1:]]),
             "cores": len(os.sched_getaffinity(0)),
             "device": f"{len(jax.devices())} x {device.device_kind}",
             **{package: version(package) for package in ("jax", "jaxlib")},
         }
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
+        with ledger.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-
-
-def name_of(arm: str, data: str, seeds: tuple[int, int]) -> str:
-    return f"{arm}-{data}-{seeds[0]}-{seeds[1]}"
 
 
 def train(
@@ -57,7 +56,7 @@ def train(
     scale: Scale,
     *,
     until: float = np.inf,
-    ledger: Ledger,
+    ledger: Path,
 ) -> osj.SweepResult:
     """Trains an arm into its folder, or goes on from what is there.
 
@@ -66,23 +65,21 @@ def train(
     """
     chosen = ARMS[arm]
     observers = {"minty": minty_stream(*chosen.method)} if chosen.method else None
-    began, steps = time.monotonic(), []
+    rates = dict.fromkeys(("primal_learning_rate", "dual_learning_rate"), chosen.rate)
 
-    def on_chunk(progress: Any) -> None:
-        steps.append(progress.step)
-        print(f"{folder.name}: step {progress.step}, {progress.seconds:.1f} s", flush=True)
-        if time.monotonic() >= until and progress.step < scale.steps:
-            raise OutOfTimeError(f"{folder.name}: stopped at step {progress.step} of {scale.steps}")
+    with entry(ledger, folder.name) as facts:
 
-    try:
+        def on_chunk(progress: Any) -> None:
+            facts.setdefault("from_step", progress.step - scale.every)
+            facts["to_step"] = progress.step
+            print(f"{folder.name}: step {progress.step}, {progress.seconds:.1f} s", flush=True)
+            if time.monotonic() >= until and progress.step < scale.steps:
+                raise OutOfTimeError(f"{folder.name}: step {progress.step} of {scale.steps}")
+
         return osj.sweep(
             game,
             chosen.make(scale),
-            osj.grid(
-                seeds=range(*seeds),  # pyright: ignore[reportArgumentType]
-                primal_learning_rate=chosen.rate,
-                dual_learning_rate=chosen.rate,
-            ),
+            osj.grid(seeds=np.arange(*seeds).tolist(), **rates),
             steps=scale.steps,
             checkpoint_every=scale.every,
             record_every=scale.every,
@@ -90,16 +87,9 @@ def train(
             observers=observers,
             on_chunk=on_chunk,
         )
-    finally:
-        if steps:
-            first = steps[0] - scale.every
-            seconds = round(time.monotonic() - began, 1)
-            ledger.write(what=folder.name, steps=[first, steps[-1]], seconds=seconds)
 
 
-def fork(
-    game: osj.Game, folder: Path, twin: str, scale: Scale, ledger: Ledger
-) -> dict[str, np.ndarray]:
+def fork(game: osj.Game, folder: Path, twin: str, scale: Scale) -> dict[str, np.ndarray]:
     """Continues finished runs by a quarter under other minibatches: claim 3's twins.
 
     Returns:
@@ -109,7 +99,6 @@ def fork(
     if path.exists():
         with np.load(path) as stored:
             return dict(stored)
-    began = time.monotonic()
     arm = ARMS["alternating_adam"]
     found = osj.restore(folder, "sweep", game=game, make_optimizer=arm.make(scale))
     keys = jax.vmap(lambda key: jax.random.fold_in(key, TWINS[twin]))(found.state.key)
@@ -123,8 +112,6 @@ def fork(
     temporary = path.with_suffix(".tmp.npz")
     np.savez(temporary, primal=primal, dual=dual)
     temporary.replace(path)
-    seconds = round(time.monotonic() - began, 1)
-    ledger.write(what=f"{folder.name}: twin {twin}", steps=[0, scale.twin_steps], seconds=seconds)
     return {"primal": primal, "dual": dual}
 
 
