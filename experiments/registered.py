@@ -16,9 +16,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from _registered.design import ARMS, COUNTS, DATA, SCALES, Scale, load_images, make_game, seeds_of
 
@@ -50,6 +52,15 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     return given
 
 
+@functools.lru_cache(maxsize=1)
+def prepare(data: str, data_dir: str | None, scale: Scale) -> Any:
+    """The game and its measurements: compiled once for all jobs of a process."""
+    from _registered.measuring import Meter
+
+    images = load_images(data, data_dir)
+    return Meter(make_game(images, scale), images, scale)
+
+
 def job(given: argparse.Namespace, claim: str, data: str, scale: Scale) -> bool:
     """Trains and measures one claim's arms on one data set; whether it is finished."""
     from _registered import measuring, training
@@ -58,9 +69,7 @@ def job(given: argparse.Namespace, claim: str, data: str, scale: Scale) -> bool:
     if given.seeds:
         first, _, end = given.seeds.partition(":")
         seeds = int(first), int(end)
-    images = load_images(data, given.data_dir)
-    game = make_game(images, scale)
-    meter = measuring.Meter(game, images, scale)
+    meter = prepare(data, given.data_dir, scale)
     until = time.monotonic() + 60 * given.minutes
     wanted = {"3": "mvi.csv", "pilot": "quality.csv"}.get(claim, "runs.csv")
     of_claim = "1" if claim in ("3", "pilot") else claim
@@ -72,7 +81,9 @@ def job(given: argparse.Namespace, claim: str, data: str, scale: Scale) -> bool:
         tables.mkdir(parents=True, exist_ok=True)
         ledger = given.results / "ledger.jsonl"
         try:
-            result = training.train(game, arm, seeds, folder, scale, until=until, ledger=ledger)
+            result = training.train(
+                meter.game, arm, seeds, folder, scale, until=until, ledger=ledger
+            )
         except training.OutOfTimeError as error:
             print(f"{error}; give the same command again", flush=True)
             return False
@@ -80,7 +91,7 @@ def job(given: argparse.Namespace, claim: str, data: str, scale: Scale) -> bool:
             if claim == "pilot":
                 measuring.pilot(meter, result, tables)
             elif claim == "3":
-                twins = {t: training.fork(game, folder, t, scale) for t in training.TWINS}
+                twins = {t: training.fork(meter.game, folder, t, scale) for t in training.TWINS}
                 measuring.measure_mvi(meter, result, twins, tables)
             else:
                 measuring.measure(meter, arm, result, tables)

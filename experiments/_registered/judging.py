@@ -25,6 +25,7 @@ Row = dict[str, Any]
 NAMES = PrimalDual("generator", "discriminator")
 ARM = "alternating_adam"  # claim 1's and claim 3's
 FORMS = ("after trained", "before", "after")
+SAYS = {"supported": "lowers", "refuted": "raises", "undecided": "is not seen to change"}
 RESAMPLES = 2000
 NOT_RUN = "Not run yet."
 
@@ -98,24 +99,39 @@ def look(seeds: int, scale: Scale) -> int | None:
     return reached[-1] if reached else None
 
 
+def by_checkpoint(norms: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The columns of ``norms.csv`` as ``[R, S]``: seeds by checkpoints."""
+    order = np.lexsort((norms["checkpoint"], norms["seed"]))
+    seeds = len(np.unique(norms["seed"]))
+    return {name: values[order].reshape(seeds, -1) for name, values in norms.items()}
+
+
 def change_of(norms: dict[str, np.ndarray], scale: Scale, player: str) -> Change:
     """Early and late norms of every seed; windows are fixed by the checkpoints' numbers."""
-    seeds = np.unique(norms["seed"])
-    order = np.lexsort((norms["checkpoint"], norms["seed"]))
-    shape = (len(seeds), -1)
-    norm = SquaredNorm(*(norms[n][order].reshape(shape) for n in (player, f"{player}_se")))
-    numbers = norms["checkpoint"][order].reshape(shape)[0]
-    return change_of_norm(norm, *(np.isin(numbers, window) for window in windows(scale)))
+    columns = by_checkpoint(norms)
+    masks = (np.isin(columns["checkpoint"][0], window) for window in windows(scale))
+    return change_of_norm(SquaredNorm(columns[player], columns[f"{player}_se"]), *masks)
+
+
+def _at_look(tables: dict[str, Tables], arm: str, data: str, scale: Scale) -> Any:
+    """``(runs, norms, criteria)`` of the seeds that are judged, or None if there are none."""
+    count = look(len(tables["runs"].columns(arm, data).get("seed", ())), scale)
+    runs = tables["runs"].columns(arm, data, count)
+    if not runs:
+        return None
+    return (
+        runs,
+        tables["norms"].columns(arm, data, count),
+        criteria(data, scale, len(runs["seed"])),
+    )
 
 
 def claim_1(tables: dict[str, Tables], data: str, scale: Scale, arm: str = ARM) -> Row:
     """Only the generator converges: three ratios, three boundaries."""
-    count = look(len(set(tables["runs"].columns(arm, data).get("seed", ()))), scale)
-    runs = tables["runs"].columns(arm, data, count)
-    if not runs:
+    judged = _at_look(tables, arm, data, scale)
+    if judged is None:
         return _row("1", arm, data)
-    norms = tables["norms"].columns(arm, data, count)
-    rules = criteria(data, scale, len(runs["seed"]))
+    runs, norms, rules = judged
     change = PrimalDual(*(change_of(norms, scale, player) for player in PrimalDual._fields))
     who = Runs(arm, {}, runs["seed"].astype(int), runs["diverged"].astype(bool), NAMES)
     missing = []
@@ -136,44 +152,38 @@ def _gate(runs: dict[str, np.ndarray], data: str, rules: Criteria) -> Gate:
 
 def sensitivity(tables: dict[str, Tables], data: str, scale: Scale) -> list[Row]:
     """Registered beside the verdict: signs, a bootstrap, and a look free of an early window."""
-    arm = ARM
-    count = look(len(set(tables["runs"].columns(arm, data).get("seed", ()))), scale)
-    runs = tables["runs"].columns(arm, data, count)
-    if not runs:
+    judged = _at_look(tables, ARM, data, scale)
+    if judged is None:
         return []
-    norms = tables["norms"].columns(arm, data, count)
-    rules = criteria(data, scale, len(runs["seed"]))
+    runs, norms, rules = judged
+    alive = ~runs["diverged"].astype(bool)
+    norms = {k: v[np.isin(norms["seed"], runs["seed"][alive])] for k, v in norms.items()}
+    runs = {k: v[alive] for k, v in runs.items()}
     primal, dual = (change_of(norms, scale, player).ratio for player in PrimalDual._fields)
     right = (primal < rules.generator_falls) & (dual > rules.discriminator_stays)
     right &= dual / primal > rules.parting
-    rows: list[Row] = [{"data": data, "what": "seeds on the right side of all three", "value":
-                        f"{right.sum()} of {right.size}"}]  # fmt: skip
-    for name, (mean, low, high) in _bootstrap(norms, scale).items():
-        rows.append({"data": data, "what": f"{name}, bootstrap", "value": span(mean, low, high)})
+    found = {"seeds on the right side of all three": f"{right.sum()} of {right.size}"}
+    found |= {f"{name}, bootstrap": span(*v) for name, v in _bootstrap(norms, scale).items()}
     for player, name in zip(PrimalDual._fields, NAMES, strict=True):
         floor = 2 * np.maximum(runs[f"end_{player}_se"], runs[f"fresh_{player}_se"])
         end, fresh = (np.maximum(runs[f"{k}_{player}"], floor) for k in ("end", "fresh"))
-        with np.errstate(all="ignore"):
-            ratio = np.exp(t_interval(np.log(end / fresh) / 2, level=rules.confidence))
+        ratio = np.exp(t_interval(np.log(end / fresh) / 2, level=rules.confidence))
         words = f"{name}'s norm at the end, over that of its start against the same opponent"
-        rows.append({"data": data, "what": words, "value": span(*ratio.tolist())})
-    return rows
+        found[words] = span(*ratio.tolist())
+    return [{"data": data, "what": what, "value": value} for what, value in found.items()]
 
 
 def _bootstrap(norms: dict[str, np.ndarray], scale: Scale) -> dict[str, tuple[float, ...]]:
-    """Seeds by checkpoints resampled: 2.5 % and 97.5 % points of the geometric means."""
+    """Seeds by checkpoints resampled: median, 2.5 % and 97.5 % points of the geometric means."""
     rng, draws = np.random.default_rng(14213), []
-    seeds = np.unique(norms["seed"])
-    order = np.lexsort((norms["checkpoint"], norms["seed"]))
-    columns = {k: v[order].reshape(len(seeds), -1) for k, v in norms.items()}
+    columns = by_checkpoint(norms)
+    seeds = len(columns["seed"])
     parts = [np.flatnonzero(np.isin(columns["checkpoint"][0], w)) for w in windows(scale)]
     masks = [np.repeat([i == 0, i == 1], [len(p) for p in parts]) for i in range(2)]
     for _ in range(RESAMPLES):
-        rows = rng.integers(len(seeds), size=len(seeds))
         chosen = np.concatenate([rng.choice(part, len(part)) for part in parts])
-        logs = []
+        at, logs = np.ix_(rng.integers(seeds, size=seeds), chosen), []
         for player in PrimalDual._fields:
-            at = np.ix_(rows, chosen)
             norm = SquaredNorm(columns[player][at], columns[f"{player}_se"][at])
             logs.append(np.log(change_of_norm(norm, *masks).ratio).mean())
         draws.append([*logs, logs[1] - logs[0]])
@@ -204,18 +214,14 @@ def claim_2(tables: dict[str, Tables], data: str, scale: Scale) -> list[Row]:
         ("Fréchet distance", Change(plain, ahead, no, no)),
     ):
         finite = np.isfinite(np.log(change.ratio))
+        count = int(finite.sum())
         status, part = judge_ratio(change.of(finite), 1.0, rules)
-        lack = finite.sum() < rules.min_seeds
-        says = {"supported": "lowers", "refuted": "raises"}.get(status, "neither lowers nor raises")
-        sentence = f"Looking ahead on x alone {says} the {name}: {part} of plain AMSGrad's."
-        if lack:
+        sentence = f"Looking ahead on x alone {SAYS[status]} the {name}: {part} of plain AMSGrad's."
+        if count < rules.min_seeds:
             status = "undecided"
-            sentence = f"Undecided: {finite.sum()} pairs, {rules.min_seeds} needed; {part}."
-        rows.append(
-            _row("2", "amsgrad_xeg", data, None, what=name)
-            | {"status": status, "effect": str(part), "seeds": int(finite.sum())}
-            | {"sentence": sentence}
-        )
+            sentence = f"Undecided: {count} pairs, {rules.min_seeds} needed. The {name} is {part}."
+        facts = {"status": status, "effect": str(part), "seeds": count, "sentence": sentence}
+        rows.append({"claim": "2", "arm": pair[1], "data": data, "what": name, **facts})
     return [*rows, *(_stream(tables, arm, data, scale, rules) for arm in pair[::-1])]
 
 
@@ -240,9 +246,8 @@ def _stream(tables: dict[str, Tables], arm: str, data: str, scale: Scale, rules:
         times = t_interval(runs["steps_over_allowed"], level=rules.confidence)
         words = "times those the theorem allows, by one minibatch's curvature at the end"
         sentence += f" Steps are {span(*times)} {words}."
-    return _row("2", arm, data, None, what="streamed MVI") | {
-        "status": "reported", "effect": str(part), "seeds": len(sums), "sentence": sentence,
-    }  # fmt: skip
+    facts = {"status": "reported", "effect": str(part), "seeds": len(sums), "sentence": sentence}
+    return {"claim": "2", "arm": arm, "data": data, "what": "streamed MVI", **facts}
 
 
 # ---- claim 3 ----

@@ -13,7 +13,7 @@ from _tables import read_table
 from matplotlib.figure import Figure
 
 from _registered.design import DATA, Scale, criteria
-from _registered.judging import NAMES, NOT_RUN, Row, Tables, _gate, change_of
+from _registered.judging import NAMES, NOT_RUN, Row, Tables, _gate, by_checkpoint, change_of
 from onesided_jax.report import plane_axes, style, svg_bytes
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -144,17 +144,15 @@ def _plane(norms: Tables, runs: Tables, data: str, scale: Scale) -> Figure:
 
 def _curves(norms: dict[str, np.ndarray]) -> Figure:
     """Both players' norms along the runs: the median over seeds, and every seed."""
+    columns = by_checkpoint(norms)
     with style():
         figure = Figure(figsize=(5.6, 3.0), layout="constrained")
         ax = figure.subplots()
         for player, name in NAMES._asdict().items():
-            seeds = np.unique(norms["seed"])
-            values = np.stack([norms[player][norms["seed"] == seed] for seed in seeds])
+            values, steps = columns[player], columns["step"][0]
             values = np.sqrt(np.where(values > 0, values, np.nan))
-            steps = norms["step"][norms["seed"] == seeds[0]]
             ax.plot(steps, values.T, color=COLOURS[player], alpha=0.25, linewidth=0.6)
-            middle = np.nanmedian(values, axis=0)
-            ax.plot(steps, middle, color=COLOURS[player], label=name)
+            ax.plot(steps, np.median(values, axis=0), color=COLOURS[player], label=name)
         ax.set_yscale("log")
         ax.set_xlabel("step")
         ax.set_ylabel("norm of the expected gradient")
