@@ -61,7 +61,7 @@ def draw(results: Path, pages: Path, scale: Scale) -> None:
             (
                 [row for row in own[0] if row["arm"] == ARM],
                 own[1][:1],
-                [row for row in own[2] if row.get("what") in ("", None, "after trained")],
+                [row for row in own[2] if row.get("what") in ("", None, "all forms")],
             ),
             strict=True,
         )

@@ -47,7 +47,7 @@ class Part(NamedTuple):
     def percent(self) -> str:
         """The effect of a share, in percent."""
         effect, low, high = (100 * value for value in (self.effect, self.low, self.high))
-        return span(effect, low, high, "{:.2g}%")
+        return span(effect, low, high, "{:.0f}%" if max(effect, high) >= 99.5 else "{:.2g}%")
 
 
 def judge_convergence(
