@@ -45,7 +45,12 @@ class Part(NamedTuple):
         return span(self.effect, self.low, self.high)
 
     def percent(self) -> str:
-        """The effect of a share, in percent."""
+        """The effect of a share, in percent.
+
+        Example:
+          >>> Part(0.98, 0.9, 1.0, 0.1, "wrong").percent()
+          '98% [90%, 100%]'
+        """
         effect, low, high = (100 * value for value in (self.effect, self.low, self.high))
         return span(effect, low, high, "{:.0f}%" if max(effect, high) >= 99.5 else "{:.2g}%")
 
