@@ -113,3 +113,109 @@ def test_a_committed_table_is_what_its_command_writes(name, table, monkeypatch, 
     load(name, monkeypatch).main(["--out", str(tmp_path / "table.csv")])
     written, committed = read(tmp_path / "table.csv"), read(EXPERIMENTS / "results" / table)
     assert written == committed
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory, quick_sweeps):
+    """The registered experiment at small size: every claim, all tables and pages."""
+    folder = tmp_path_factory.mktemp("registered")
+    with pytest.MonkeyPatch.context() as patch:
+        module = load("registered", patch)
+        arguments = ["--scale", "small", "--out", str(folder / "runs")]
+        arguments += ["--results", str(folder / "tables"), "--pages", str(folder / "docs")]
+        assert run_registered(module, *arguments) == 0
+        yield module, arguments, folder
+
+
+@pytest.mark.usefixtures("quick_sweeps")
+def test_the_registered_experiment_gives_every_claim_a_sentence(small):
+    _, _, folder = small
+    rows = read(folder / "tables" / "verdicts.csv")
+    assert [(row["claim"], row["what"] or row["arm"]) for row in rows] == [
+        ("1", "alternating_adam"),
+        ("1", "frozen"),
+        ("1", "adam"),
+        ("2", "late generator norm"),
+        ("2", "Fréchet distance"),
+        ("2", "streamed MVI"),
+        ("2", "streamed MVI"),
+        ("3", "all forms"),
+        ("3", "after trained"),
+        ("3", "before"),
+        ("3", "after"),
+    ]
+    statuses = {"supported", "refuted", "undecided", "reported"}
+    assert all(row["status"] in statuses and row["sentence"] for row in rows)
+    assert [row["seeds"] for row in rows] == ["3", *["2"] * 6, *["3"] * 4]
+    assert rows[1]["status"] == rows[2]["status"] == "undecided"  # registered without a verdict
+    pages = {path.name: path.read_text("utf-8") for path in (folder / "docs/results").iterdir()}
+    for row in rows:
+        assert row["sentence"] in pages[f"claim{row['claim']}.md"]
+    assert "Not run yet" not in "".join(pages.values())
+    assert len(pages["index.md"].split()) <= 300
+    figures = {path.name for path in (folder / "docs/figures").iterdir()}
+    assert figures == {f"registered-{n}-digits.{e}" for n, e in
+                       (("plane", "svg"), ("norms", "svg"), ("samples", "png"))}  # fmt: skip
+
+
+def run_registered(module, *arguments):
+    with jax.enable_x64(False):
+        return module.main([*map(str, arguments)])
+
+
+@pytest.mark.usefixtures("quick_sweeps")
+def test_the_registered_experiment_trains_nothing_twice(small):
+    module, arguments, folder = small
+    ledger = (folder / "tables" / "ledger.jsonl").read_text().splitlines()
+    assert {"what", "command", "seconds", "cores", "device"} <= set(json.loads(ledger[0]))
+    before = {path: path.read_bytes() for path in folder.rglob("*.*") if path.is_file()}
+    assert run_registered(module, *arguments) == 0
+    assert {path: path.read_bytes() for path in folder.rglob("*.*") if path.is_file()} == before
+
+
+@pytest.mark.usefixtures("quick_sweeps")
+def test_the_registered_experiment_goes_on_where_it_was_cut_off(small, tmp_path, monkeypatch):
+    """A job without time stops at its first checkpoint; the next one ends with the same bytes."""
+    module, _, folder = small
+    load_images = module.load_images
+    monkeypatch.setattr(module, "load_images", lambda *_: load_images("digits", None))
+    cut = ["--claim", "1", "--scale", "small", "--seeds", "1000:1003"]
+    cut += ["--out", tmp_path / "runs", "--results", tmp_path / "tables"]
+    assert run_registered(module, *cut, "--minutes", "0") == 75
+    assert not list(tmp_path.rglob("norms.csv"))
+    assert run_registered(module, *cut) == 0
+    (found,) = tmp_path.rglob("norms.csv")
+    whole = folder / "tables" / "alternating_adam-digits-1000-1003" / "norms.csv"
+    assert found.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.usefixtures("quick_sweeps")
+def test_the_pilot_computes_no_gradient_norm(monkeypatch, tmp_path):
+    module = load("registered", monkeypatch)
+    from _registered import measuring
+
+    load_images = module.load_images
+    monkeypatch.setattr(module, "load_images", lambda *_: load_images("digits", None))
+    monkeypatch.setattr(measuring, "make_probe", None)
+    folders = ["--out", tmp_path / "runs", "--results", tmp_path / "tables"]
+    assert run_registered(module, "--pilot", "--scale", "small", *folders) == 0
+    rows = read(tmp_path / "tables" / "pilot-mnist-900-902" / "quality.csv")
+    assert {row["seed"] for row in rows} == {"900", "901"}
+    assert not any("norm" in name for name in rows[0])
+
+
+def test_the_windows_are_fixed_by_number(monkeypatch):
+    load("registered", monkeypatch)
+    from _registered.design import SCALES, windows
+
+    for name in ("cpu", "large"):
+        assert windows(SCALES[name]) == ([3, 4, 5, 6], list(range(48, 61)))
+        assert SCALES[name].steps % SCALES[name].checkpoints == 0
+
+
+def test_the_committed_pages_are_what_the_tables_say(monkeypatch, tmp_path):
+    """In a clean clone: same bytes; what is not yet run says so."""
+    module = load("registered", monkeypatch)
+    module.main(["--draw", "--pages", str(tmp_path)])
+    for path in (tmp_path / "results").iterdir():
+        assert path.read_bytes() == (EXPERIMENTS.parent / "docs/results" / path.name).read_bytes()

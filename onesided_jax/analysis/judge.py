@@ -17,7 +17,7 @@ from onesided_jax.analysis.estimators import Array, Change, Mask
 from onesided_jax.analysis.inference import Interval, t_interval
 from onesided_jax.runs import Criteria
 
-__all__ = ["Part", "Status", "judge_convergence", "judge_negative_mass", "span"]
+__all__ = ["Part", "Status", "judge_convergence", "judge_negative_mass", "judge_ratio", "span"]
 
 Status = Literal["supported", "refuted", "undecided"]
 
@@ -45,9 +45,14 @@ class Part(NamedTuple):
         return span(self.effect, self.low, self.high)
 
     def percent(self) -> str:
-        """The effect of a share, in percent."""
+        """The effect of a share, in percent.
+
+        Example:
+          >>> Part(0.98, 0.9, 1.0, 0.1, "wrong").percent()
+          '98% [90%, 100%]'
+        """
         effect, low, high = (100 * value for value in (self.effect, self.low, self.high))
-        return span(effect, low, high, "{:.2g}%")
+        return span(effect, low, high, "{:.0f}%" if max(effect, high) >= 99.5 else "{:.2g}%")
 
 
 def judge_convergence(
@@ -87,12 +92,42 @@ def judge_convergence(
     return "supported" if set(sides) == {"right"} else "undecided", parts
 
 
+def judge_ratio(change: Change, boundary: float, criteria: Criteria) -> tuple[Status, Part]:
+    """Is a ratio below its boundary? One statistic, such as one method's norms over another's.
+
+    Args:
+      change: the two numbers of each seed, ``early`` below and ``late`` above; no NaN.
+      boundary: the claim holds below it.
+      criteria: confidence.
+
+    Example:
+      >>> import numpy as np
+      >>> no = np.zeros(3, bool)
+      >>> pairs = Change(np.ones(3), np.array([0.7, 0.8, 0.75]), no, no)
+      >>> status, part = judge_ratio(pairs, 1.0, Criteria())
+      >>> status, str(part)
+      ('supported', '0.749 [0.634, 0.884]')
+    """
+    bounds = (change.early_floored, change.late_floored)
+    part = _part(np.log(change.ratio), boundary, True, bounds, criteria, parts=1)
+    statuses: dict[str, Status] = {"right": "supported", "wrong": "refuted"}
+    return statuses.get(part.side, "undecided"), part
+
+
 def _part(
-    logs: Array, boundary: float, below: bool, bounds: tuple[Mask, Mask], criteria: Criteria
+    logs: Array,
+    boundary: float,
+    below: bool,
+    bounds: tuple[Mask, Mask],
+    criteria: Criteria,
+    parts: int = 3,
 ) -> Part:
-    """One statistic; a seed whose value is only a bound must not carry the side that it favours."""
+    """One statistic of several; a seed that gives only a bound must not carry the side it favours.
+
+    ``bounds``: where a seed's value is a lower bound, and where an upper one.
+    """
     narrow = t_interval(logs, level=criteria.confidence)
-    wide = t_interval(logs, level=1 - (1 - criteria.confidence) / 3)
+    wide = t_interval(logs, level=1 - (1 - criteria.confidence) / parts)
     line = math.log(boundary)
     right, wrong = narrow.high < line, wide.low > line
     lower, upper = (bool(bound.size) and bound.mean() > 0.5 for bound in bounds)

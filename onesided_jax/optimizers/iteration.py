@@ -27,7 +27,7 @@ Settings = Mapping[str, Any]  # an optimizer's keyword arguments, defaults inclu
 
 
 class Iteration(NamedTuple):
-    r"""One iteration in the form of the theorems; all arrays float64.
+    r"""One iteration in the form of the theorems; arrays of the widest float.
 
     .. math:: \tilde z_t = z_t - \gamma_t p_t / h_t, \qquad z_{t+1} = z_t - \eta_t q_t / h_t
 
@@ -69,8 +69,8 @@ class Method(NamedTuple):
 
 
 def float64(tree: Any) -> Any:
-    """The tree in float64; needs JAX's x64 mode."""
-    return jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), tree)
+    """The tree in JAX's widest float: float64, or float32 where x64 is off."""
+    return jax.tree.map(lambda a: jnp.asarray(a, float), tree)
 
 
 def rates_at(settings: Settings, count: Any) -> PrimalDual:
@@ -91,7 +91,7 @@ def sgd_method(kind: str, update_scale: Callable[[Settings], Any] = lambda setti
     def read(opt_state, field, count, settings):
         del opt_state
         rates = rates_at(settings, count)
-        ones = jax.tree.map(lambda a: jnp.ones(a.shape, jnp.float64), field)
+        ones = jax.tree.map(lambda a: jnp.ones(a.shape, float), field)
         look = None if kind == "plain" else displacement(field, ones, rates)
         return Iteration(ones, rates, look, (update_scale(settings),) * 2)
 

@@ -17,6 +17,18 @@ need("analysis", "onesided_jax.report", "xarray", "matplotlib", "jinja2")
 from onesided_jax.report._figures import figures, save_figures  # noqa: E402
 from onesided_jax.report._page import render, write_report  # noqa: E402
 from onesided_jax.report._pictures import save_samples  # noqa: E402
+from onesided_jax.report._plane import plane_axes  # noqa: E402
 from onesided_jax.report._section import Section  # noqa: E402
+from onesided_jax.report._style import style, svg_bytes  # noqa: E402
 
-__all__ = ["Section", "figures", "render", "save_figures", "save_samples", "write_report"]
+__all__ = [
+    "Section",
+    "figures",
+    "plane_axes",
+    "render",
+    "save_figures",
+    "save_samples",
+    "style",
+    "svg_bytes",
+    "write_report",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ from onesided_jax.report._style import (
 )
 from onesided_jax.report._text import number, power_of_ten
 
+__all__ = ["plane", "plane_axes"]
+
 _DECADES = 3.0  # a ratio of 1e-12 must not flatten everything else
 _MAX_OTHERS = 300  # faint dots of settings that are not the one shown
 _LONG = 1e3  # an axis that spans more is labelled in powers of ten
@@ -40,7 +43,7 @@ def plane(section: Section, cells: list[Cell]) -> Figure | None:
     low, high = _limits(shown[np.isfinite(shown).all(1)], ds.attrs)
     for ax, cell in zip(axes, cells, strict=True):
         panel_heading(ax, cell)
-        _frame(ax, ds.attrs, names, (low, high))
+        plane_axes(ax, ds.attrs, names, (low, high))
         others = np.setdiff1d(np.arange(len(cell.where)), cell.shown.runs)
         faint = np.clip(_points(cell, evenly(others, _MAX_OTHERS)), low, high)
         ax.plot(*faint.T, ".", color=MUTED, ms=3, alpha=0.4, rasterized=True)
@@ -69,10 +72,17 @@ def _limits(points: np.ndarray, attrs: dict[str, Any]) -> tuple[float, float]:
     return low, max(1.5 * max(values), line * (line / low) ** 0.5)
 
 
-def _frame(
-    ax: Axes, attrs: dict[str, Any], names: dict[str, str], limits: tuple[float, float]
+def plane_axes(
+    ax: Axes, attrs: Mapping[str, Any], names: Mapping[str, str], limits: tuple[float, float]
 ) -> None:
-    """Axes, the boundaries as lines, and the names of the quadrants."""
+    """Log axes, the boundaries as lines, and the names of the quadrants.
+
+    Args:
+      ax: where to draw.
+      attrs: the boundaries ``generator_falls``, ``discriminator_stays`` and ``parting``.
+      names: what the ``primal`` and the ``dual`` player are called.
+      limits: of both axes.
+    """
     low, high = limits
     thin = {"color": MUTED, "linewidth": 0.8}
     ax.axvline(attrs["generator_falls"], **thin)

@@ -13,7 +13,14 @@ import numpy as np
 
 from onesided_jax.errors import nearest
 from onesided_jax.players import PrimalDual, make_key
-from onesided_jax.sweeps.engine import METRICS, Observer, StepView, Training, view_of
+from onesided_jax.sweeps.engine import (
+    METRICS,
+    Observer,
+    StepView,
+    Training,
+    fresh_field_of,
+    view_of,
+)
 from onesided_jax.sweeps.step import MakeOptimizer, make_step
 
 __all__ = ["check_ranges", "check_step", "named_metrics", "named_observers"]
@@ -121,7 +128,8 @@ def _checked(training: Training, names: tuple[str, ...], x64: bool) -> float:
     after, info = lowered.out_info
     if changed := _changed(before, after):
         raise ValueError(f"a step changes {changed}: what it carries must stay as it is")
-    view = view_of(before, after, info, hyperparameters)
+    fresh = jax.tree_util.Partial(fresh_field_of(game), before, game.data)
+    view = view_of(before, after, info, hyperparameters, fresh)
     for name, observer in training.observers:
         carried = jax.eval_shape(observer.init, before.players)
         if changed := _changed(carried, jax.eval_shape(observer.update, carried, view)):

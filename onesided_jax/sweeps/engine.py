@@ -26,6 +26,7 @@ __all__ = [
     "StepView",
     "Training",
     "average",
+    "fresh_field_of",
     "program",
     "view_of",
 ]
@@ -46,6 +47,8 @@ class StepView(NamedTuple):
       opt_state: the optimizer's state after the step.
       step: int32 scalar, the number of this step, from 1.
       hyperparameters: the run's.
+      fresh_field: ``(players, i=0) -> F`` on the step's ``i``-th fresh minibatch, which nobody
+        trains on, with the game's state before the step. If it is not called it costs nothing.
     """
 
     before: PrimalDual
@@ -55,12 +58,30 @@ class StepView(NamedTuple):
     opt_state: ArrayTree
     step: jax.Array
     hyperparameters: Mapping[str, Any]
+    fresh_field: Callable[..., PrimalDual]
+
+
+_FRESH = 2**31 - 1  # folded into a step's key: no evaluation of an optimizer has this number
+
+
+def fresh_field_of(game: Game) -> Callable[..., PrimalDual]:
+    """``(train, data, players, i=0) -> F``: the field on minibatches nobody trains on."""
+
+    def fresh_field(train: TrainState, data: ArrayTree, players: PrimalDual, i: Any = 0):
+        key = jax.random.fold_in(jax.random.fold_in(train.key, train.step), _FRESH)
+        return game.field(players, train.state, game.batch(jax.random.fold_in(key, i), data))[0]
+
+    return fresh_field
 
 
 def view_of(
-    before: TrainState, after: TrainState, info: StepInfo, hyperparameters: Mapping[str, Any]
+    before: TrainState,
+    after: TrainState,
+    info: StepInfo,
+    hyperparameters: Mapping[str, Any],
+    fresh_field: Callable[..., PrimalDual],
 ) -> StepView:
-    """One step of ``make_step`` as observers see it."""
+    """One step of ``make_step`` as observers see it; ``fresh_field(players, i)`` of the step."""
     return StepView(
         before=before.players,
         after=after.players,
@@ -69,6 +90,7 @@ def view_of(
         opt_state=after.opt_state,
         step=after.step,
         hyperparameters=hyperparameters,
+        fresh_field=fresh_field,
     )
 
 
@@ -174,6 +196,7 @@ def program(training: Training) -> Program:
         training.game, training.make_optimizer, independent_samples=training.independent_samples
     )
     observers, record_every = training.carried(), training.record_every
+    fresh_field = fresh_field_of(training.game)
 
     def init_run(seed, hyperparameters):
         train = train_init(make_key(seed), hyperparameters)
@@ -182,7 +205,8 @@ def program(training: Training) -> Program:
 
     def step_run(carry: Carry, hyperparameters, data, clocks: TrainState):
         train, info = train_step(carry.train, hyperparameters, data)
-        view = view_of(carry.train, train, info, hyperparameters)
+        fresh = jax.tree_util.Partial(fresh_field, carry.train, data)  # a view stays a pytree
+        view = view_of(carry.train, train, info, hyperparameters, fresh)
         observed = {
             name: observer.update(carry.observers[name], view) for name, observer in observers
         }
