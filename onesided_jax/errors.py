@@ -97,12 +97,12 @@ def check_integers(low: int = 1, high: int | None = None, /, **values: Any) -> N
     """
     for name, value in values.items():
         whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-        if whole and low <= value and (high is None or value <= high):
+        if whole and low <= int(value) <= (MAX_STEPS if high is None else high):
             continue
         expected = f"an integer >= {low}" if high is None else f"an integer from {low} to {high}"
         near = ""
         if isinstance(value, numbers.Real) and math.isfinite(value):
-            near = f", nearest valid: {min(max(round(value), low), high or MAX_STEPS)}"
+            near = f", nearest valid: {min(max(round(float(value)), low), high or MAX_STEPS)}"
         raise ValueError(f"{name}={short(value)}: expected {expected}{near}")
 
 

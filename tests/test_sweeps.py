@@ -920,3 +920,17 @@ def test_a_checkpoint_goes_on_in_a_loop_of_ones_own(tmp_path):
     assert list(seen.observers) == ["total"]
     assert isinstance(seen.observers["total"], PrimalDual)
     assert seen.observers["total"].primal.shape == (1, 2)
+
+
+def test_a_chunk_that_was_told_of_is_saved_when_the_caller_stops_there(tmp_path):
+    def stop(progress):
+        if progress.step == 4:
+            raise KeyboardInterrupt
+
+    runs = osj.grid(seeds=2, primal_learning_rate=0.02, dual_learning_rate=0.2)
+    with pytest.raises(KeyboardInterrupt):
+        osj.sweep(
+            osj.games.carousel(), osj.adam, runs,
+            steps=8, checkpoint_every=2, out=tmp_path / "run", on_chunk=stop,
+        )  # fmt: skip
+    assert osj.open_run(tmp_path / "run").store("sweep").steps() == [0, 2, 4]

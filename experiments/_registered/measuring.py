@@ -73,7 +73,7 @@ class Meter:
             found = quality((s.reshape(-1, *s.shape[2:]) for s in sets), self.reference)
         except ValueError:
             return dict.fromkeys(self.reference.measures, math.nan)
-        return {name: float(values.mean()) for name, values in found.values.items()}
+        return {name: float(values.mean()) for name, values in found.items()}
 
     def sheet(self, players: Any, state: Any, path: Path) -> None:
         """Ten samples of each of the first eight runs, a row per run."""

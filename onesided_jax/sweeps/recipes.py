@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -112,10 +113,12 @@ def run(
                     plan, opened, cell.label,
                     width=width, devices=devices, on_damage=on_damage, stop=stop,
                 )  # fmt: skip
-                for chunk in chunks:
-                    log(cell.label, plan, chunk)
-                    if on_chunk is not None and chunk.step > 0:
-                        on_chunk(cell.label, progress_of(plan, chunk))
+                # Closed before the lock goes, so that a checkpoint in flight is written.
+                with contextlib.closing(chunks):
+                    for chunk in chunks:
+                        log(cell.label, plan, chunk)
+                        if on_chunk is not None and chunk.step > 0:
+                            on_chunk(cell.label, progress_of(plan, chunk))
             return open_run(opened.path) if processes.is_first() else opened
 
 

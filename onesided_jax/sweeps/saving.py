@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -34,7 +34,7 @@ def train_stored(
     devices: Sequence[Device] | None = None,
     on_damage: Callable[[str], None],
     stop: Callable[[], object] = lambda: False,
-) -> tuple[int, Iterator[Chunk]]:
+) -> tuple[int, Generator[Chunk]]:
     """Begins or continues a cell of a run directory.
 
     Args:
@@ -114,7 +114,7 @@ def _find_start(
 
 def _saved(
     chunks: Iterable[Chunk], store: CheckpointStore, runs: int, seconds: float
-) -> Iterator[Chunk]:
+) -> Generator[Chunk]:
     """Passes chunks on, and writes each as a checkpoint while the next one is computed.
 
     Several processes write each checkpoint together, so there a chunk comes when it is written. A

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import warnings
@@ -160,7 +161,8 @@ def sweep(
             )
             store, shape = run.store("sweep"), (len(runs), checkpoint_every // record_every)
             before = read_metrics(store, step, checkpoint_every, shape, warn)
-            with logging_to(loggers, run, warn) as log:
+            # Closed before the lock goes, so that a checkpoint in flight is written.
+            with logging_to(loggers, run, warn) as log, contextlib.closing(chunks):
                 return _collect(plan, chunks, _effects(plan, log, on_chunk), before, store)
 
 
