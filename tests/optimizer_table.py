@@ -16,9 +16,9 @@ def _adams(primal, dual):
     return osj.descent_ascent(optax.adam(primal, b1=0.0), optax.amsgrad(dual, b1=0.5))
 
 
-def above_tenth(players):
-    """The players with a dual of at least 0.1."""
-    return players._replace(dual=jax.tree.map(lambda a: jnp.maximum(a, 0.1), players.dual))
+def boxed(players):
+    """The players in a box, whatever tree they are."""
+    return jax.tree.map(lambda a: jnp.clip(a, -1.5, 1.5), players)
 
 
 WRAPPERS = {
@@ -46,7 +46,7 @@ WRAPPERS = {
         optax.adam(p), optax.sgd(d), gamma=1.5
     ),
     "nupi": lambda p, d: osj.descent_ascent(optax.adam(p), osj.nupi(d, kp=2.0, nu=0.5)),
-    "projected": lambda p, d: osj.projected(osj.past_extra_adam(p, d), above_tenth),
+    "projected": lambda p, d: osj.projected(osj.past_extra_adam(p, d), boxed),
     "apply_if_finite": lambda p, d: osj.apply_if_finite(osj.extra_adam(p, d), 3),
 }
 EVERY = OPTIMIZERS | WRAPPERS
