@@ -13,7 +13,7 @@ import pytest
 
 import onesided_jax as osj
 from onesided_jax.cli import main
-from onesided_jax.runs import RECIPES, open_run
+from onesided_jax.runs import open_run
 from onesided_jax.sweeps import Jsonl
 from onesided_jax.sweeps.live import as_loggers
 
@@ -230,8 +230,11 @@ def test_a_missing_extra_is_said_before_any_work(text, package, extra, monkeypat
 
 def test_the_command_line_logs_and_names_every_cell(tmp_path, capsys):
     path, log = tmp_path / "tiny.json", f"jsonl:{tmp_path}/log.jsonl"
-    path.write_text(RECIPES["carousel"].to_json())
-    given = ["--steps", "20", "--checkpoint-every", "10", "--seeds", "1"]
+    rates = {"primal_learning_rate": 0.02, "dual_learning_rate": 0.2}
+    cells = tuple(osj.OptimizerSpec(name, axes=rates) for name in ("adam", "sgda"))
+    recipe = osj.Recipe("tiny", osj.GameSpec("bilinear"), cells, (0, 1), 20, 10)
+    path.write_text(recipe.to_json())
+    given = ["--width", "2"]
     command = ["sweep", str(path), "--out", str(tmp_path / "run"), *given]
     assert main([*command, "--log", "josnl:x"]) == 2
     assert "did you mean 'jsonl'" in capsys.readouterr().err
