@@ -414,8 +414,8 @@ def test_float32_vmap_and_jit(name):
 
 @ROW
 def test_no_dtype_is_promoted_in_silence(name):
-    game, key = make(name)[0], jax.random.key(0)
     with jax.enable_x64(False), jax.numpy_dtype_promotion("strict"):
+        game, key = make(name)[0], jax.random.key(0)
         players, state = jax.eval_shape(game.init, key)
         batch = jax.eval_shape(game.sample, key)
         F, info = jax.eval_shape(game.field, players, state, batch)
