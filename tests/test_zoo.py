@@ -414,15 +414,12 @@ def test_float32_vmap_and_jit(name):
 
 @ROW
 def test_no_dtype_is_promoted_in_silence(name):
-    game, _ = make(name)
-    key = jax.random.key(0)
-    with jax.numpy_dtype_promotion("strict"):
+    with jax.enable_x64(False), jax.numpy_dtype_promotion("strict"):
+        game, key = make(name)[0], jax.random.key(0)
         players, state = jax.eval_shape(game.init, key)
         batch = jax.eval_shape(game.sample, key)
-        for dtype in ("float32", "float64"):
-            like = jax.tree.map(lambda a, d=dtype: jax.ShapeDtypeStruct(a.shape, d), players)
-            F, info = jax.eval_shape(game.field, like, state, batch)
-            assert {a.dtype for a in jax.tree.leaves((F, info.losses))} == {np.dtype(dtype)}
+        F, info = jax.eval_shape(game.field, players, state, batch)
+    assert {a.dtype for a in jax.tree.leaves((F, info.losses))} == {np.dtype("float32")}
 
 
 @pytest.mark.parametrize(
