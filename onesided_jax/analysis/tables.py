@@ -95,7 +95,7 @@ def _minty_dataset(tests: dict[int, MintyTest], tested: list[int]) -> xr.Dataset
         "mvi_sign": significant_signs(inner, error),
     }
     with np.errstate(over="ignore"):  # single precision: they are most of the file
-        variables = {name: (matrices, v.astype(np.float32)) for name, v in entries.items()}
+        variables: dict[str, Any] = {k: (matrices, v.astype(np.float32)) for k, v in entries.items()}
     variables |= {
         f"mvi_{name}": ("mvi_run", stack(name))
         for name in ("negative_mass", "noise_mass", "mean_cosine")
