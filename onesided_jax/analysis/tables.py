@@ -94,8 +94,9 @@ def _minty_dataset(tests: dict[int, MintyTest], tested: list[int]) -> xr.Dataset
         "mvi_cosine": stack("cosine"),
         "mvi_sign": significant_signs(inner, error),
     }
+    variables: dict[str, Any] = {}
     with np.errstate(over="ignore"):  # single precision: they are most of the file
-        variables: dict[str, Any] = {k: (matrices, v.astype(np.float32)) for k, v in entries.items()}
+        variables |= {name: (matrices, v.astype(np.float32)) for name, v in entries.items()}
     variables |= {
         f"mvi_{name}": ("mvi_run", stack(name))
         for name in ("negative_mass", "noise_mass", "mean_cosine")
