@@ -36,8 +36,8 @@ def quality_table(section: Section, cells: list[Cell]) -> dict[str, Any] | None:
     for cell in cells if shown else []:
         runs = cell.shown.runs
         passes = f"{int((cell.passes[runs] == 1).sum())} of {len(runs)}"
-        own = ds.sel(optimizer=cell.name).isel(run=cell.where[runs])
-        values = [_median(own[f"quality_{name}"].mean("evaluation").values) for name in shown]
+        measures = (ds[f"quality_{name}"].sel(optimizer=cell.name) for name in shown)
+        values = [_median(m.mean("evaluation").values[cell.where[runs]]) for m in measures]
         rows.append(
             {
                 "optimizer": cell.name,
