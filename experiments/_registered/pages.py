@@ -176,7 +176,7 @@ def _answers(claims: dict[str, list[Row]]) -> str:
     lines = []
     for title, rows in claims.items():
         said = [f"{_title(r)}: {r['sentence'].split('. ')[0].rstrip('.')}." for r in rows]
-        lines.append(f"    **{title}.** {' '.join(said) or NOT_RUN}")
+        lines.append(f"    **{title[:1]}.** {' '.join(said) or NOT_RUN}")
     return "\n\n".join(lines)
 
 
