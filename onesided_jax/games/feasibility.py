@@ -58,7 +58,11 @@ def max_violation(step_view: Any) -> jax.Array:
 
 
 def max_multiplier(step_view: Any) -> jax.Array:
-    """The largest absolute multiplier after a step, a metric for ``sweep(record=...)``."""
+    """The largest absolute multiplier after a step, a metric for ``sweep(record=...)``.
+
+    Example:
+      >>> record = {"max_multiplier": max_multiplier}  # as with :func:`max_violation`
+    """
     return _largest(step_view.after.dual)
 
 
