@@ -58,8 +58,9 @@ def test_constrained(monkeypatch, tmp_path):
     )
     module.main()
     plain, braked = read(tmp_path / "c.csv")
-    assert float(plain["overshoot 0.3"]) > float(braked["overshoot 0.3"]) > 0
-    assert all(plain[f"settled {rate:g}"] for rate in module.DUAL_RATES)
+    assert plain["settled 0.3"] == "never"
+    assert 0 < int(braked["settled 0.3"]) < 300
+    assert float(plain["overshoot 0.3"]) > 1
 
 
 class Now:
