@@ -25,12 +25,14 @@ from onesided_jax.games.analytic import (
     wind_log,
     with_noise,
 )
+from onesided_jax.games.augment import AUGMENTATIONS, diff_augment
 from onesided_jax.games.game import Game, GameFacts, GameInfo, zero_sum_field
 from onesided_jax.games.gan import GanBatch, gan
 from onesided_jax.games.losses import LOSSES, Loss
 from onesided_jax.games.sharding import shard_batch
 
 __all__ = [
+    "AUGMENTATIONS",
     "GAMES",
     "LOSSES",
     "Game",
@@ -40,6 +42,7 @@ __all__ = [
     "Loss",
     "bilinear",
     "carousel",
+    "diff_augment",
     "dirac_gan",
     "dirac_non_saturating",
     "dirac_wgan",

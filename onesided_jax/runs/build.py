@@ -15,7 +15,7 @@ import numpy as np
 from onesided_jax import datasets, games, networks
 from onesided_jax.errors import nearest
 from onesided_jax.games import Game
-from onesided_jax.games.losses import check_penalty
+from onesided_jax.games.losses import find_loss, find_penalty, find_weight, smoothed
 from onesided_jax.players import fixed_randomness
 from onesided_jax.runs.recipe import PRECISIONS, Recipe
 from onesided_jax.runs.specs import GameSpec
@@ -38,8 +38,8 @@ def build_game(
       The game.
 
     Raises:
-      ValueError: for an unknown name, option, data set, loss or precision, a ``gradient_penalty``
-        beside a loss that has none, or ``"float64"`` where JAX's float64 is off;
+      ValueError: for an unknown name, option, data set, loss, weight or precision, or
+        ``"float64"`` where JAX's float64 is off;
         FileNotFoundError: for a missing data file.
 
     Example:
@@ -67,7 +67,6 @@ def build_game(
                     f"{known}{nearest(option, known)}"
                 )
         options = dict(spec.options)
-        check_penalty(options.get("loss", _LOSS), options.get("gradient_penalty"))
         if sample_shape is not None:
             dtype = np.uint8 if len(sample_shape) == 3 else np.float32
             options["dataset"] = datasets.from_array(np.zeros((1, *sample_shape), dtype))
@@ -81,7 +80,6 @@ def build_game(
     return games.make_game(spec.name, **spec.options)
 
 
-_LOSS = "non_saturating"  # unless told otherwise
 # What each network can be normalised by; the first is what it does unless told otherwise.
 _NORMALIZATIONS = {"dcgan": ("none", "batch"), "mlp": ("none",), "sn_resnet": ("spectral",)}
 
@@ -90,12 +88,15 @@ def _build_gan(
     *,
     dataset: str | datasets.Dataset = "mnist5k",
     network: str = "dcgan",
-    loss: str = _LOSS,
+    loss: str = "non_saturating",
     batch_size: int = 64,
     latent_dim: int = 64,
     width: int = 32,
     depth: int = 2,
     gradient_penalty: float | None = None,
+    r1: float = 0.0,
+    label_smoothing: float = 0.0,
+    augment: str | None = None,
     conv: str = "auto",
     normalization: str | None = None,
 ) -> Game:
@@ -120,6 +121,11 @@ def _build_gan(
             f"normalization={normalization!r}: network={network!r} takes one of {list(choices)}"
             f"{nearest(normalization, choices)}"
         )
+    find_penalty(loss, gradient_penalty)  # before a large data set is read
+    find_weight("r1", r1)
+    smoothed(find_loss(loss), label_smoothing)
+    if augment is not None:
+        games.diff_augment(augment)
     data = datasets.load(dataset) if isinstance(dataset, str) else dataset
     generator, discriminator = makers[network](data.shape)
     return games.gan(
@@ -130,6 +136,9 @@ def _build_gan(
         batch_size=batch_size,
         latent_dim=latent_dim,
         gradient_penalty=gradient_penalty,
+        r1=r1,
+        label_smoothing=label_smoothing,
+        augment=augment,
     )
 
 
