@@ -12,6 +12,7 @@ import time
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import onesided_jax as osj
 from onesided_jax.cli import main
@@ -172,7 +173,44 @@ def test_recipes_are_listed_and_printed_as_json(capsys):
     listed = capsys.readouterr().out
     assert all(name in listed for name in RECIPES)
     assert main(["recipes", "demo"]) == 0
-    assert Recipe.from_json(capsys.readouterr().out) == RECIPES["demo"]
+    printed = capsys.readouterr()
+    assert Recipe.from_json(printed.out) == RECIPES["demo"]
+    # Dense 64 x (7 * 7 * 16), 4 x 4 convolutions 16 -> 8 -> 1; back again, and 784 -> 1.
+    generator = (64 + 1) * 784 + 16 * 16 * 8 + 8 + 16 * 8 + 1
+    discriminator = 16 * 8 + 8 + 16 * 8 * 16 + 16 + 784 + 1
+    assert f"{generator:,} of the primal player, {discriminator:,} of the dual" in printed.err
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_parameters_are_counted_without_the_data(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("ONESIDED_DATA", str(tmp_path))
+    assert main(["recipes", name]) == 0
+    assert re.search(r"^Parameters: [\d,]+ of the primal", capsys.readouterr().err, re.MULTILINE)
+
+
+def test_a_folder_of_images_is_swept_sampled_and_checked(tmp_path, capsys):
+    rng, folder = np.random.default_rng(0), tmp_path / "faces"
+    folder.mkdir()
+    for i in range(3):
+        pixels = rng.integers(0, 256, (70, 90, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+    recipe = json.loads(RECIPES["images-64"].to_json())
+    small = {"width": 1, "batch_size": 2, "latent_dim": 2, "image_size": 16, "network": "mlp"}
+    recipe["game"]["options"] |= {**small, "normalization": "none"}
+    recipe["optimizers"] = recipe["optimizers"][:1]
+    path, out = tmp_path / "own.json", tmp_path / "run"
+    path.write_text(json.dumps(recipe))
+    arguments = ["--out", str(out), "--steps", "2", "--seeds", "1"]
+    assert main(["sweep", str(path), *arguments]) == 2
+    assert "images: no folder; expected images:FOLDER" in capsys.readouterr().err
+    assert not out.exists()
+    assert main(["sweep", str(path), *arguments, "--data-dir", str(folder)]) == 0
+    assert main(["sample", str(out), "--count", "4"]) == 0
+    (picture,) = (out / "samples").glob("*.png")
+    with Image.open(picture) as opened:
+        assert opened.size == (33, 33)
+    (folder / "2.png").unlink()
+    assert "is not the folder that the run was begun with" in open_run(out).changed_data()
 
 
 BAD = {

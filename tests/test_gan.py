@@ -16,7 +16,7 @@ from jax.nn import log_sigmoid, relu
 from scipy import stats
 
 from onesided_jax import GameSpec, PrimalDual
-from onesided_jax.datasets import ring
+from onesided_jax.datasets import from_array, ring
 from onesided_jax.games import AUGMENTATIONS, LOSSES, GanBatch, Loss, diff_augment, gan
 from onesided_jax.games._coupling import couples_samples
 from onesided_jax.games.losses import smoothed
@@ -476,6 +476,168 @@ def test_an_augmentation_may_be_a_function_of_one_sample():
                                   4))) == 2 * B  # fmt: skip
 
 
+# ---- conditional GANs ----
+
+CLASSES = 3
+
+
+def labelled(n=40, shape=(8, 8, 1)):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (n, *shape), np.uint8)
+    return from_array(images, name="noise", labels=images[:, 0, 0, 0] % CLASSES)
+
+
+def own_generator():
+    """A pair of functions, as a user writes it: G(z, c) = z A + E[c]."""
+
+    def init(key):
+        A, E = jax.random.split(key)
+        return {"A": jax.random.normal(A, (LATENT, 64)), "E": jax.random.normal(E, (3, 64))}, ()
+
+    def apply(params, state, z, labels, *, train=True):
+        flat = z.astype(params["A"].dtype) @ params["A"] + params["E"][labels]
+        return flat.reshape(-1, 8, 8, 1), state
+
+    return Network(init, apply)
+
+
+class OwnLinen(linen.Module):
+    @linen.compact
+    def __call__(self, x, labels):
+        x = jnp.tanh(linen.Dense(5)(x.reshape(x.shape[0], -1)))
+        x = jnp.concatenate([x, jax.nn.one_hot(labels, CLASSES)], axis=1)
+        return linen.Dense(1, name="head")(x)[:, 0]
+
+
+class OwnNnx(nnx.Module):
+    def __init__(self, rngs):
+        self.head = nnx.Linear(64, 1, rngs=rngs)
+        self.table = nnx.Embed(CLASSES, 64, rngs=rngs)
+
+    def __call__(self, x, labels):
+        x = x.reshape(x.shape[0], -1)
+        return self.head(x)[:, 0] + jnp.sum(x * self.table(labels), axis=1)
+
+
+FLAT = jax.ShapeDtypeStruct((1, 8, 8, 1), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.int32)
+CONDITIONAL = {
+    "mlp": (mlp((8, 8, 1), LATENT, 5, classes=CLASSES), [2 * B]),
+    "dcgan": (dcgan((8, 8, 1), LATENT, 2, classes=CLASSES), [2 * B]),
+    "sn_resnet": (sn_resnet((8, 8, 1), LATENT, 2, classes=CLASSES), [2 * B]),
+    "linen": ((own_generator(), from_linen(OwnLinen(), *FLAT)), [2 * B]),
+    "nnx": ((own_generator(), from_nnx(lambda rngs: OwnNnx(rngs))), [B] * 3),  # looked up by index
+}
+
+
+@pytest.mark.parametrize("name", CONDITIONAL)
+def test_a_conditional_field_is_two_separate_gradients(name, x64):
+    (generator, discriminator), passes = CONDITIONAL[name]
+    calls = []
+    game = build("mlp", "hinge", generator=generator, discriminator=counted(discriminator, calls),
+                 data=labelled(), classes=CLASSES)  # fmt: skip
+    shapes, state = jax.eval_shape(game.init, jax.random.key(0))
+    state = jax.tree.map(lambda a: np.ones(a.shape), state)
+    players = numbers(3, shapes)
+    batch = quick(game.batch)(jax.random.key(1))
+    (labels,) = batch.labels
+    assert len(np.unique(labels)) > 1
+    calls.clear()
+    jax.eval_shape(game.field, players, state, batch)
+    assert calls == passes
+
+    def losses(x, y):
+        fake, _ = generator.apply(x, state.primal, batch.latent, labels)
+        D = lambda inputs: discriminator.apply(y, state.dual, inputs, labels)[0]  # noqa: E731
+        return hinge(D, batch, fake)
+
+    direction = numbers(4, shapes.primal)
+
+    @quick
+    def both(players):
+        x, y = players
+        expected = jax.grad(lambda x: losses(x, y)[0])(x), jax.grad(lambda y: losses(x, y)[1])(y)
+        slopes = game.primal_slope(players, state, direction, batch)[1]
+        flipped = [discriminator.apply(z, state.dual, batch.real, labels)[0]
+                   for z in (y, game.flip_dual(y))]  # fmt: skip
+        return game.field(players, state, batch)[0], expected, slopes, flipped
+
+    F, expected, slopes, flipped = both(players)
+    assert min(map(norm, F)) > 1e-3
+    assert_close(F, expected, 1e-7 if name == "sn_resnet" else 1e-10)
+    np.testing.assert_allclose(slopes.mean(), inner_product(direction, F.primal), rtol=1e-7)
+    if name in ("mlp", "dcgan", "sn_resnet"):  # theirs keep the classes in the head
+        np.testing.assert_array_equal(flipped[0], -flipped[1])
+        for z in (F.primal["classes"], F.dual["head"]["classes"]):
+            assert (np.abs(z).sum(1) > 0).tolist() == np.isin(range(CLASSES), labels).tolist()
+
+
+def test_real_samples_keep_their_labels_and_the_draws_of_the_unconditional_game():
+    data = labelled()
+    both = {"generator": CONDITIONAL["mlp"][0][0], "discriminator": CONDITIONAL["mlp"][0][1]}
+    game = build("mlp", "hinge", **both, data=data, classes=CLASSES)
+    plain = dict(zip(both, mlp((8, 8, 1), LATENT, 5)))
+    before = build("mlp", "hinge", **plain, data=data).batch(jax.random.key(7))
+    batch = game.batch(jax.random.key(7))
+    np.testing.assert_array_equal(batch.real, before.real)
+    np.testing.assert_array_equal(batch.latent, before.latent)
+    assert before.labels == ()
+    pixels = np.round(np.asarray(batch.real[:, 0, 0, 0], np.float64) * 127.5 + 127.5)
+    np.testing.assert_array_equal(batch.labels[0], pixels % CLASSES)
+    assert [leaf.shape for leaf in jax.tree.leaves(game.data)] == [(40, 8, 8, 1), (40,)]
+    jaxpr = jax.make_jaxpr(game.sample)(jax.random.key(7), game.data)
+    assert not [const for const in jaxpr.consts if np.size(const) > 10]  # nothing is baked in
+
+
+def test_a_conditional_generator_draws_the_classes_that_it_is_asked_for():
+    generator = own_generator()
+    game = build("mlp", "hinge", generator=generator, discriminator=CONDITIONAL["linen"][0][1],
+                 data=labelled(), classes=CLASSES)  # fmt: skip
+    players, state = game.init(jax.random.key(0))
+    key, table = jax.random.key(2), players.primal["E"]
+    latent = jax.random.normal(key, (5, LATENT)) @ players.primal["A"]
+    for labels, asked in ((None, [0, 1, 2, 0, 1]), (2, [2] * 5), ([2, 0, 0, 1, 1],) * 2):
+        samples = game.generate(players, state, key, 5, labels)
+        expected = (latent + table[np.array(asked)]).reshape(5, 8, 8, 1)
+        np.testing.assert_allclose(samples, expected, rtol=1e-5, atol=1e-5)
+    assert (game.classes, build("mlp", "hinge").classes) == (CLASSES, None)
+    for labels in (3, -1, 0.5, [0, 1]):
+        with pytest.raises(ValueError, match=re.escape(f"labels={labels!r}: expected integers")):
+            game.generate(players, state, key, 5, labels)
+    with pytest.raises(ValueError, match="labels=1: this GAN has no classes"):
+        build("mlp", "hinge").generate(players, state, key, 5, 1)
+
+
+UNLABELLED = labelled()._replace(labels=None)
+BAD_CLASSES = [
+    ({"data": UNLABELLED}, "classes=3: 'noise' has no labels; expected data with labels, such as"),
+    ({"data": images}, "classes=3: expected data to be a Dataset or a function (key, n) -> "
+     "(samples, labels), got one that returns "),
+    ({"data": lambda key, n: (images(key, n), jnp.zeros((n, 1), jnp.int32))}, "data: expected "
+     "labels of shape (6,), one a sample, got (6, 1)"),
+    ({"data": lambda key, n: (images(key, n), jnp.zeros(n))}, "data: expected labels of an integer "
+     "dtype, got float32"),
+    ({"classes": 2}, "classes=2: the labels of 'noise' go from 0 to 2; expected 0 to 1"),
+    ({"classes": 1}, "classes=1: expected an integer >= 2, or None for no labels"),
+    ({"classes": "3"}, "classes='3': expected an integer >= 2"),
+    ({"generator": mlp((8, 8, 1), LATENT, 5)[0]}, "latent_dim=4: the generator takes no float32 "
+     "latents of shape [6, 4] and labels int32[6]; expected the latent_dim that it was made with. "
+     "It raised TypeError: a network made without classes=... got labels; give games.gan and"),
+    ({"discriminator": mlp((8, 8, 1), LATENT, 5)[1]}, "discriminator: it takes no samples of shape "
+     "[6, 8, 8, 1] and labels int32[6]; expected one made for the data's. It raised TypeError: a "),
+    ({"classes": None}, "latent_dim=4: the generator takes no float32 latents of shape [6, 4]; "
+     "expected the latent_dim that it was made with. It raised TypeError: a network made with "
+     "classes=... got no labels"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("options", "message"), BAD_CLASSES)
+def test_classes_that_do_not_fit_are_one_error(options, message):
+    generator, discriminator = CONDITIONAL["mlp"][0]
+    defaults = {"generator": generator, "discriminator": discriminator, "data": labelled()}
+    with pytest.raises(ValueError, match="^" + re.escape(message)):
+        build("mlp", "hinge", **{**defaults, "classes": CLASSES, **options})
+
+
 # ---- 4. float32 at every size of logit ----
 
 # The logits' spread (the largest of |D - shift| over the minibatch) and their shift.
@@ -661,9 +823,9 @@ def test_float16_logits_of_float32_params_get_their_gradient():
 def counted(network, calls):
     """The same network, writing down the batch size of every traced application."""
 
-    def apply(params, state, inputs, *, train=True):
+    def apply(params, state, inputs, *labels, train=True):
         calls.append(inputs.shape[0])
-        return network.apply(params, state, inputs, train=train)
+        return network.apply(params, state, inputs, *labels, train=train)
 
     return Network(network.init, apply)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from onesided_jax.analysis._modes import Mixture
 from onesided_jax.analysis.estimators import Array
 from onesided_jax.analysis.quality import (
     NotFiniteError,
-    Reference,
+    Quality,
     quality,
     quality_reference,
 )
@@ -59,13 +60,13 @@ def find_data(
     of_the_recipe = data is None
     if data is None:
         name = _dataset_name(recipe)
-        if name is None:
+        if recipe is None or name is None:
             return None, "the data are unknown; analyze(..., data=...) takes them"
         if name in _MIXTURES:
             make, means = _MIXTURES[name]
             data = Mixture(means(), inspect.signature(make).parameters["std"].default)
         else:
-            data = datasets.load(name)
+            data = datasets.load(name, size=recipe.game.options.get("image_size"))
     if isinstance(data, Mixture):
         return data, ""
     fault = _fault_of_labels(data, of_the_recipe)
@@ -119,16 +120,22 @@ def measure_quality(
     reference = quality_reference(data, inception=inception)
     tell("quality: real data", 1, 1)
     draw = _sampler(game, criteria.quality_samples)
+    more = reference.label_names(game.classes)
+    labels = _labels(game.classes, criteria.quality_samples) if more else None
     values = []
     for source in sources:
         runs = len(source.seeds)
         found = []
         for run in range(runs):
             tell(f"{source.label}: sample quality", run, runs)
-            found.append(_measure_run(source, run, draw, reference, criteria))
+            measure = functools.partial(
+                quality, reference=reference, level=criteria.confidence, labels=labels
+            )
+            found.append(_measure_run(source, run, draw, measure, criteria.quality_seeds))
         tell(f"{source.label}: sample quality", runs, runs)
         values.append(found)
-    nothing = {name: np.full(criteria.quality_seeds, np.nan) for name in reference.measures}
+    names = (*reference.measures, *more)
+    nothing = {name: np.full(criteria.quality_seeds, np.nan) for name in names}
     tables = [
         {name: np.stack([(one or nothing)[name] for one in cell]) for name in nothing}
         for cell in values
@@ -170,22 +177,29 @@ def _sampler(game: Game, count: int) -> Callable[[Any, Any, Any], np.ndarray]:
     return sample
 
 
+def _labels(classes: int | None, count: int) -> np.ndarray | None:
+    """The classes of the samples that `_sampler` draws: ``generate`` goes through them in turn."""
+    if classes is None:
+        return None
+    return np.tile(np.arange(min(count, _CHUNK)) % classes, -(-count // _CHUNK))[:count]
+
+
 def _measure_run(
     source: Source,
     run: int,
     draw: Callable[[Any, Any, Any], np.ndarray],
-    reference: Reference,
-    criteria: Criteria,
+    measure: Callable[..., Quality],
+    seeds: int,
 ) -> dict[str, Array] | None:
     """Measures of a run; None if it diverged or its samples are not finite."""
     if source.diverged_at[run] >= 0:
         return None
     last = source.snapshot(source.steps[-1])
     players, state = pick_run(last.players, run), pick_run(last.state, run)
-    keys = jax.random.split(make_key(_SAMPLING_SEED), criteria.quality_seeds)
+    keys = jax.random.split(make_key(_SAMPLING_SEED), seeds)
 
     try:
         sets = (draw(players, state, key) for key in keys)
-        return dict(quality(sets, reference, level=criteria.confidence).values)
+        return dict(measure(sets).values)
     except NotFiniteError:
         return None

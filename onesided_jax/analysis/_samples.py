@@ -15,19 +15,22 @@ from onesided_jax.runs import Run, build_game, numerics
 __all__ = ["generate"]
 
 
-def generate(run: Run, *, count: int, seed: int = 0) -> Iterator[tuple[str, int, int, np.ndarray]]:
+def generate(
+    run: Run, *, count: int, seed: int = 0, label: int | None = None
+) -> Iterator[tuple[str, int, int, np.ndarray]]:
     """Samples of every generator at its newest readable checkpoint.
 
     Args:
       run: a GAN run with a recipe.
       count: samples per generator.
       seed: seed of the latents, the same for all generators.
+      label: the class to draw from a conditional GAN; ``None`` draws all, one after another.
 
     Yields:
       ``(cell, run index, step, samples[count, ...])``.
 
     Raises:
-      ValueError: if the run has no recipe or its game generates nothing.
+      ValueError: if the run has no recipe, its game generates nothing, or has no such class.
     """
     recipe = run.recipe
     if recipe is None:
@@ -38,7 +41,10 @@ def generate(run: Run, *, count: int, seed: int = 0) -> Iterator[tuple[str, int,
         draw = game.generate
         if draw is None:
             raise ValueError(f"game={recipe.game.name!r} generates no samples; expected a GAN run")
-        sample = jax.jit(lambda p, s: draw(p, s, make_key(seed), count))
+        given = () if label is None else (label,)
+        if label is None and game.classes is not None:
+            given = (np.arange(count) * game.classes // count,)
+        sample = jax.jit(lambda p, s: draw(p, s, make_key(seed), count, *given))
         for cell in run.cells:
             source = from_run(run, cell, game)
             last = source.snapshot(source.steps[-1])

@@ -32,6 +32,7 @@ from onesided_jax.analysis._modes import (
     Mixture,
     check_mixture,
     class_measures,
+    label_measures,
     mixture_measures,
 )
 from onesided_jax.analysis.estimators import Array
@@ -57,16 +58,24 @@ class Reference(NamedTuple):
     Attributes:
       shape: of one sample.
       measures: names of the measures.
-      measure: ``samples[n, *shape] -> {measure: number}``.
+      measure: ``(samples[n, *shape], labels int[n] or None) -> {measure: number}``. With labels,
+        the classes that a conditional GAN was asked for, it adds the measures of `label_names`;
+        these need labelled images.
       kind: ``"mixture"`` or ``"images"``, which `quality_gate` has rules for, or ``"unlabelled"``.
       about: facts for a report: number of real samples, accuracy of the classifier, ...
     """
 
     shape: tuple[int, ...]
     measures: tuple[str, ...]
-    measure: Callable[[np.ndarray], dict[str, float]]
+    measure: Callable[..., dict[str, float]]
     kind: str
     about: Mapping[str, Any]
+
+    def label_names(self, classes: int | None) -> tuple[str, ...]:
+        """Measures beside ``measures`` where samples of ``classes`` classes have labels."""
+        if classes is None or self.kind != "images":
+            return ()
+        return ("label_accuracy", *(f"label_accuracy_{c}" for c in range(classes)))
 
 
 class Quality(NamedTuple):
@@ -128,7 +137,7 @@ def quality_reference(
         return Reference(
             mixture.means.shape[1:],
             _MIXTURE_MEASURES,
-            lambda samples: mixture_measures(samples, mixture),
+            lambda samples, labels=None: mixture_measures(samples, mixture),
             "mixture",
             facts,
         )
@@ -139,14 +148,14 @@ def quality_reference(
     if not labelled and inception is None:
         raise ValueError(f"{data.name} has no labels to train a classifier on")
     order = np.random.default_rng(seed).permutation(len(images))  # data may be sorted by class
-    parts: list[Callable[[np.ndarray], dict[str, float]]] = []
+    parts: list[Callable[..., dict[str, float]]] = []
     facts: dict[str, Any] = {"real_samples": len(images)}
     if inception is not None:
         see = load_inception(inception, data.shape)
         real = fit_gaussian(see(images[order[:_INCEPTION_IMAGES]]))
         facts["inception"] = Path(inception).name
 
-        def measure_fid(samples: np.ndarray) -> dict[str, float]:
+        def measure_fid(samples: np.ndarray, labels: Array | None) -> dict[str, float]:
             return {"fid": gaussian_frechet_distance(real, fit_gaussian(see(samples)))}
 
         parts.append(measure_fid)
@@ -155,16 +164,22 @@ def quality_reference(
         parts.insert(0, measure)
         facts |= more
 
-    def measure_images(samples: np.ndarray) -> dict[str, float]:
+    def measure_images(samples: np.ndarray, labels: Array | None = None) -> dict[str, float]:
         shown = _as_bytes(samples)
-        return {name: v for part in parts for name, v in part(shown).items()}
+        return {name: v for part in parts for name, v in part(shown, labels).items()}
 
     names = (*(_CLASS_MEASURES if labelled else ()), *(("fid",) if inception is not None else ()))
     kind = "images" if labelled else "unlabelled"
     return Reference(data.shape, names, measure_images, kind, facts)
 
 
-def quality(samples: Iterable[ArrayLike], reference: Reference, *, level: float = 0.95) -> Quality:
+def quality(
+    samples: Iterable[ArrayLike],
+    reference: Reference,
+    *,
+    level: float = 0.95,
+    labels: ArrayLike | None = None,
+) -> Quality:
     """Measures a generator on several sets of its samples.
 
     Args:
@@ -174,6 +189,9 @@ def quality(samples: Iterable[ArrayLike], reference: Reference, *, level: float 
         be saved as.
       reference: from :func:`quality_reference`.
       level: coverage of the intervals.
+      labels: of a conditional GAN, the class ``int[n]`` that each sample of a set was asked for.
+        ``label_accuracy`` is then the share of samples that the classifier puts into their class,
+        the mean over the classes; ``label_accuracy_7`` is that of class 7.
 
     Returns:
       :class:`Quality`.
@@ -193,13 +211,14 @@ def quality(samples: Iterable[ArrayLike], reference: Reference, *, level: float 
       >>> float(found.intervals["modes"].mean), found.values["high_quality"].shape
       (1.0, (3,))
     """
+    asked = None if labels is None else np.asarray(labels)
     found = [
-        reference.measure(_checked(np.asarray(part), i, reference.shape))
+        reference.measure(_checked(np.asarray(part), i, reference.shape), asked)
         for i, part in enumerate(samples)
     ]
     if not found:
         raise ValueError("samples: expected at least one set, got none")
-    values = {n: np.array([one[n] for one in found], np.float64) for n in reference.measures}
+    values = {n: np.array([one[n] for one in found], np.float64) for n in found[0]}
     return Quality(values, {name: t_interval(v, level=level) for name, v in values.items()})
 
 
@@ -209,8 +228,9 @@ def _class_reference(
     order: np.ndarray,
     seed: int,
     settings: ClassifierSettings | None,
-) -> tuple[Callable[[np.ndarray], dict[str, float]], dict[str, Any]]:
+) -> tuple[Callable[..., dict[str, float]], dict[str, Any]]:
     """The measures on the classifier's features, and facts about them."""
+    names = np.unique(labels)  # the classifier numbers the classes that there are
     images, labels, classes = check_labels(images, labels)
     settings = settings or ClassifierSettings()
     trained = cached_classifier(images, labels, seed=seed, settings=settings)
@@ -221,7 +241,7 @@ def _class_reference(
     fitted = fit_gaussian(real)
     radii: dict[int, Array] = {}  # per number of points; the same for every run
 
-    def measure(samples: np.ndarray) -> dict[str, float]:
+    def measure(samples: np.ndarray, asked: Array | None = None) -> dict[str, float]:
         features, predicted = see(samples)
         features = features / scale
         count = min(len(real), len(features), _MANIFOLD)
@@ -232,6 +252,7 @@ def _class_reference(
             "frechet": gaussian_frechet_distance(fitted, fit_gaussian(features)),
             **neighbours._asdict(),
             **class_measures(predicted, classes),
+            **({} if asked is None else label_measures(names[predicted], asked)),
         }
 
     half = len(real) // 2

@@ -9,15 +9,18 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from rich.markup import escape
 from rich.table import Table
 from tyro.conf import Positional, UseAppendAction, arg
 
-from onesided_jax.cli._console import command, console
+from onesided_jax.cli._console import command, console, say
 from onesided_jax.cli._counts import Count, OptionalCount
 from onesided_jax.extras import need
+
+if TYPE_CHECKING:
+    from onesided_jax.runs import Recipe
 
 __all__ = ["COMMANDS"]
 
@@ -198,13 +201,17 @@ def sample(
     run: RunArgument,
     count: Count = 64,
     seed: Count = 0,
+    label: Annotated[OptionalCount, arg(name="class")] = None,
     out: Path | None = None,
     data: DataArgument = None,
 ) -> None:
     """Draw samples from every trained generator of a GAN run as PNG grids (points as CSV).
 
+    The grid of a conditional GAN has a row of each class, unless you ask for one class.
+
     Args:
-      count: Samples per generator.
+      count: Samples per generator; of a conditional GAN rounded to full rows, at least one each.
+      label: The class to draw, of a conditional GAN.
       seed: Seed of the latents.
       out: Folder; by default RUN/samples.
       data: Where the data lie now; needed for runs of version 0.1 only.
@@ -217,18 +224,28 @@ def sample(
         raise ValueError(f"count={count}: expected an integer >= 1")
     opened = open_run(run, data=data)
     folder = out or run / "samples"
-    for label, run_index, step, samples in generate(opened, count=count, seed=seed):
-        path = save_samples(samples, folder / f"{label}-run{run_index}-step{step}")
-        console.print(f"{label} run {run_index}, step {step}: {escape(str(path))}")
+    classes = opened.recipe.game.options.get("classes") if opened.recipe else None
+    columns = max(count // classes, 1) if classes and label is None else None
+    count = classes * columns if columns else count
+    ending = "" if label is None else f"-class{label}"
+    for cell, index, step, samples in generate(opened, count=count, seed=seed, label=label):
+        stem = folder / f"{cell}-run{index}-step{step}{ending}"
+        path = save_samples(samples, stem, columns)
+        console.print(f"{cell} run {index}, step {step}: {escape(str(path))}")
 
 
 def recipes(name: Annotated[Positional[str | None], arg(help="Print this one as JSON.")] = None):
-    """List the built-in recipes, or print one as JSON to edit and pass to `onesided sweep`."""
+    """List the built-in recipes, or print one as JSON to edit and pass to `onesided sweep`.
+
+    The number of parameters of each player goes to standard error, so that the JSON can be saved.
+    """
     from onesided_jax.cli._arguments import find_recipe, run_count
     from onesided_jax.runs import RECIPES
 
     if name is not None:
-        sys.stdout.write(find_recipe(name).to_json() + "\n")
+        recipe = find_recipe(name)
+        sys.stdout.write(recipe.to_json() + "\n")
+        say(_parameters(recipe))
         return
     table = Table("recipe", "game", "optimizers", "runs", "steps", "what")
     for recipe in RECIPES.values():
@@ -241,6 +258,24 @@ def recipes(name: Annotated[Positional[str | None], arg(help="Print this one as 
             recipe.description,
         )
     console.print(table)
+
+
+def _parameters(recipe: Recipe) -> str:
+    """How many numbers each player trains, in one line; the data are not read."""
+    import jax
+
+    from onesided_jax.players import make_key
+    from onesided_jax.runs import build_game, numerics, shape_of_data
+
+    try:
+        with numerics(recipe):
+            shape = shape_of_data(recipe.game)
+            game = build_game(recipe.game, recipe.precision, sample_shape=shape)
+            players, _ = jax.eval_shape(game.init, make_key(0))
+    except (OSError, ImportError, ValueError, TypeError) as error:
+        return f"Parameters unknown: {error}"
+    counts = (sum(leaf.size for leaf in jax.tree.leaves(player)) for player in players)
+    return "Parameters: {:,} of the primal player, {:,} of the dual".format(*counts)
 
 
 def compile(

@@ -68,8 +68,9 @@ def _one_pass(objective, params, state, batch, fake):
     of logit ``i``, so the generator's is the discriminator's times the quotient of cotangents.
     """
     discriminator, loss, size = objective.discriminator, objective.loss, fake.shape[0]
+    labels = [jnp.concatenate([labels, labels]) for labels in batch.labels]
     logits, pull_to_discriminator = jax.vjp(
-        lambda params, inputs: discriminator.apply(params, state, inputs, train=True)[0],
+        lambda params, inputs: discriminator.apply(params, state, inputs, *labels, train=True)[0],
         params,
         jnp.concatenate([batch.real, fake]),
     )
@@ -91,22 +92,25 @@ def _one_pass(objective, params, state, batch, fake):
 
 def separate_gradients(objective, params, state, batch, fake):
     """A backward pass per player: for networks that couple samples, and gradient penalties."""
-    discriminator, loss = objective.discriminator, objective.loss
+    loss = objective.loss
+
+    def apply(params, state, inputs):
+        return objective.discriminator.apply(params, state, inputs, *batch.labels, train=True)
 
     def dual_loss(params):
-        real_logits, new_state = discriminator.apply(params, state, batch.real, train=True)
-        fake_logits, new_state = discriminator.apply(params, new_state, fake, train=True)
+        real_logits, new_state = apply(params, state, batch.real)
+        fake_logits, new_state = apply(params, new_state, fake)
         value = jnp.mean(loss.real(real_logits)) + jnp.mean(loss.fake(fake_logits))
         if objective.gradient_penalty is not None:
-            penalty = _gradient_penalty(discriminator, params, state, batch, fake)
+            penalty = _gradient_penalty(lambda x: apply(params, state, x)[0], batch, fake)
             value += objective.gradient_penalty * penalty
         if objective.r1:
-            squared = _squared_slopes(discriminator, params, state, batch.real)
+            squared = _squared_slopes(lambda x: apply(params, state, x)[0], batch.real)
             value += objective.r1 / 2 * jnp.mean(squared)
         return value, new_state
 
     def primal_loss(inputs):
-        logits, _ = discriminator.apply(params, state, inputs, train=True)
+        logits, _ = apply(params, state, inputs)
         return jnp.mean(loss.primal(logits))
 
     (dual_value, new_state), grad_dual = jax.value_and_grad(dual_loss, has_aux=True)(params)
@@ -114,19 +118,19 @@ def separate_gradients(objective, params, state, batch, fake):
     return PrimalDual(primal_value, dual_value), grad_fake, grad_dual, new_state
 
 
-def _gradient_penalty(discriminator, params, state, batch, fake):
+def _gradient_penalty(critic, batch, fake):
     """``E (||grad D(mixed)|| - 1)^2`` at points between real and generated samples."""
     mix = batch.mix.reshape((-1,) + (1,) * (fake.ndim - 1))
     mixed = mix * batch.real + (1 - mix) * fake
-    squared = _squared_slopes(discriminator, params, state, mixed)
+    squared = _squared_slopes(critic, mixed)
     # sqrt has no derivative at 0; a dead critic has gradient 0 there.
     norm = jnp.where(squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1.0)), 0.0)
     return jnp.mean((norm - 1) ** 2)
 
 
-def _squared_slopes(discriminator, params, state, inputs):
+def _squared_slopes(critic, inputs):
     """``||grad D||^2`` at every sample."""
-    grad = jax.grad(lambda x: jnp.sum(discriminator.apply(params, state, x, train=True)[0]))(inputs)
+    grad = jax.grad(lambda x: jnp.sum(critic(x)))(inputs)
     return jnp.sum(grad**2, axis=tuple(range(1, grad.ndim)))
 
 

@@ -85,7 +85,8 @@ class Game:
         has ``(key, data) -> batch`` instead.
       field: ``(players, state, batch) -> (F, info)`` with the field in **descent** form: for a
         zero-sum ``f``, ``F = (grad_x f, -grad_y f)``. The max player's sign lives here only.
-      generate: ``(players, state, key, n) -> samples[n, ...]``; GANs.
+      generate: ``(players, state, key, n) -> samples[n, ...]``; GANs. With ``classes`` it takes
+        labels, one or ``int[n]``, as a fifth argument that may be left out.
       flip_dual: ``dual -> dual`` with the critic's sign flipped; the control of an MVI check.
       facts: what is known of the game.
       primal_slope: ``(players, state, direction, batch) -> (losses[B], slopes[B])``, the primal
@@ -94,6 +95,7 @@ class Game:
         needs its spread over samples too. ``None``: computed from ``field``, without spread.
       data: arrays that ``sample`` reads, such as ``uint8[N, 28, 28, 1]`` images. Compiled programs
         take them as an argument, so they are no constants of each executable.
+      classes: how many classes ``generate``'s labels choose from; ``None`` for no labels.
 
     Example:
       >>> import jax
@@ -117,6 +119,7 @@ class Game:
     facts: GameFacts | None = None
     primal_slope: Callable[..., tuple[jax.Array, jax.Array]] | None = None
     data: ArrayTree = ()
+    classes: int | None = None
 
     def batch(self, key: PRNGKey, data: ArrayTree = None) -> ArrayTree:
         """One minibatch.

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from onesided_jax.games._coupling import couples_samples
-from onesided_jax.games._gan_checks import check_network, check_shapes
+from onesided_jax.games._gan_checks import check_network, check_shapes, find_labels, find_sampler
 from onesided_jax.games._gradients import Objective, separate_gradients, shared_gradients
 from onesided_jax.games.analytic._common import require_count
 from onesided_jax.games.augment import Augmentation, find_augmentation
 from onesided_jax.games.game import Game, GameInfo
 from onesided_jax.games.losses import Loss, find_loss, find_penalty, find_weight, smoothed
-from onesided_jax.players import ArrayTree, PrimalDual, PRNGKey
+from onesided_jax.players import PrimalDual, PRNGKey
 
 __all__ = ["GanBatch", "gan"]
 
@@ -29,12 +28,15 @@ class GanBatch(NamedTuple):
       mix: ``f[B]`` in ``[0, 1)``, the gradient penalty's interpolation weights, or ``()``.
       keys: ``key[B]``, one for the augmentation of each generated sample, or ``()``; ``real`` is
         augmented already.
+      labels: ``(int32[B],)``, the classes of the real samples and of the generated ones alike, or
+        ``()`` without classes.
     """
 
     real: jax.Array
     latent: jax.Array
     mix: Any
     keys: Any = ()
+    labels: tuple[jax.Array, ...] = ()
 
 
 def gan(
@@ -49,6 +51,7 @@ def gan(
     r1: float = 0.0,
     label_smoothing: float = 0.0,
     augment: str | Augmentation | None = None,
+    classes: int | None = None,
     head: str = "head",
 ) -> Game:
     r"""A GAN game from two networks, a loss and a data set.
@@ -91,16 +94,25 @@ def gan(
       augment: names for :func:`diff_augment`, such as ``"shift,cutout"``, or a function
         ``(key, sample) -> sample`` of one sample. It changes real and generated samples alike,
         before the discriminator sees them; ``generate`` leaves it out.
+      classes: makes the GAN conditional: the number of classes, which the labels of ``data`` count
+        from 0. Both networks then take labels after their inputs,
+        ``apply(params, state, inputs, labels int32[B], train=True)``; those of
+        `onesided_jax.networks` do if they are made with the same ``classes``. Generated samples of
+        a minibatch have the classes of the real ones. A function as ``data`` returns
+        ``(samples, labels int[n])``.
       head: name of the discriminator's last affine layer in its params; negating it flips the
         critic (``flip_dual``). Where there is no such layer the game has no ``flip_dual``.
 
     Returns:
       A :class:`Game` whose batches are :class:`GanBatch`, whose state is a ``PrimalDual`` of
-      network states and whose ``generate`` runs the generator in evaluation mode.
+      network states and whose ``generate`` runs the generator in evaluation mode. With classes it
+      is ``generate(players, state, key, n, labels=None)``: one label for all or ``int[n]``; by
+      default sample ``i`` is of class ``i % classes``.
 
     Raises:
       ValueError: for an unknown loss or one that takes the mean itself, weights or sizes out of
-        range, smoothed labels of a loss that has none, an ``augment`` that does not fit, or data,
+        range, smoothed labels of a loss that has none, an ``augment`` that does not fit,
+        labels that are missing or not below ``classes``, or data,
         generator and discriminator whose shapes do not fit each other.
       TypeError: if ``data`` cannot be sampled or a network has no ``init`` and ``apply``.
 
@@ -127,16 +139,18 @@ def gan(
     penalty = find_penalty(loss, gradient_penalty)
     loss = smoothed(find_loss(loss), label_smoothing)
     objective = Objective(discriminator, loss, penalty, find_weight("r1", r1))
-    draw = _sampler(data)
+    draw = find_sampler(data, classes)
     primal = check_network("generator", generator)
     dual = check_network("discriminator", discriminator)
     require_count("batch_size", batch_size)
     require_count("latent_dim", latent_dim)
     batch_size, latent_dim = int(batch_size), int(latent_dim)  # NumPy's small ones overflow
-    real, fake = check_shapes(
+    real, fake, labels = check_shapes(
         generator, primal, discriminator, dual, loss, draw, batch_size, latent_dim
     )
-    shares = not objective.is_penalized and _treats_rows_apart(discriminator, *dual, real, fake)
+    shares = not objective.is_penalized and _treats_rows_apart(
+        discriminator, *dual, (real, *labels), (fake, *labels)
+    )
     augmented = find_augmentation(augment, real)
 
     def init(key):
@@ -150,18 +164,23 @@ def gan(
 
     def sample(key, *stored):
         real_key, latent_key, mix_key = jax.random.split(key, 3)
-        keys = jax.random.split(jax.random.fold_in(key, 3), (2, batch_size))  # of no other draw
-        mix = jax.random.uniform(mix_key, (batch_size,), jnp.float32)
+        real, *labels = draw(real_key, batch_size, *stored)
+        keys = (), ()
+        if augment is not None:
+            keys = jax.random.split(jax.random.fold_in(key, 3), (2, batch_size))  # of no other draw
         return GanBatch(
-            real=augmented(keys[0], draw(real_key, batch_size, *stored)),
+            real=augmented(keys[0], real),
             latent=_latents(latent_key, batch_size, latent_dim),
-            mix=() if penalty is None else mix,
-            keys=() if augment is None else keys[1],
+            mix=jax.random.uniform(mix_key, (batch_size,), jnp.float32)
+            if penalty is not None
+            else (),
+            keys=keys[1],
+            labels=tuple(labels),
         )
 
     def show(params, state, batch):
         """Samples as the discriminator sees them, and the generator's new state."""
-        fake, state = generator.apply(params, state, batch.latent, train=True)
+        fake, state = generator.apply(params, state, batch.latent, *batch.labels, train=True)
         return augmented(batch.keys, fake), state
 
     def field(players, state, batch):
@@ -177,19 +196,25 @@ def gan(
         new_state = PrimalDual(generator_state, discriminator_state)
         return PrimalDual(grad_primal, grad_dual), GameInfo(losses, new_state)
 
-    def generate(players, state, key, n):
-        latent = _latents(key, n, latent_dim)
-        return generator.apply(players.primal, state.primal, latent, train=False)[0]
+    def generate(players, state, key, n, labels=None):
+        latent, given = _latents(key, n, latent_dim), ()
+        if classes is not None:
+            cycle = jnp.arange(n, dtype=jnp.int32) % classes
+            given = (cycle if labels is None else find_labels(labels, n, classes),)
+        elif labels is not None:
+            raise ValueError(f"labels={labels!r}: this GAN has no classes; leave labels out")
+        return generator.apply(players.primal, state.primal, latent, *given, train=False)[0]
 
     def primal_slope(players, state, direction, batch):
         fake, dfake = jax.jvp(
             lambda params: show(params, state.primal, batch)[0], (players.primal,), (direction,)
         )
-        return jax.jvp(
-            lambda x: loss.primal(discriminator.apply(players.dual, state.dual, x, train=True)[0]),
-            (fake,),
-            (dfake,),
-        )
+
+        def losses(x):
+            logits, _ = discriminator.apply(players.dual, state.dual, x, *batch.labels, train=True)
+            return loss.primal(logits)
+
+        return jax.jvp(losses, (fake,), (dfake,))
 
     def flip_dual(dual):
         return {**dual, head: jax.tree.map(lambda leaf: -leaf, dual[head])}
@@ -204,6 +229,7 @@ def gan(
         flip_dual=flip_dual if has_head else None,
         primal_slope=primal_slope,
         data=getattr(draw, "data", ()),
+        classes=classes,
     )
 
 
@@ -217,21 +243,13 @@ def _latents(key: PRNGKey, n: int, latent_dim: int) -> jax.Array:
 
 def _treats_rows_apart(discriminator: Any, params: Any, state: Any, real: Any, fake: Any) -> bool:
     """Whether one pass over real and generated samples is that of each; BatchNorm has state."""
-    rows = jax.eval_shape(lambda *parts: jnp.concatenate(parts), real, fake)
+    rows = jax.eval_shape(
+        lambda *parts: tuple(map(jnp.concatenate, zip(*parts, strict=True))), real, fake
+    )
     stateful = bool(jax.tree.leaves(state))
-    return not stateful and not couples_samples(discriminator, params, state, rows)
+    return not stateful and not couples_samples(discriminator, params, state, *rows)
 
 
 def _underflows(params: Any) -> bool:
     """Whether the shared backward pass would not be exact: float16 cannot hold the floor."""
     return any(leaf.dtype == jnp.float16 for leaf in jax.tree.leaves(params))
-
-
-def _sampler(data: Any) -> Callable[..., ArrayTree]:
-    draw = getattr(data, "sample", data)
-    if not callable(draw):
-        raise TypeError(
-            f"data: expected a Dataset or a function (key, n) -> samples, got "
-            f"{type(data).__name__}; wrap an array in onesided_jax.datasets.from_array"
-        )
-    return draw

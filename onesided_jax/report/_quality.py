@@ -19,6 +19,7 @@ COLUMNS = {
     "recall": "Recall",
     "class_coverage": "Classes covered",
     "class_entropy": "Class entropy",
+    "label_accuracy": "Samples of the asked class",
     "fid": "FID (Inception)",
 }
 _MAX_FAILURES = 60

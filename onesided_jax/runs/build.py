@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from onesided_jax import datasets, games, networks
+from onesided_jax.datasets.folders import image_shape
 from onesided_jax.errors import nearest
 from onesided_jax.games import Game
 from onesided_jax.games.losses import find_loss, find_penalty, find_weight, smoothed
@@ -20,7 +21,7 @@ from onesided_jax.players import fixed_randomness
 from onesided_jax.runs.recipe import PRECISIONS, Recipe
 from onesided_jax.runs.specs import GameSpec
 
-__all__ = ["build_game", "numerics"]
+__all__ = ["build_game", "numerics", "shape_of_data"]
 
 
 def build_game(
@@ -69,7 +70,8 @@ def build_game(
         options = dict(spec.options)
         if sample_shape is not None:
             dtype = np.uint8 if len(sample_shape) == 3 else np.float32
-            options["dataset"] = datasets.from_array(np.zeros((1, *sample_shape), dtype))
+            nothing = np.zeros((1, *sample_shape), dtype)
+            options["dataset"] = datasets.from_array(nothing, labels=np.zeros(1, np.int32))
         game = _build_gan(**options)
         return _in_float64(game) if precision == "float64" else game
     if spec.name not in games.GAMES:
@@ -97,15 +99,24 @@ def _build_gan(
     r1: float = 0.0,
     label_smoothing: float = 0.0,
     augment: str | None = None,
+    classes: int | None = None,
+    image_size: int | Sequence[int] | None = None,
     conv: str = "auto",
     normalization: str | None = None,
 ) -> Game:
     makers: dict[str, Any] = {
         "dcgan": lambda shape: networks.dcgan(
-            shape, latent_dim, width, conv=conv, normalization=normalization or "none"
+            shape,
+            latent_dim,
+            width,
+            conv=conv,
+            normalization=normalization or "none",
+            classes=classes,
         ),
-        "mlp": lambda shape: networks.mlp(shape, latent_dim=latent_dim, width=width, depth=depth),
-        "sn_resnet": lambda shape: networks.sn_resnet(shape, latent_dim, width, conv=conv),
+        "mlp": lambda shape: networks.mlp(shape, latent_dim, width, depth, classes=classes),
+        "sn_resnet": lambda shape: networks.sn_resnet(
+            shape, latent_dim, width, conv=conv, classes=classes
+        ),
     }
     if not isinstance(dataset, str | datasets.Dataset):
         raise TypeError(
@@ -126,7 +137,7 @@ def _build_gan(
     smoothed(find_loss(loss), label_smoothing)
     if augment is not None:
         games.diff_augment(augment)
-    data = datasets.load(dataset) if isinstance(dataset, str) else dataset
+    data = datasets.load(dataset, size=image_size) if isinstance(dataset, str) else dataset
     generator, discriminator = makers[network](data.shape)
     return games.gan(
         generator=generator,
@@ -139,7 +150,24 @@ def _build_gan(
         r1=r1,
         label_smoothing=label_smoothing,
         augment=augment,
+        classes=classes,
     )
+
+
+_SHAPES = {
+    **dict.fromkeys(("mnist5k", "mnist", "fashion_mnist"), (28, 28, 1)),
+    **dict.fromkeys(("ring", "grid"), (2,)),
+    "cifar10": (32, 32, 3),
+}
+
+
+def shape_of_data(spec: GameSpec) -> tuple[int, ...] | None:
+    """The shape of a GAN's samples, if it is known without its data; images of a folder are RGB."""
+    default = inspect.signature(_build_gan).parameters["dataset"].default
+    head = str(spec.options.get("dataset", default)).partition(":")[0]
+    if head == "images":
+        return (*image_shape(spec.options.get("image_size") or 64), 3)
+    return _SHAPES.get(head)
 
 
 def _in_float64(game: Game) -> Game:

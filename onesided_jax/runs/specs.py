@@ -35,7 +35,8 @@ class GameSpec:
       name: ``"gan"`` or a key of ``onesided_jax.games.GAMES``.
       options: its static options; for ``"gan"``: ``dataset``, ``network``, ``loss``,
         ``batch_size``, ``latent_dim``, ``width``, ``depth``, ``conv``, ``normalization``,
-        ``gradient_penalty``, ``r1``, ``label_smoothing``, ``augment``.
+        ``image_size``, ``gradient_penalty``, ``r1``, ``label_smoothing``, ``augment``,
+        ``classes``.
     """
 
     name: str
