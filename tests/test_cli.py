@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 import onesided_jax as osj
+from onesided_jax.analysis import generate
 from onesided_jax.cli import main
 from onesided_jax.runs import RECIPES, Recipe, open_run, out_of_reach
 
@@ -101,6 +102,34 @@ def test_sweep_analyze_report_sample_on_images(tmp_path, images, capsys):
     assert words.count("2 undecided") == 4  # claims and optimizers
     assert "Undecided: 2 seeds, 3 needed" in words
     assert f"numbers and sentence: {out / 'verdict.json'}" in printed
+
+
+def test_a_conditional_gan_is_swept_and_sampled_by_class(tmp_path, capsys):
+    rng, archive, out = np.random.default_rng(0), tmp_path / "labelled.npz", tmp_path / "run"
+    images = rng.integers(0, 256, (30, 8, 8, 1), dtype=np.uint8)
+    np.savez(archive, x_train=images, y_train=np.arange(30) % 3)
+    recipe = json.loads(recipe_file(tmp_path, f"npz:{archive}", "mlp").read_text())
+    recipe["game"]["options"]["classes"] = 3
+    recipe |= {"steps": 2, "seeds": [0], "optimizers": recipe["optimizers"][:1]}
+    path = tmp_path / "own.json"
+    path.write_text(json.dumps(recipe))
+    assert main(["sweep", str(path), "--out", str(out)]) == 0
+    assert main(["sample", str(out), "--count", "10"]) == 0  # three rows of three
+    assert main(["sample", str(out), "--count", "10", "--class", "2"]) == 0
+    sizes = {}
+    for picture in (out / "samples").glob("*.png"):
+        with Image.open(picture) as opened:
+            sizes[picture.stem] = opened.size
+    assert sizes == {"adam-run0-step2": (26, 26), "adam-run0-step2-class2": (35, 26)}
+    rows = {label: next(generate(open_run(out), count=3, label=label))[3] for label in (None, 2)}
+    np.testing.assert_allclose(rows[None][2], rows[2][2], atol=1e-6)  # the same latents
+    assert np.abs(rows[None][0] - rows[2][0]).max() > 1e-3
+    assert main(["sample", str(out), "--class", "3"]) == 2
+    assert "labels=3: expected integers from 0 to 2" in capsys.readouterr().err
+    np.savez(archive, x_train=images)
+    assert main(["sweep", str(path), "--out", str(tmp_path / "other")]) == 2
+    assert "has no labels; expected data with labels" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
 
 
 def test_samples_of_points_are_csv(tmp_path):

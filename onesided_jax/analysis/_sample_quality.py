@@ -137,7 +137,7 @@ def measure_quality(
     names = (*reference.measures, *more)
     nothing = {name: np.full(criteria.quality_seeds, np.nan) for name in names}
     tables = [
-        {name: np.stack([(one or nothing)[name] for one in cell]) for name in nothing}
+        {name: np.stack([{**nothing, **(one or {})}[name] for one in cell]) for name in nothing}
         for cell in values
     ]
     about = {
