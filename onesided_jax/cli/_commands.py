@@ -9,7 +9,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from rich.markup import escape
 from rich.table import Table
@@ -18,9 +18,6 @@ from tyro.conf import Positional, UseAppendAction, arg
 from onesided_jax.cli._console import command, console, say
 from onesided_jax.cli._counts import Count, OptionalCount
 from onesided_jax.extras import need
-
-if TYPE_CHECKING:
-    from onesided_jax.runs import Recipe
 
 __all__ = ["COMMANDS"]
 
@@ -239,13 +236,13 @@ def recipes(name: Annotated[Positional[str | None], arg(help="Print this one as 
 
     The number of parameters of each player goes to standard error, so that the JSON can be saved.
     """
-    from onesided_jax.cli._arguments import find_recipe, run_count
+    from onesided_jax.cli._arguments import find_recipe, parameters, run_count
     from onesided_jax.runs import RECIPES
 
     if name is not None:
         recipe = find_recipe(name)
         sys.stdout.write(recipe.to_json() + "\n")
-        say(_parameters(recipe))
+        say(parameters(recipe))
         return
     table = Table("recipe", "game", "optimizers", "runs", "steps", "what")
     for recipe in RECIPES.values():
@@ -258,24 +255,6 @@ def recipes(name: Annotated[Positional[str | None], arg(help="Print this one as 
             recipe.description,
         )
     console.print(table)
-
-
-def _parameters(recipe: Recipe) -> str:
-    """How many numbers each player trains, in one line; the data are not read."""
-    import jax
-
-    from onesided_jax.players import make_key
-    from onesided_jax.runs import build_game, numerics, shape_of_data
-
-    try:
-        with numerics(recipe):
-            shape = shape_of_data(recipe.game)
-            game = build_game(recipe.game, recipe.precision, sample_shape=shape)
-            players, _ = jax.eval_shape(game.init, make_key(0))
-    except (OSError, ImportError, ValueError, TypeError) as error:
-        return f"Parameters unknown: {error}"
-    counts = (sum(leaf.size for leaf in jax.tree.leaves(player)) for player in players)
-    return "Parameters: {:,} of the primal player, {:,} of the dual".format(*counts)
 
 
 def compile(
