@@ -14,8 +14,10 @@ import time
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 import onesided_jax as osj
+from onesided_jax.analysis import generate
 from onesided_jax.cli import main
 from onesided_jax.runs import RECIPES, Recipe, open_run, out_of_reach
 
@@ -124,6 +126,40 @@ def test_sweep_analyze_report_sample_on_images(tmp_path, images, capsys):
         assert "SHA-256 differs" in capsys.readouterr().err
 
 
+def test_a_conditional_gan_is_swept_and_sampled_by_class(tmp_path, capsys):
+    rng, archive, out = np.random.default_rng(0), tmp_path / "labelled.npz", tmp_path / "run"
+    images = rng.integers(0, 256, (30, 8, 8, 1), dtype=np.uint8)
+    np.savez(archive, x_train=images, y_train=np.arange(30) % 3)
+    recipe = json.loads(recipe_file(tmp_path, f"npz:{archive}", "mlp").read_text())
+    recipe["game"]["options"]["classes"] = 3
+    recipe |= {"steps": 2, "seeds": [0], "optimizers": recipe["optimizers"][:1]}
+    path = tmp_path / "own.json"
+    path.write_text(json.dumps(recipe))
+    assert main(["sweep", str(path), "--out", str(out)]) == 0
+    assert main(["sample", str(out), "--count", "10"]) == 0  # three rows of three
+    assert main(["sample", str(out), "--count", "10", "--class", "2"]) == 0
+    sizes = {}
+    for picture in (out / "samples").glob("*.png"):
+        with Image.open(picture) as opened:
+            sizes[picture.stem] = opened.size
+    assert sizes == {"adam-run0-step2": (26, 26), "adam-run0-step2-class2": (35, 26)}
+    rows = {label: next(generate(open_run(out), count=3, label=label))[3] for label in (None, 2)}
+    np.testing.assert_allclose(rows[None][2], rows[2][2], atol=1e-6)  # the same latents
+    assert np.abs(rows[None][0] - rows[2][0]).max() > 1e-3
+    assert main(["export", str(out)]) == 0
+    program = jax.export.deserialize(bytearray((out / "export" / "generator.jax").read_bytes()))
+    ones = np.ones((3, program.in_avals[0].shape[1]), np.float32)
+    images = np.asarray(program.call(ones, np.array([2, 0, 2], np.int32)))
+    np.testing.assert_array_equal(images[0], images[2])
+    assert np.abs(images[0] - images[1]).max() > 1e-3
+    assert main(["sample", str(out), "--class", "3"]) == 2
+    assert "labels=3: expected integers from 0 to 2" in capsys.readouterr().err
+    np.savez(archive, x_train=images)
+    assert main(["sweep", str(path), "--out", str(tmp_path / "other")]) == 2
+    assert "has no labels; expected data with labels" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+
+
 def test_an_unfinished_run_is_shown_as_one_and_several_share_a_page(tmp_path, carousel, capsys):
     out, chunks = tmp_path / "run", iter([False] * 16)
     recipe = Recipe.load(analytic_file(tmp_path, "moving_target"))
@@ -185,7 +221,44 @@ def test_recipes_are_listed_and_printed_as_json(capsys):
     listed = capsys.readouterr().out
     assert all(name in listed for name in RECIPES)
     assert main(["recipes", "demo"]) == 0
-    assert Recipe.from_json(capsys.readouterr().out) == RECIPES["demo"]
+    printed = capsys.readouterr()
+    assert Recipe.from_json(printed.out) == RECIPES["demo"]
+    # Dense 64 x (7 * 7 * 16), 4 x 4 convolutions 16 -> 8 -> 1; back again, and 784 -> 1.
+    generator = (64 + 1) * 784 + 16 * 16 * 8 + 8 + 16 * 8 + 1
+    discriminator = 16 * 8 + 8 + 16 * 8 * 16 + 16 + 784 + 1
+    assert f"{generator:,} of the primal player, {discriminator:,} of the dual" in printed.err
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_parameters_are_counted_without_the_data(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("ONESIDED_DATA", str(tmp_path))
+    assert main(["recipes", name]) == 0
+    assert re.search(r"^Parameters: [\d,]+ of the primal", capsys.readouterr().err, re.MULTILINE)
+
+
+def test_a_folder_of_images_is_swept_sampled_and_checked(tmp_path, capsys):
+    rng, folder = np.random.default_rng(0), tmp_path / "faces"
+    folder.mkdir()
+    for i in range(3):
+        pixels = rng.integers(0, 256, (70, 90, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+    recipe = json.loads(RECIPES["images-64"].to_json())
+    small = {"width": 1, "batch_size": 2, "latent_dim": 2, "image_size": 16, "network": "mlp"}
+    recipe["game"]["options"] |= {**small, "normalization": "none"}
+    recipe["optimizers"] = recipe["optimizers"][:1]
+    path, out = tmp_path / "own.json", tmp_path / "run"
+    path.write_text(json.dumps(recipe))
+    arguments = ["--out", str(out), "--steps", "2", "--seeds", "1"]
+    assert main(["sweep", str(path), *arguments]) == 2
+    assert "images: no folder; expected images:FOLDER" in capsys.readouterr().err
+    assert not out.exists()
+    assert main(["sweep", str(path), *arguments, "--data-dir", str(folder)]) == 0
+    assert main(["sample", str(out), "--count", "4"]) == 0
+    (picture,) = (out / "samples").glob("*.png")
+    with Image.open(picture) as opened:
+        assert opened.size == (33, 33)
+    (folder / "2.png").unlink()
+    assert "is not the folder that the run was begun with" in open_run(out).changed_data()
 
 
 BAD = {

@@ -14,11 +14,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from onesided_jax.datasets import (
     from_array,
     grid,
     grid_means,
+    image_folder,
     load,
     mnist5k,
     npz,
@@ -249,6 +251,7 @@ def test_mixtures_say_what_is_wrong(mixture, arguments, message):
         ("mnist:", "'mnist:PATH'"),
         ("nzp:images", "'npz:PATH'"),
         ("data/cifar.npz", "'npz:data/cifar.npz'"),
+        ("image:faces", "'images:FOLDER'"),
         ("", "'"),
     ],
 )
@@ -269,6 +272,12 @@ def test_unknown_name_names_the_nearest(name, nearest):
         ("npz:x", {"split": None}, "split=None: an .npz file has the splits 'train' and 'test'"),
         ("ring", {"data_dir": "data"}, "data_dir='data': 'ring' takes none, only mnist, fashion"),
         ("npz:x", {"data_dir": "data"}, "data_dir='data': 'npz:x' takes none"),
+        ("images", {}, "images: no folder; expected images:FOLDER, a folder of PNG or JPEG"),
+        ("images:x", {"split": "test"}, "split='test': 'images:x' has only 'train'"),
+        ("images:x", {"data_dir": "data"}, "data_dir='data': 'images:x' takes none"),
+        ("images:x", {"size": 0}, "size=0: expected an integer >= 1, or .height, width., e.g. 64"),
+        ("images:x", {"size": (64,)}, r"size=\(64,\): expected an integer"),
+        ("ring", {"size": 64}, "size=64: 'ring' takes none, only images:FOLDER does"),
         ("mnist:x", {"data_dir": "data"}, "data_dir='data': 'mnist:x' names its directory alread"),
     ],
 )
@@ -318,6 +327,83 @@ def test_npz_grey_images_and_home(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     np.savez_compressed(tmp_path / "grey.npz", IMAGES[..., 0])
     assert load("npz:~/grey.npz").shape == (6, 5, 1)
+
+
+# ---- folders of images ----
+
+
+def ramp(height, width):
+    """Each pixel tells its row and column."""
+    rows, columns = np.mgrid[:height, :width]
+    return np.stack([rows, columns, np.full_like(rows, 7)], axis=2).astype(np.uint8)
+
+
+def save(array, path, **options):
+    path.parent.mkdir(exist_ok=True, parents=True)
+    Image.fromarray(array).save(path, **options)
+
+
+def test_images_of_a_folder_are_cut_around_the_centre_and_resized(tmp_path):
+    save(ramp(40, 80), tmp_path / "b.PNG")
+    save(ramp(60, 20), tmp_path / "a.png")
+    (tmp_path / "notes.txt").write_text("no image")
+    dataset = load(f"images:{tmp_path}", size=20)
+    assert (dataset.name, dataset.shape, dataset.labels) == (
+        f"images:{tmp_path}",
+        (20, 20, 3),
+        None,
+    )
+    tall, wide = dataset.data  # in the order of the names
+    np.testing.assert_array_equal(tall, ramp(60, 20)[20:40])  # not scaled
+    centre = ramp(40, 80)[:, 20:60].astype(float).reshape(20, 2, 20, 2, 3).mean((1, 3))
+    assert (
+        np.abs(wide - centre)[1:-1, 1:-1].max() <= 0.5
+    )  # halved; but for the border a mean of 2 x 2
+    save(np.full((50, 31, 3), 90, np.uint8), tmp_path / "c.jpeg")
+    shaped = image_folder(tmp_path, (8, 24))
+    assert shaped.data.shape == (3, 8, 24, 3)
+    assert np.ptp(shaped.data[2]) <= 2
+    assert load(f"images:{tmp_path}").shape == (64, 64, 3)
+
+
+def test_images_in_subfolders_have_labels_and_grey_stays_grey(tmp_path):
+    for name in ("dog/2.png", "cat/1.png", "dog/3.jpg", "cat/more/4.png"):
+        save(np.full((9, 9), int(name[-5]), np.uint8), tmp_path / name)
+    grey = image_folder(tmp_path, 8)
+    assert grey.shape == (8, 8, 1)
+    assert grey.labels.tolist() == [0, 0, 1, 1]
+    assert grey.data[:, 0, 0, 0].tolist() == [1, 4, 2, 3]
+    save(ramp(9, 9), tmp_path / "cat" / "0.png")
+    mixed = image_folder(tmp_path, 8)
+    assert mixed.shape == (8, 8, 3)
+    assert mixed.data[1:, 0, 0].tolist() == [[n] * 3 for n in (1, 4, 2, 3)]
+
+
+def test_photos_are_turned_as_their_camera_was(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees to see it upright
+    save(ramp(16, 16), tmp_path / "a.png", exif=exif)
+    np.testing.assert_array_equal(image_folder(tmp_path, 16).data[0], np.rot90(ramp(16, 16), -1))
+
+
+def test_a_folder_that_is_none_or_has_a_bad_image_is_one_error(tmp_path, monkeypatch):
+    with pytest.raises(FileNotFoundError, match=r"images:.*none: expected a folder of PNG or JPEG"):
+        image_folder(tmp_path / "none")
+    with pytest.raises(ValueError, match=r"expected files ending in .png, .jpg, .jpeg; the folder"):
+        image_folder(tmp_path)
+    save(ramp(9, 9), tmp_path / "a.png")
+    (tmp_path / "b.jpg").write_bytes((tmp_path / "a.png").read_bytes()[:60])
+    with pytest.raises(ValueError, match=r"b.jpg: cannot be read as an image: "):
+        image_folder(tmp_path)
+    save(np.zeros((9, 9), np.uint16), tmp_path / "b.jpg", format="PNG")
+    with pytest.raises(ValueError, match=r"b.jpg: expected 8 bits a channel; got .* 'I;16'"):
+        image_folder(tmp_path)
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(ImportError, match=r"images:FOLDER needs pillow: .*onesided-jax\[cli\]"):
+        image_folder(tmp_path)
+
+
+# ---- bad archives ----
 
 
 def bad_files(folder):

@@ -603,6 +603,63 @@ def test_dcgan_shapes(shape, coarsest, conv):
     )
 
 
+@pytest.mark.parametrize(
+    ("shape", "coarsest", "levels"),
+    [
+        ((28, 28, 1), (7, 7), 2),
+        ((32, 32, 3), (4, 4), 3),
+        ((64, 64, 3), (4, 4), 4),
+        ((96, 96, 3), (6, 6), 4),
+        ((128, 128, 3), (4, 4), 5),
+        ((178, 218, 3), (6, 7), 5),
+        ((27, 16, 1), (7, 4), 2),
+    ],
+)
+def test_dcgan_of_any_size(shape, coarsest, levels):
+    generator, discriminator = dcgan(shape, latent_dim=5, width=2, normalization="batch")
+    (g, g_state), (d, d_state) = (jax.eval_shape(n.init, KEY) for n in (generator, discriminator))
+    images, _ = jax.eval_shape(generator.apply, g, g_state, jnp.ones((3, 5)))
+    logits, _ = jax.eval_shape(discriminator.apply, d, d_state, images)
+    assert (images.shape, logits.shape) == ((3, *shape), (3,))
+    assert len(g["convs"]) == len(d["convs"]) == levels
+    features = coarsest[0] * coarsest[1] * 2 * 2 ** (levels - 1)
+    assert g["dense"]["kernel"].shape == (5, features)
+    assert d["head"]["kernel"].shape == (features, 1)
+
+
+def test_dcgan_of_odd_sizes_leaves_out_the_last_row():
+    generator, _ = dcgan((9, 8, 1), latent_dim=3, width=2, conv="gemm")
+    even, _ = dcgan((10, 8, 1), latent_dim=3, width=2, conv="gemm")
+    params, _ = generator.init(KEY)
+    latents = jnp.ones((2, 3))
+    images, whole = (network.apply(params, (), latents)[0] for network in (generator, even))
+    np.testing.assert_array_equal(images, whole[:, :9])
+
+
+def test_classes_are_joined_to_latents_and_projected_on_features():
+    """The conditional MLP, written out in NumPy (Miyato and Koyama 2018 for the discriminator)."""
+    generator, discriminator = mlp((3,), latent_dim=2, width=4, depth=1, classes=5)
+    random = np.random.default_rng(0)
+    abstract = [jax.eval_shape(n.init, KEY)[0] for n in (generator, discriminator)]
+    g, d = jax.tree.map(lambda a: random.normal(0, 0.4, a.shape).astype(np.float32), abstract)
+    latents, labels = random.normal(size=(6, 2)).astype(np.float32), np.array([4, 0, 0, 2, 1, 3])
+    x = np.concatenate([latents, g["classes"][labels]], axis=1)
+    x = np.maximum(affine(g["layers"]["0"], x), 0)
+    samples, _ = jit(generator.apply)(g, (), latents, labels)
+    np.testing.assert_allclose(samples, affine(g["head"], x), rtol=1e-5, atol=1e-5)
+    x = affine(d["layers"]["0"], np.asarray(samples))
+    x = np.where(x > 0, x, 0.2 * x)
+    expected = affine(d["head"], x)[:, 0] + (x * d["head"]["classes"][labels]).sum(1)
+    logits, _ = jit(discriminator.apply)(d, (), samples, labels)
+    np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("make", [mlp, dcgan, sn_resnet])
+def test_classes_are_a_number_of_classes(make):
+    with pytest.raises(ValueError, match="classes must be an integer of at least 2; got 1"):
+        make((8, 8, 1), classes=1)
+
+
 def test_dcgan_is_the_architecture():
     """Written out in NumPy, for three levels of resolution."""
     generator, discriminator = dcgan((16, 16, 1), latent_dim=3, width=2, conv="gemm")
@@ -655,7 +712,7 @@ def test_dcgan_forms_agree_and_do_not_recompile():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"image_shape": (27, 28, 1)}, r"image_shape=\(27, 28, 1\), nearest valid: \(28, 28, 1\)"),
+        ({"image_shape": (7, 9, 1)}, r"image_shape=\(7, 9, 1\), nearest valid: \(8, 9, 1\)"),
         ({"image_shape": (6, 64, 3)}, r"nearest valid: \(8, 64, 3\)"),
         ({"image_shape": (28, 28)}, r"\(height, width, channels\).*got \(28, 28\)"),
         ({"image_shape": (28, 28, 0)}, "channels=0: expected an integer >= 1"),

@@ -123,6 +123,7 @@ FIELDS = {
         "primal_slope",
         "data",
         "project",
+        "classes",
     ),
     "Network": ("init", "apply"),
     "SweepResult": (
@@ -165,7 +166,8 @@ def test_fields(name):
 def test_gan_signature():
     assert shape_of(osj.games.gan) == (
         "(*, generator, discriminator, loss, data, batch_size, latent_dim, "
-        "gradient_penalty=None, head='head')"
+        "gradient_penalty=None, r1=0.0, label_smoothing=0.0, augment=None, classes=None, "
+        "head='head')"
     )
     assert list(inspect.signature(osj.networks.dcgan).parameters)[:3] == [
         "image_shape",

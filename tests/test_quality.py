@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import sys
+import types
 import warnings
 
 import jax
@@ -13,12 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import sqrtm
 
+import onesided_jax as osj
 from onesided_jax import datasets
 from onesided_jax.analysis import (
     ClassifierSettings,
     Mixture,
     _classifier_cache,
     _distances,
+    _sample_quality,
     frechet_distance,
     precision_recall,
     quality,
@@ -335,6 +339,45 @@ def test_a_brief_look_at_the_digits_is_enough_to_classify_them(digits):
     assert reference.about["classifier_held_out"] == 1000
     assert reference.about["class_entropy_of_data"] == pytest.approx(1)
     assert 0 < reference.about["frechet_of_halves"] < 0.02
+
+
+def test_samples_of_a_conditional_gan_are_compared_with_the_classes_asked_for():
+    images, labels = stripes()
+    data = datasets.from_array(images, labels=3 * labels)  # classes 0, 3, 6 and 9
+    reference = quality_reference(data, settings=QUICK)
+    asked = 3 * np.where(labels == 1, 0, labels)  # class 3 is missed, and half of 0 is wrong
+    found = quality([images, images[::-1]], reference, labels=asked)
+    shares = {"label_accuracy_0": 0.5, "label_accuracy_6": 1, "label_accuracy_9": 1}
+    for name, share in {**shares, "label_accuracy": 2.5 / 3}.items():
+        assert found[name][0] == pytest.approx(share, abs=0.1)
+    assert found["label_accuracy"][1] < 0.6  # the other way round
+    assert "label_accuracy" not in quality([images], reference)
+
+
+def test_the_analysis_measures_every_class_of_a_conditional_game(monkeypatch):
+    images, labels = stripes()
+    data = datasets.from_array(images, labels=labels)
+    quick = functools.partial(quality_reference, settings=QUICK)
+    monkeypatch.setattr(_sample_quality, "quality_reference", quick)
+    pictures = datasets.scale_pixels(images)
+
+    def generate(players, state, key, n, labels=None):  # of the class that it is asked for, but 2
+        asked = np.arange(n) % 4
+        drawn = np.where(asked == 2, 3, asked) * 60
+        return pictures[drawn + jax.random.randint(key, (n,), 0, 60)]
+
+    game = osj.Game(lambda key: ((), ()), lambda key: (), lambda *a: None, generate, classes=4)
+    snapshot = types.SimpleNamespace(players=(), state=())
+    source = types.SimpleNamespace(label="a", seeds=[0, 1], steps=[1], diverged_at=[-1, 0],
+                                   snapshot=lambda step: snapshot)  # fmt: skip
+    criteria = Criteria(quality_samples=1_200, quality_seeds=2)
+    (values,), _ = _sample_quality.measure_quality(
+        [source], game, data, None, criteria, lambda *a: None
+    )
+    of_classes = [values[f"label_accuracy_{c}"][0] for c in range(4)]
+    np.testing.assert_allclose(of_classes, [[1] * 2, [1] * 2, [0] * 2, [1] * 2], atol=0.1)
+    assert np.isnan(values["label_accuracy"][1]).all()
+    assert values["frechet"].shape == values["label_accuracy_3"].shape == (2, 2)
 
 
 def test_real_digits_pass_the_gate_and_what_collapsed_does_not(digits):

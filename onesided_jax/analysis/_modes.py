@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-__all__ = ["Mixture", "check_mixture", "class_measures", "mixture_measures"]
+__all__ = ["Mixture", "check_mixture", "class_measures", "label_measures", "mixture_measures"]
 
 RADIUS = 3.0  # standard deviations from a mean within which a sample is of high quality
 LEAST_SHARE = 0.25  # of its fair share of the samples, at which a mode or class counts as covered
@@ -79,6 +79,21 @@ def class_measures(classes: ArrayLike, count: int) -> dict[str, float]:
     shares = found[found > 0] / found.sum()
     entropy = -float((shares * np.log(shares)).sum()) / math.log(count)
     return {"class_coverage": _covered(found, int(found.sum())), "class_entropy": abs(entropy)}
+
+
+def label_measures(predicted: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """How many samples of a conditional GAN are of the class that they were asked for.
+
+    Args:
+      predicted: their classes ``int[n]``.
+      labels: the classes that were asked for, ``int[n]``.
+
+    Returns:
+      ``label_accuracy_C`` for each class, a share in [0, 1], and ``label_accuracy``, their mean.
+    """
+    right = predicted == labels
+    shares = {f"label_accuracy_{c}": float(right[labels == c].mean()) for c in np.unique(labels)}
+    return {"label_accuracy": float(np.mean(list(shares.values()))), **shares}
 
 
 def _covered(counts: np.ndarray, total: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from onesided_jax.analysis._classifier import check_labels
 from onesided_jax.analysis._modes import Mixture
 from onesided_jax.analysis.cell import Tell, counted
 from onesided_jax.analysis.estimators import Array
-from onesided_jax.analysis.quality import NotFiniteError, Reference, quality, quality_reference
+from onesided_jax.analysis.quality import NotFiniteError, quality, quality_reference
 from onesided_jax.analysis.source import Source, pick_run
 from onesided_jax.games import Game
 from onesided_jax.players import PrimalDual, make_key
@@ -52,13 +53,13 @@ def find_data(
     of_the_recipe = data is None
     if data is None:
         name = _dataset_name(recipe)
-        if name is None:
+        if recipe is None or name is None:
             return None, "the data are unknown; analyze(..., data=...) takes them"
         if name in _MIXTURES:
             make, means = _MIXTURES[name]
             data = Mixture(means(), inspect.signature(make).parameters["std"].default)
         else:
-            data = datasets.load(name)
+            data = datasets.load(name, size=recipe.game.options.get("image_size"))
     if isinstance(data, Mixture):
         return data, ""
     fault = _fault_of_labels(data, of_the_recipe)
@@ -113,13 +114,16 @@ def measure_quality(
     reference = quality_reference(data, inception=inception)
     tell("quality: real data", 1, 1)
     draw = _sampler(game, criteria.quality_samples)
+    more = reference.label_names(game.classes)
+    labels = _labels(game.classes, criteria.quality_samples) if more else None
+    measure = functools.partial(quality, reference=reference, labels=labels)
     tables = []
     for source in sources:
         runs = counted(range(len(source.seeds)), f"{source.label}: sample quality", tell)
-        found = [_measure_run(source, run, draw, reference, criteria) for run in runs]
+        found = [_measure_run(source, run, draw, measure, criteria.quality_seeds) for run in runs]
         names = dict.fromkeys(name for values in found for name in values or {})
         lost = np.full(criteria.quality_seeds, np.nan)
-        nothing = dict.fromkeys(names or reference.measures, lost)
+        nothing = dict.fromkeys(names or (*reference.measures, *more), lost)
         tables.append({n: np.stack([(one or nothing)[n] for one in found]) for n in nothing})
     about = {
         "samples": criteria.quality_samples,
@@ -158,27 +162,34 @@ def _sampler(game: Game, count: int) -> Callable[[Any, Any, Any], np.ndarray]:
     return sample
 
 
+def _labels(classes: int | None, count: int) -> np.ndarray | None:
+    """The classes of the samples that `_sampler` draws: ``generate`` goes through them in turn."""
+    if classes is None:
+        return None
+    return np.tile(np.arange(min(count, _CHUNK)) % classes, -(-count // _CHUNK))[:count]
+
+
 def _measure_run(
     source: Source,
     run: int,
     draw: Callable[[Any, Any, Any], np.ndarray],
-    reference: Reference,
-    criteria: Criteria,
+    measure: Callable[..., dict[str, Array]],
+    seeds: int,
 ) -> dict[str, Array] | None:
     """Measures of a run; None if it diverged or its samples are not finite."""
     if source.diverged_at[run] >= 0:
         return None
     last = source.snapshot(source.steps[-1])
-    keys = jax.random.split(make_key(_SAMPLING_SEED), criteria.quality_seeds)
+    keys = jax.random.split(make_key(_SAMPLING_SEED), seeds)
 
-    def measure(players: PrimalDual) -> dict[str, Array]:
+    def measure_sets(players: PrimalDual) -> dict[str, Array]:
         picked, state = pick_run(players, run), pick_run(last.state, run)
-        return quality((draw(picked, state, key) for key in keys), reference)
+        return measure(draw(picked, state, key) for key in keys)
 
     try:
-        found = measure(last.averaged())
+        found = measure_sets(last.averaged())
         if last.ema is not None:
-            found |= {f"raw_{name}": values for name, values in measure(last.players).items()}
+            found |= {f"raw_{name}": values for name, values in measure_sets(last.players).items()}
     except NotFiniteError:
         return None
     return found

@@ -24,7 +24,7 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 def generate(
-    run: Run, *, count: int, seed: int = 0, raw: bool = False
+    run: Run, *, count: int, seed: int = 0, label: int | None = None, raw: bool = False
 ) -> Iterator[tuple[str, int, int, np.ndarray]]:
     """Samples of every generator at its newest readable checkpoint.
 
@@ -32,18 +32,22 @@ def generate(
       run: a GAN run with a recipe.
       count: samples per generator.
       seed: seed of the latents, the same for all generators.
+      label: the class to draw from a conditional GAN; ``None`` draws all, one after another.
       raw: sample the last iterate of a run that keeps a moving average (``ema``), not the average.
 
     Yields:
       ``(cell, run index, step, samples[count, ...])``.
 
     Raises:
-      ValueError: if the run has no recipe or its game generates nothing.
+      ValueError: if the run has no recipe, its game generates nothing, or has no such class.
     """
     with numerics(run.recipe):
         game = _game_of(run)
         draw: Any = game.generate
-        sample = jax.jit(lambda p, s: draw(p, s, make_key(seed), count))
+        given = () if label is None else (label,)
+        if label is None and game.classes is not None:
+            given = (np.arange(count) * game.classes // count,)
+        sample = jax.jit(lambda p, s: draw(p, s, make_key(seed), count, *given))
         for cell in run.cells:
             source = from_run(run, cell, game)
             last = source.snapshot(source.steps[-1])
@@ -75,7 +79,8 @@ class Exported(NamedTuple):
 
     Attributes:
       program: ``generator.jax``: ``f[b, latent_dim] -> samples[b, ...]`` for any ``b``, with its
-        params inside; ``jax.export.deserialize`` reads it, without onesided-jax.
+        params inside; ``jax.export.deserialize`` reads it, without onesided-jax. That of a
+        conditional GAN takes the classes ``int32[b]`` as a second argument.
       params: ``generator.npz``: the params, and the state of normalisation, an array for each leaf,
         named by its path, such as ``params/head/kernel``.
       step: of the checkpoint that they come from.
@@ -123,13 +128,15 @@ def export_generator(
         state = pick_run(last.state, index)
         draw: Any = game.generate
 
-        def generate(latent: jax.Array) -> jax.Array:
-            return draw(players, state, None, None, latent=latent)
+        def generate(latent: jax.Array, *labels: jax.Array) -> jax.Array:
+            return draw(players, state, None, latent.shape[0], *labels, latent=latent)
 
         latent = jax.eval_shape(game.batch, make_key(0), game.data).latent
         (batch,) = jax.export.symbolic_shape("b")
-        like = jax.ShapeDtypeStruct((batch, latent.shape[1]), jnp.float32)
-        program = jax.export.export(jax.jit(generate), platforms=PLATFORMS)(like)
+        like = [jax.ShapeDtypeStruct((batch, latent.shape[1]), jnp.float32)]
+        if game.classes is not None:
+            like.append(jax.ShapeDtypeStruct((batch,), jnp.int32))
+        program = jax.export.export(jax.jit(generate), platforms=PLATFORMS)(*like)
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     found = Exported(folder / "generator.jax", folder / "generator.npz", step)

@@ -30,6 +30,7 @@ from onesided_jax.analysis._modes import (
     Mixture,
     check_mixture,
     class_measures,
+    label_measures,
     mixture_measures,
 )
 from onesided_jax.analysis.estimators import Array
@@ -54,16 +55,24 @@ class Reference(NamedTuple):
     Attributes:
       shape: of one sample.
       measures: names of the measures.
-      measure: ``samples[n, *shape] -> {measure: number}``.
+      measure: ``(samples[n, *shape], labels int[n] or None) -> {measure: number}``. With labels,
+        the classes that a conditional GAN was asked for, it adds the measures of `label_names`;
+        these need labelled images.
       kind: ``"mixture"`` or ``"images"``, which `quality_gate` has rules for, or ``"unlabelled"``.
       about: facts for a report: number of real samples, accuracy of the classifier, ...
     """
 
     shape: tuple[int, ...]
     measures: tuple[str, ...]
-    measure: Callable[[np.ndarray], dict[str, float]]
+    measure: Callable[..., dict[str, float]]
     kind: str
     about: Mapping[str, Any]
+
+    def label_names(self, classes: int | None) -> tuple[str, ...]:
+        """Measures beside ``measures`` where samples of ``classes`` classes have labels."""
+        if classes is None or self.kind != "images":
+            return ()
+        return ("label_accuracy", *(f"label_accuracy_{c}" for c in range(classes)))
 
 
 def quality_reference(
@@ -111,7 +120,7 @@ def quality_reference(
         return Reference(
             mixture.means.shape[1:],
             _MIXTURE_MEASURES,
-            lambda samples: mixture_measures(samples, mixture),
+            lambda samples, labels=None: mixture_measures(samples, mixture),
             "mixture",
             {"modes": len(mixture.means), "std": mixture.std},
         )
@@ -121,7 +130,7 @@ def quality_reference(
     if labels is None and inception is None:
         raise ValueError(f"{data.name} has no labels to train a classifier on")
     order = np.random.default_rng(seed).permutation(len(images))  # data may be sorted by class
-    parts: list[Callable[[np.ndarray], dict[str, float]]] = []
+    parts: list[Callable[..., dict[str, float]]] = []
     facts: dict[str, Any] = {"real_samples": len(images)}
     names: tuple[str, ...] = ()
     if labels is not None:
@@ -133,25 +142,30 @@ def quality_reference(
     if inception is not None:
         see = load_inception(inception, data.shape)
         real = fit_gaussian(see(images[order[:_INCEPTION_IMAGES]]))
-        parts.append(lambda x: {"fid": gaussian_frechet_distance(real, fit_gaussian(see(x)))})
+        parts.append(lambda x, _: {"fid": gaussian_frechet_distance(real, fit_gaussian(see(x)))})
         facts["inception"] = Path(inception).name
         names += ("fid",)
 
-    def measure_images(samples: np.ndarray) -> dict[str, float]:
+    def measure_images(samples: np.ndarray, labels: Array | None = None) -> dict[str, float]:
         shown = _as_bytes(samples)
-        return {name: value for part in parts for name, value in part(shown).items()}
+        return {n: value for part in parts for n, value in part(shown, labels).items()}
 
     kind = "unlabelled" if labels is None else "images"
     return Reference(data.shape, names, measure_images, kind, facts)
 
 
-def quality(samples: Iterable[ArrayLike], reference: Reference) -> dict[str, Array]:
+def quality(
+    samples: Iterable[ArrayLike], reference: Reference, *, labels: ArrayLike | None = None
+) -> dict[str, Array]:
     """Measures a generator on several sets of its samples.
 
     Args:
       samples: sets ``[n, *shape]`` of equal size, n >= 10, one per evaluation seed; 10,000 samples
         each are usual. Images are bytes or lie in [-1, 1]; they are measured as bytes.
       reference: from :func:`quality_reference`.
+      labels: of a conditional GAN, the class ``int[n]`` that each sample of a set was asked for.
+        ``label_accuracy`` is then the share of samples that the classifier puts into their class,
+        the mean over the classes; ``label_accuracy_7`` is that of class 7.
 
     Returns:
       Measure to ``f64[K]``, a value for each of the K sets.
@@ -171,19 +185,21 @@ def quality(samples: Iterable[ArrayLike], reference: Reference) -> dict[str, Arr
       >>> found["modes"].tolist(), found["high_quality"].shape
       ([1.0, 1.0, 1.0], (3,))
     """
+    asked = None if labels is None else np.asarray(labels)
     found = [
-        reference.measure(_checked(np.asarray(part), i, reference.shape))
+        reference.measure(_checked(np.asarray(part), i, reference.shape), asked)
         for i, part in enumerate(samples)
     ]
     if not found:
         raise ValueError("samples: expected at least one set, got none")
-    return {n: np.array([one[n] for one in found], np.float64) for n in reference.measures}
+    return {n: np.array([one[n] for one in found], np.float64) for n in found[0]}
 
 
 def _class_reference(
     images: np.ndarray, labels: Any, order: np.ndarray, seed: int, settings: ClassifierSettings
-) -> tuple[Callable[[np.ndarray], dict[str, float]], dict[str, Any]]:
+) -> tuple[Callable[..., dict[str, float]], dict[str, Any]]:
     """The measures on the classifier's features, and facts about them."""
+    names = np.unique(labels)  # the classifier numbers the classes that there are
     images, labels, classes = check_labels(images, labels)
     trained = cached_classifier(images, labels, seed=seed, settings=settings)
     see = describe(network(images.shape[1:], classes, settings), trained.params)
@@ -192,7 +208,7 @@ def _class_reference(
     real /= scale
     fitted = fit_gaussian(real)
 
-    def measure(samples: np.ndarray) -> dict[str, float]:
+    def measure(samples: np.ndarray, asked: Array | None = None) -> dict[str, float]:
         features, predicted = see(samples)
         features = features / scale
         count = min(len(real), len(features), _MANIFOLD)
@@ -200,6 +216,7 @@ def _class_reference(
             "frechet": gaussian_frechet_distance(fitted, fit_gaussian(features)),
             **precision_recall(real[:count], features[:count])._asdict(),
             **class_measures(predicted, classes),
+            **({} if asked is None else label_measures(names[predicted], asked)),
         }
 
     half = len(real) // 2

@@ -7,10 +7,17 @@ import math
 from pathlib import Path
 
 from onesided_jax.errors import check_count, nearest
-from onesided_jax.runs import RECIPES, Recipe, hyperparameters_of
+from onesided_jax.runs import (
+    RECIPES,
+    Recipe,
+    build_game,
+    hyperparameters_of,
+    numerics,
+    shape_of_data,
+)
 from onesided_jax.runs.recipe import MAX_RUNS
 
-__all__ = ["changed", "find_recipe", "run_count"]
+__all__ = ["changed", "find_recipe", "parameters", "run_count"]
 
 
 def find_recipe(name: str) -> Recipe:
@@ -90,3 +97,20 @@ def run_count(recipe: Recipe) -> int:
     """How many runs a recipe trains."""
     per_seed = sum(math.prod(len(v) for v in spec.axes.values()) for spec in recipe.optimizers)
     return per_seed * len(recipe.seeds)
+
+
+def parameters(recipe: Recipe) -> str:
+    """How many numbers each player trains, in one line; the data are not read."""
+    import jax
+
+    from onesided_jax.players import make_key
+
+    try:
+        with numerics(recipe):
+            shape = shape_of_data(recipe.game)
+            game = build_game(recipe.game, recipe.precision, sample_shape=shape)
+            players, _ = jax.eval_shape(game.init, make_key(0))
+    except (OSError, ImportError, ValueError, TypeError) as error:
+        return f"Parameters unknown: {error}"
+    counts = (sum(leaf.size for leaf in jax.tree.leaves(player)) for player in players)
+    return "Parameters: {:,} of the primal player, {:,} of the dual".format(*counts)

@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 from tyro.conf import Positional, UseAppendAction, arg
 
-from onesided_jax.cli._console import command, console
+from onesided_jax.cli._console import command, console, say
 from onesided_jax.cli._counts import Count, OptionalCount
 from onesided_jax.extras import need
 
@@ -220,14 +220,18 @@ def sample(
     run: RunArgument,
     count: Count = 64,
     seed: Count = 0,
+    label: Annotated[OptionalCount, arg(name="class")] = None,
     out: Path | None = None,
     raw: bool = False,
     data: DataArgument = None,
 ) -> None:
     """Draw samples from every trained generator of a GAN run as PNG grids (points as CSV).
 
+    The grid of a conditional GAN has a row of each class, unless you ask for one class.
+
     Args:
-      count: Samples per generator.
+      count: Samples per generator; of a conditional GAN rounded to full rows, at least one each.
+      label: The class to draw, of a conditional GAN.
       seed: Seed of the latents.
       out: Folder; by default RUN/samples.
       raw: Sample the last iterates of a run that keeps moving averages (--ema), not the averages.
@@ -241,9 +245,15 @@ def sample(
         raise ValueError(f"count={count}: expected an integer >= 1")
     opened = open_run(run, data=data)
     folder = out or run / "samples"
-    for label, run_index, step, samples in generate(opened, count=count, seed=seed, raw=raw):
-        path = save_samples(samples, folder / f"{label}-run{run_index}-step{step}")
-        console.print(f"{label} run {run_index}, step {step}: {escape(str(path))}")
+    classes = opened.recipe.game.options.get("classes") if opened.recipe else None
+    columns = max(count // classes, 1) if classes and label is None else None
+    count = classes * columns if columns else count
+    ending = "" if label is None else f"-class{label}"
+    drawn = generate(opened, count=count, seed=seed, label=label, raw=raw)
+    for cell, index, step, samples in drawn:
+        stem = folder / f"{cell}-run{index}-step{step}{ending}"
+        path = save_samples(samples, stem, columns)
+        console.print(f"{cell} run {index}, step {step}: {escape(str(path))}")
 
 
 def export(
@@ -269,12 +279,17 @@ def export(
 
 
 def recipes(name: Annotated[Positional[str | None], arg(help="Print this one as JSON.")] = None):
-    """List the built-in recipes, or print one as JSON to edit and pass to `onesided sweep`."""
-    from onesided_jax.cli._arguments import find_recipe, run_count
+    """List the built-in recipes, or print one as JSON to edit and pass to `onesided sweep`.
+
+    The number of parameters of each player goes to standard error, so that the JSON can be saved.
+    """
+    from onesided_jax.cli._arguments import find_recipe, parameters, run_count
     from onesided_jax.runs import RECIPES
 
     if name is not None:
-        sys.stdout.write(find_recipe(name).to_json() + "\n")
+        recipe = find_recipe(name)
+        sys.stdout.write(recipe.to_json() + "\n")
+        say(parameters(recipe))
         return
     table = Table("recipe", "game", "optimizers", "runs", "steps", "what")
     for recipe in RECIPES.values():

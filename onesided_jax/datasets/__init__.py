@@ -15,10 +15,12 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Sequence
 
 from onesided_jax.datasets.archives import npz
 from onesided_jax.datasets.cifar import cifar10
 from onesided_jax.datasets.digits import mnist5k
+from onesided_jax.datasets.folders import image_folder
 from onesided_jax.datasets.idx import fashion_mnist, mnist
 from onesided_jax.datasets.images import Dataset, from_array, scale_pixels
 from onesided_jax.datasets.synthetic import grid, grid_means, ring, ring_means
@@ -31,6 +33,7 @@ __all__ = [
     "from_array",
     "grid",
     "grid_means",
+    "image_folder",
     "load",
     "mnist",
     "mnist5k",
@@ -48,18 +51,24 @@ DATASETS = {"mnist5k": mnist5k, "ring": ring, "grid": grid, **WITH_FILES}
 
 
 def load(
-    name: str, *, split: str = "train", data_dir: str | os.PathLike[str] | None = None
+    name: str,
+    *,
+    split: str = "train",
+    data_dir: str | os.PathLike[str] | None = None,
+    size: int | Sequence[int] | None = None,
 ) -> Dataset:
     """Load a data set by name: what recipes and the command line call.
 
     Args:
       name: a key of `DATASETS`: ``"mnist5k"`` (5000 real digits without a download), ``"mnist"``,
         ``"fashion_mnist"``, ``"cifar10"``, ``"ring"`` (8 Gaussians on a circle), ``"grid"`` (25
-        Gaussians); or ``"npz:PATH"`` (images of your own, see `npz`), or ``"mnist:PATH"``,
+        Gaussians); ``"npz:PATH"`` or ``"images:FOLDER"`` (images of your own, see `npz` and
+        `image_folder`); or ``"mnist:PATH"``,
         ``"fashion_mnist:PATH"`` and ``"cifar10:PATH"``, the directory that has the official files.
       split: ``"train"``, or ``"test"`` where there is a held-out part: ``mnist``,
         ``fashion_mnist``, ``cifar10`` and archives with the key ``x_test``.
       data_dir: the same as ``PATH``.
+      size: of the images of ``"images:FOLDER"``, 64 by default; see `image_folder`.
 
     Returns:
       The data set, of that name.
@@ -68,7 +77,8 @@ def load(
       ValueError: there is no such name or split, or a file is not what was expected.
       FileNotFoundError: there is no file at PATH.
       OSError: a data set that is in no directory could not be downloaded.
-      ImportError: ``"mnist5k"`` without the extra ``demo``.
+      ImportError: ``"mnist5k"`` without the extra ``demo``, or ``"images:FOLDER"`` without
+        pillow.
 
     Example:
       >>> load("ring").name
@@ -77,21 +87,29 @@ def load(
       Traceback (most recent call last):
       ...
       ValueError: unknown data set 'mnist5', did you mean 'mnist5k'? Known: mnist5k, ring, grid,
-      mnist, fashion_mnist, cifar10, npz:PATH, mnist:PATH, fashion_mnist:PATH, cifar10:PATH
+      mnist, fashion_mnist, cifar10, npz:PATH, mnist:PATH, fashion_mnist:PATH, cifar10:PATH,
+      images:FOLDER
     """
     if not isinstance(name, str):
         raise ValueError(f"unknown data set {name!r}: expected a name, one of {list(DATASETS)}")
     head, colon, path = name.partition(":")
+    if size is not None and head != "images":
+        raise ValueError(f"size={size!r}: {name!r} takes none, only images:FOLDER does")
     if head in WITH_FILES and (path or not colon):
         if path and data_dir is not None:
             raise ValueError(f"data_dir={str(data_dir)!r}: {name!r} names its directory already")
         return WITH_FILES[head](split, path or data_dir)._replace(name=name)
-    if data_dir is not None and (name in DATASETS or head == "npz"):
+    if data_dir is not None and (name in DATASETS or head in ("npz", "images")):
         raise ValueError(
             f"data_dir={str(data_dir)!r}: {name!r} takes none, only {', '.join(WITH_FILES)} do"
         )
     if head == "npz" and colon:
         return npz(path, split)
+    if head == "images":
+        if split != "train" or not path:
+            given = f"split={split!r}: {name!r} has only 'train'" if path else "images: no folder"
+            raise ValueError(f"{given}; expected images:FOLDER, a folder of PNG or JPEG files")
+        return image_folder(path, 64 if size is None else size)
     if name in DATASETS:
         if split != "train":
             raise ValueError(
@@ -100,6 +118,7 @@ def load(
             )
         return DATASETS[name]()
     known = [*DATASETS, "npz:PATH", *(f"{known}:PATH" for known in WITH_FILES)]
+    known.append("images:FOLDER")
     raise ValueError(
         f"unknown data set {name!r}, did you mean {_nearest(name)!r}? Known: {', '.join(known)}"
     )
@@ -109,7 +128,9 @@ def _nearest(name: str) -> str:
     if name.endswith(".npz"):
         return f"npz:{name}"
     head, colon, _ = name.partition(":")
-    with_path = ["npz", *WITH_FILES]
-    choices = with_path if colon else [*DATASETS, "npz"]
+    with_path = ["npz", *WITH_FILES, "images"]
+    choices = with_path if colon else [*DATASETS, "npz", "images"]
     close = difflib.get_close_matches(head.lower(), choices, n=1, cutoff=0.0)[0]
+    if close == "images":
+        return "images:FOLDER"
     return f"{close}:PATH" if colon or close == "npz" else close

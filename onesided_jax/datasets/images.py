@@ -30,7 +30,7 @@ class Dataset(NamedTuple):
       data: the stored array, on the host: images ``uint8[N, H, W, C]`` or vectors ``f32[N, d]``;
         None for a synthetic data set.
       labels: the class of each row of ``data``, on the host, ``int32[N]``; None where there are
-        none. Training does not use them; measures of a generator's quality do.
+        none. Conditional GANs and measures of a generator's quality use them.
 
     Example:
       >>> import jax
@@ -46,6 +46,16 @@ class Dataset(NamedTuple):
     sample: Callable[[PRNGKey, int], jax.Array]
     data: np.ndarray | None = None
     labels: np.ndarray | None = None
+
+    def labelled(self) -> Callable[..., tuple[jax.Array, jax.Array]]:
+        """Like ``sample``, and returns the labels too: ``(key, n) -> (f32[n, ...], int32[n])``.
+
+        Raises:
+          ValueError: the data set has no labels.
+        """
+        if self.data is None or self.labels is None:
+            raise ValueError(f"{self.name} has no labels")
+        return _LabelledRows((self.data, self.labels))
 
 
 def scale_pixels(pixels: ArrayLike) -> jax.Array:
@@ -132,9 +142,26 @@ class _Rows:
 
     def __call__(self, key: PRNGKey, n: int, data: ArrayLike | None = None) -> jax.Array:
         """``n`` rows, drawn with replacement; bytes become pixels in [-1, 1]."""
-        array = jnp.asarray(self.data if data is None else data)
-        rows = jax.random.randint(key, (n,), 0, len(array), jnp.int32)
-        return scale_pixels(array[rows]) if array.dtype == jnp.uint8 else array[rows]
+        return _draw(key, n, jnp.asarray(self.data if data is None else data))[0]
+
+
+@dataclass(frozen=True, eq=False)
+class _LabelledRows:
+    """As `_Rows`, the same rows, with their labels: ``sample(key, n, (data, labels))``."""
+
+    data: tuple[np.ndarray, np.ndarray]
+
+    def __call__(
+        self, key: PRNGKey, n: int, data: tuple[ArrayLike, ArrayLike] | None = None
+    ) -> tuple[jax.Array, jax.Array]:
+        array, labels = map(jnp.asarray, self.data if data is None else data)
+        samples, rows = _draw(key, n, array)
+        return samples, labels[rows]
+
+
+def _draw(key: PRNGKey, n: int, array: jax.Array) -> tuple[jax.Array, jax.Array]:
+    rows = jax.random.randint(key, (n,), 0, len(array), jnp.int32)
+    return scale_pixels(array[rows]) if array.dtype == jnp.uint8 else array[rows], rows
 
 
 def _classes(labels: np.ndarray, rows: int, name: str) -> np.ndarray:

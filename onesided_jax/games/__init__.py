@@ -25,6 +25,7 @@ from onesided_jax.games.analytic import (
     wind_log,
     with_noise,
 )
+from onesided_jax.games.augment import AUGMENTATIONS, diff_augment
 from onesided_jax.games.constrained import norm_constrained_logistic
 from onesided_jax.games.feasibility import (
     Feasibility,
@@ -39,6 +40,7 @@ from onesided_jax.games.losses import LOSSES, Loss
 from onesided_jax.games.sharding import shard_batch
 
 __all__ = [
+    "AUGMENTATIONS",
     "GAMES",
     "LOSSES",
     "Feasibility",
@@ -50,6 +52,7 @@ __all__ = [
     "Multipliers",
     "bilinear",
     "carousel",
+    "diff_augment",
     "dirac_gan",
     "dirac_non_saturating",
     "dirac_wgan",

@@ -35,29 +35,29 @@ MIXED = "mixed"
 Place = Rows | str | None
 
 
-def couples_samples(network: Any, params: Any, state: Any, inputs: Any) -> bool:
+def couples_samples(network: Any, params: Any, state: Any, *inputs: Any) -> bool:
     """Whether an output of a network may depend on another sample than its own.
 
     Args:
       network: the network, applied in training mode.
       params: its abstract params.
       state: its state.
-      inputs: abstract, ``[B, ...]``.
+      *inputs: abstract, ``[B, ...]``: samples, and labels if there are classes.
 
     Returns:
       ``False`` only if every output depends on the sample of its own row. A network that cannot be
       traced, or whose program has an operation without a rule, counts as one that couples.
     """
 
-    def outputs(params, inputs):
-        return network.apply(params, state, inputs, train=True)[0]
+    def outputs(params, *inputs):
+        return network.apply(params, state, *inputs, train=True)[0]
 
     try:
-        jaxpr = jax.make_jaxpr(outputs)(params, inputs).jaxpr
+        jaxpr = jax.make_jaxpr(outputs)(params, *inputs).jaxpr
     except Exception:  # a network for one batch size; separate passes do not need another
         return True
-    places = [*[None] * len(jax.tree.leaves(params)), Rows(0)]
-    return any(place not in (None, Rows(0)) for place in _follow(jaxpr, places, inputs.shape[0]))
+    places = [*[None] * len(jax.tree.leaves(params)), *[Rows(0)] * len(inputs)]
+    return any(place not in (None, Rows(0)) for place in _follow(jaxpr, places, inputs[0].shape[0]))
 
 
 def _follow(jaxpr: Any, places: Sequence[Place], n: int) -> list[Place]:

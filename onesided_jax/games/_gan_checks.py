@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
 from onesided_jax.games.losses import Loss
 from onesided_jax.players import PRNGKey, make_key
 
-__all__ = ["check_network", "check_shapes"]
+__all__ = ["check_network", "check_shapes", "find_labels", "find_sampler"]
 
 
 def check_network(name: str, network: Any) -> tuple[Any, Any]:
@@ -37,7 +39,7 @@ def check_shapes(
     draw: Callable[[PRNGKey, int], Any],
     batch_size: int,
     latent_dim: int,
-) -> tuple[Any, Any]:
+) -> tuple[Any, Any, tuple[Any, ...]]:
     """Check that each part takes what another one makes.
 
     Args:
@@ -46,42 +48,51 @@ def check_shapes(
       discriminator: a network.
       dual: its abstract params and state.
       loss: the loss.
-      draw: the data.
+      draw: the data, of `find_sampler`.
       batch_size: samples of a minibatch.
       latent_dim: size of a latent.
 
     Returns:
-      Abstract real and generated samples of a minibatch.
+      Abstract real and generated samples of a minibatch, and a tuple of its labels, if any.
 
     Raises:
       ValueError: the parts do not fit each other.
     """
-    fake = _check_latents(generator, *primal, batch_size, latent_dim)
-    real = _check_data(draw, batch_size)
+    real, labels = _check_data(draw, batch_size)
+    fake = _check_latents(generator, *primal, batch_size, latent_dim, labels)
     _check_shape("generator", "samples", fake, real.shape, "like the data's")
-    logits = _check_discriminator(discriminator, *dual, real)
+    logits = _check_discriminator(discriminator, *dual, real, labels)
     _check_losses(loss, logits)
-    return real, fake
+    return real, fake, labels
 
 
 def _check_latents(
-    generator: Any, params: Any, state: Any, batch_size: int, latent_dim: int
+    generator: Any,
+    params: Any,
+    state: Any,
+    batch_size: int,
+    latent_dim: int,
+    labels: tuple[Any, ...],
 ) -> Any:
     """The generator's abstract samples of a minibatch of latents."""
     latent = jax.ShapeDtypeStruct((batch_size, latent_dim), jnp.float32)
     try:
-        return _outputs(generator, params, state, latent)
+        return _outputs(generator, params, state, latent, *labels)
     except Exception as error:
         raise ValueError(
             f"latent_dim={latent_dim}: the generator takes no float32 latents of shape "
-            f"{list(latent.shape)}; expected the latent_dim that it was made with. "
+            f"{list(latent.shape)}{_and(labels)}; expected the latent_dim that it was made with. "
             f"It raised {type(error).__name__}: {error}"
         ) from error
 
 
-def _check_data(draw: Callable[[PRNGKey, int], Any], batch_size: int) -> Any:
-    """An abstract minibatch of real samples."""
-    real = jax.eval_shape(lambda key: draw(key, batch_size), make_key(0))
+def _and(labels: tuple[Any, ...]) -> str:
+    return f" and labels {labels[0].dtype}{list(labels[0].shape)}" if labels else ""
+
+
+def _check_data(draw: Callable[[PRNGKey, int], Any], batch_size: int) -> tuple[Any, Any]:
+    """An abstract minibatch of real samples, and a tuple of its labels, if any."""
+    real, *labels = jax.eval_shape(lambda key: draw(key, batch_size), make_key(0))
     shape = (batch_size, *getattr(real, "shape", ())[1:])
     _check_shape("data", "samples", real, shape, "as many as asked for")
     if not jnp.issubdtype(real.dtype, jnp.floating):
@@ -89,16 +100,22 @@ def _check_data(draw: Callable[[PRNGKey, int], Any], batch_size: int) -> Any:
             f"data: expected samples of a floating dtype, got {real.dtype}; "
             "onesided_jax.datasets.scale_pixels makes them of bytes"
         )
-    return real
+    for label in labels:
+        _check_shape("data", "labels", label, (batch_size,), "one a sample")
+        if not jnp.issubdtype(label.dtype, jnp.integer):
+            raise ValueError(f"data: expected labels of an integer dtype, got {label.dtype}")
+    return real, tuple(labels)
 
 
-def _check_discriminator(discriminator: Any, params: Any, state: Any, real: Any) -> Any:
+def _check_discriminator(
+    discriminator: Any, params: Any, state: Any, real: Any, labels: tuple[Any, ...]
+) -> Any:
     """The abstract logits of a minibatch of real samples."""
     try:
-        logits = _outputs(discriminator, params, state, real)
+        logits = _outputs(discriminator, params, state, real, *labels)
     except Exception as error:
         raise ValueError(
-            f"discriminator: it takes no samples of shape {list(real.shape)}; "
+            f"discriminator: it takes no samples of shape {list(real.shape)}{_and(labels)}; "
             f"expected one made for the data's. It raised {type(error).__name__}: {error}"
         ) from error
     _check_shape("discriminator", "logits", logits, real.shape[:1], "one a sample")
@@ -119,6 +136,70 @@ def _check_shape(name: str, what: str, found: Any, shape: tuple[int, ...], why: 
         raise ValueError(f"{name}: expected {what} of shape {shape}, {why}, got {got}")
 
 
-def _outputs(network: Any, params: Any, state: Any, inputs: Any) -> Any:
+def _outputs(network: Any, params: Any, state: Any, *inputs: Any) -> Any:
     """What a network makes of abstract inputs."""
-    return jax.eval_shape(lambda *a: network.apply(*a, train=True)[0], params, state, inputs)
+    return jax.eval_shape(lambda *a: network.apply(*a, train=True)[0], params, state, *inputs)
+
+
+def find_sampler(data: Any, classes: int | None) -> Callable[..., tuple[Any, ...]]:
+    """What draws a minibatch: ``(key, n) -> (samples,)``, or ``(samples, labels)`` with classes.
+
+    Raises:
+      ValueError: if there are no labels for the classes, or labels of other classes.
+      TypeError: if ``data`` is no Dataset and cannot be called.
+    """
+    draw = getattr(data, "sample", data)
+    if not callable(draw):
+        raise TypeError(
+            f"data: expected a Dataset or a function (key, n) -> samples, got "
+            f"{type(data).__name__}; wrap an array in onesided_jax.datasets.from_array"
+        )
+    if classes is None:
+        return _Draw(lambda *arguments: (draw(*arguments),), getattr(draw, "data", ()))
+    if isinstance(classes, bool) or not isinstance(classes, int | np.integer) or classes < 2:
+        raise ValueError(f"classes={classes!r}: expected an integer >= 2, or None for no labels")
+    if not hasattr(data, "labelled"):
+        return _Draw(lambda *arguments: _pair(draw(*arguments), classes), getattr(draw, "data", ()))
+    if data.labels is None:
+        raise ValueError(
+            f"classes={classes}: {data.name!r} has no labels; expected data with labels, such as "
+            "from_array(images, labels=labels), or no classes"
+        )
+    if data.labels.min() < 0 or data.labels.max() >= classes:
+        raise ValueError(
+            f"classes={classes}: the labels of {data.name!r} go from {data.labels.min()} to "
+            f"{data.labels.max()}; expected 0 to {classes - 1}"
+        )
+    pairs = data.labelled()
+    return _Draw(pairs, pairs.data)
+
+
+class _Draw(NamedTuple):
+    """A function that draws, and the arrays that it may be given as a last argument."""
+
+    function: Callable[..., tuple[Any, ...]]
+    data: Any
+
+    def __call__(self, *arguments: Any) -> tuple[Any, ...]:
+        return self.function(*arguments)
+
+
+def _pair(drawn: Any, classes: int) -> tuple[Any, Any]:
+    if not isinstance(drawn, tuple) or len(drawn) != 2:
+        raise ValueError(
+            f"classes={classes}: expected data to be a Dataset or a function (key, n) -> (samples, "
+            f"labels), got one that returns {type(drawn).__name__}"
+        )
+    return drawn
+
+
+def find_labels(labels: Any, n: int, classes: int) -> jax.Array:
+    """The classes of ``n`` samples from one label or ``n``; ``ValueError`` if they are none."""
+    traced = isinstance(labels, Tracer)
+    given: Any = labels if traced else np.asarray(labels)
+    right = jnp.issubdtype(given.dtype, jnp.integer) and given.shape in ((), (n,))
+    if not right or not (traced or ((given >= 0) & (given < classes)).all()):
+        raise ValueError(
+            f"labels={labels!r}: expected integers from 0 to {classes - 1}, one or {n} of them"
+        )
+    return jnp.broadcast_to(jnp.asarray(given, jnp.int32), (n,))

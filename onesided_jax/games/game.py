@@ -85,7 +85,8 @@ class Game:
         has ``(key, data) -> batch`` instead.
       field: ``(players, state, batch) -> (F, info)`` with the field in **descent** form: for a
         zero-sum ``f``, ``F = (grad_x f, -grad_y f)``. The max player's sign lives here only.
-      generate: ``(players, state, key, n) -> samples[n, ...]``; GANs.
+      generate: ``(players, state, key, n) -> samples[n, ...]``; GANs. With ``classes`` it takes
+        labels, one or ``int[n]``, as a fifth argument that may be left out.
       flip_dual: ``dual -> dual`` with the critic's sign flipped; the control of an MVI check.
       facts: what is known of the game.
       primal_slope: ``(players, state, direction, batch) -> (losses[B], slopes[B])``, the primal
@@ -97,6 +98,7 @@ class Game:
       project: ``players -> players``, the nearest players that are allowed, such as multipliers
         ``>= 0``. ``None``: all are. Every step of :func:`make_step` and every look-ahead is
         projected; a loop of your own wraps its optimizer in :func:`projected`.
+      classes: how many classes ``generate``'s labels choose from; ``None`` for no labels.
 
     Example:
       >>> import jax
@@ -121,6 +123,7 @@ class Game:
     primal_slope: Callable[..., tuple[jax.Array, jax.Array]] | None = None
     data: ArrayTree = ()
     project: Callable[[PrimalDual], PrimalDual] | None = None
+    classes: int | None = None
 
     def batch(self, key: PRNGKey, data: ArrayTree = None) -> ArrayTree:
         """One minibatch.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -11,17 +9,14 @@ import jax.numpy as jnp
 
 from onesided_jax.errors import check_integers
 from onesided_jax.games._coupling import couples_samples
-from onesided_jax.games._gan_checks import check_network, check_shapes
+from onesided_jax.games._gan_checks import check_network, check_shapes, find_labels, find_sampler
+from onesided_jax.games._gradients import Objective, separate_gradients, shared_gradients
+from onesided_jax.games.augment import Augmentation, find_augmentation
 from onesided_jax.games.game import Game, GameInfo
-from onesided_jax.games.losses import Loss, check_penalty, find_loss
-from onesided_jax.players import ArrayTree, PrimalDual, PRNGKey
+from onesided_jax.games.losses import Loss, find_loss, find_penalty, find_weight, smoothed
+from onesided_jax.players import PrimalDual, PRNGKey
 
 __all__ = ["GanBatch", "gan"]
-
-# A cotangent of the discriminator smaller than this is replaced by it before the shared backward
-# pass: its quotient with the generator's stays exact, and what it adds to the discriminator's
-# gradient is far below float32 rounding.
-_COTANGENT_FLOOR = 1e-20
 
 
 class GanBatch(NamedTuple):
@@ -31,11 +26,17 @@ class GanBatch(NamedTuple):
       real: ``f[B, *sample_shape]``.
       latent: ``f[B, latent_dim]``, standard normal.
       mix: ``f[B]`` in ``[0, 1)``, the gradient penalty's interpolation weights, or ``()``.
+      keys: ``key[B]``, one for the augmentation of each generated sample, or ``()``; ``real`` is
+        augmented already.
+      labels: ``(int32[B],)``, the classes of the real samples and of the generated ones alike, or
+        ``()`` without classes.
     """
 
     real: jax.Array
     latent: jax.Array
     mix: Any
+    keys: Any = ()
+    labels: tuple[jax.Array, ...] = ()
 
 
 def gan(
@@ -47,13 +48,17 @@ def gan(
     batch_size: int,
     latent_dim: int,
     gradient_penalty: float | None = None,
+    r1: float = 0.0,
+    label_smoothing: float = 0.0,
+    augment: str | Augmentation | None = None,
+    classes: int | None = None,
     head: str = "head",
 ) -> Game:
     r"""A GAN game from two networks, a loss and a data set.
 
     The field is :math:`F = (\nabla_x \ell_G, \nabla_y \ell_D)`, both to be descended. The work is
     shared: one generator pass, and, if the discriminator treats its samples independently and
-    there is no gradient penalty, one discriminator pass over real and generated samples and one
+    nothing penalises its gradient, one discriminator pass over real and generated samples and one
     backward pass for both players. Otherwise each player gets a backward pass of its own; real and
     generated samples are then normalised apart, and the discriminator's state advances on the real
     ones first. A discriminator with state (BatchNorm) gets separate passes. So does one without,
@@ -79,20 +84,36 @@ def gan(
         ``(key, n, data)`` in compiled programs, which take the data as an argument.
       batch_size: samples per minibatch, ``>= 1``.
       latent_dim: ``>= 1``.
-      gradient_penalty: weight :math:`\lambda \ge 0` of the penalty of ``wasserstein_gp``; ``None``
-        is 10. Other losses have no penalty and refuse a weight.
+      gradient_penalty: weight :math:`\lambda \ge 0` of :math:`E(\|\nabla D\| - 1)^2` between real
+        and generated samples; ``None`` is 10 for ``wasserstein_gp`` and no penalty for the others.
+      r1: weight :math:`\gamma \ge 0` of :math:`\frac\gamma2 E\|\nabla D\|^2` at real samples
+        (Mescheder et al. 2018), beside any loss.
+      label_smoothing: share of real samples, in ``[0, 1)``, that the discriminator is to call
+        generated, in expectation: 0.1 makes the label of real ones 0.9 and leaves that of generated
+        ones at 0 (Salimans et al. 2016). ``wasserstein_gp`` has no labels and refuses it.
+      augment: names for :func:`diff_augment`, such as ``"shift,cutout"``, or a function
+        ``(key, sample) -> sample`` of one sample. It changes real and generated samples alike,
+        before the discriminator sees them; ``generate`` leaves it out.
+      classes: makes the GAN conditional: the number of classes, which the labels of ``data`` count
+        from 0. Both networks then take labels after their inputs,
+        ``apply(params, state, inputs, labels int32[B], train=True)``; those of
+        `onesided_jax.networks` do if they are made with the same ``classes``. Generated samples of
+        a minibatch have the classes of the real ones. A function as ``data`` returns
+        ``(samples, labels int[n])``.
       head: name of the discriminator's last affine layer in its params; negating it flips the
         critic (``flip_dual``). Where there is no such layer the game has no ``flip_dual``.
 
     Returns:
       A :class:`Game` whose batches are :class:`GanBatch`, whose state is a ``PrimalDual`` of
       network states and whose ``generate`` runs the generator in evaluation mode, on
-      ``latent=f[n, latent_dim]`` if that is given too.
+      ``latent=f[n, latent_dim]`` if that is given too. With classes it takes ``labels``, one for
+      all or ``int[n]``, after ``n``; by default sample ``i`` is of class ``i % classes``.
 
     Raises:
-      ValueError: for an unknown loss or one that takes the mean itself, a ``gradient_penalty``
-        beside a loss that has none, sizes out of range, or
-        data, generator and discriminator whose shapes do not fit each other.
+      ValueError: for an unknown loss or one that takes the mean itself, weights or sizes out of
+        range, smoothed labels of a loss that has none, an ``augment`` that does not fit,
+        labels that are missing or not below ``classes``, or data,
+        generator and discriminator whose shapes do not fit each other.
       TypeError: if ``data`` cannot be sampled or a network has no ``init`` and ``apply``.
 
     Example:
@@ -115,17 +136,21 @@ def gan(
     References:
       Goodfellow et al., `Generative Adversarial Networks <https://arxiv.org/abs/1406.2661>`_, 2014.
     """
-    penalty_weight = check_penalty(loss, gradient_penalty)
-    loss = find_loss(loss)
-    draw = _sampler(data)
+    penalty = find_penalty(loss, gradient_penalty)
+    loss = smoothed(find_loss(loss), label_smoothing)
+    objective = Objective(discriminator, loss, penalty, find_weight("r1", r1))
+    draw = find_sampler(data, classes)
     primal = check_network("generator", generator)
     dual = check_network("discriminator", discriminator)
     check_integers(batch_size=batch_size, latent_dim=latent_dim)
     batch_size, latent_dim = int(batch_size), int(latent_dim)  # NumPy's small ones overflow
-    real, fake = check_shapes(
+    real, fake, labels = check_shapes(
         generator, primal, discriminator, dual, loss, draw, batch_size, latent_dim
     )
-    shares = not loss.gradient_penalty and _treats_rows_apart(discriminator, *dual, real, fake)
+    shares = not objective.is_penalized and _treats_rows_apart(
+        discriminator, *dual, (real, *labels), (fake, *labels)
+    )
+    augmented = find_augmentation(augment, real)
 
     def init(key):
         generator_key, discriminator_key = jax.random.split(key)
@@ -138,46 +163,59 @@ def gan(
 
     def sample(key, *stored):
         real_key, latent_key, mix_key = jax.random.split(key, 3)
+        real, *labels = draw(real_key, batch_size, *stored)
+        keys = (), ()
+        if augment is not None:
+            keys = jax.random.split(jax.random.fold_in(key, 3), (2, batch_size))  # of no other draw
         return GanBatch(
-            real=draw(real_key, batch_size, *stored),
+            real=augmented(keys[0], real),
             latent=_latents(latent_key, batch_size, latent_dim),
             mix=jax.random.uniform(mix_key, (batch_size,), jnp.float32)
-            if loss.gradient_penalty
+            if penalty is not None
             else (),
+            keys=keys[1],
+            labels=tuple(labels),
         )
+
+    def show(params, state, batch):
+        """Samples as the discriminator sees them, and the generator's new state."""
+        fake, state = generator.apply(params, state, batch.latent, *batch.labels, train=True)
+        return augmented(batch.keys, fake), state
 
     def field(players, state, batch):
-        def generate_fake(params):
-            return generator.apply(params, state.primal, batch.latent, train=True)
-
         fake, pull_to_generator, generator_state = jax.vjp(
-            generate_fake, players.primal, has_aux=True
+            lambda params: show(params, state.primal, batch), players.primal, has_aux=True
         )
         shared = shares and not _underflows(players.dual)
-        gradients = _shared_gradients if shared else _separate_gradients
+        gradients = shared_gradients if shared else separate_gradients
         losses, grad_fake, grad_dual, discriminator_state = gradients(
-            discriminator, loss, penalty_weight, players.dual, state.dual, batch, fake
+            objective, players.dual, state.dual, batch._replace(keys=()), fake
         )
         (grad_primal,) = pull_to_generator(grad_fake.astype(fake.dtype))
         new_state = PrimalDual(generator_state, discriminator_state)
         return PrimalDual(grad_primal, grad_dual), GameInfo(losses, new_state)
 
-    def generate(players, state, key, n, latent=None):
+    def generate(players, state, key, n, labels=None, *, latent=None):
         if latent is None:
             latent = _latents(key, n, latent_dim)
-        return generator.apply(players.primal, state.primal, latent, train=False)[0]
+        given = ()
+        if classes is not None:
+            cycle = jnp.arange(n, dtype=jnp.int32) % classes
+            given = (cycle if labels is None else find_labels(labels, n, classes),)
+        elif labels is not None:
+            raise ValueError(f"labels={labels!r}: this GAN has no classes; leave labels out")
+        return generator.apply(players.primal, state.primal, latent, *given, train=False)[0]
 
     def primal_slope(players, state, direction, batch):
         fake, dfake = jax.jvp(
-            lambda params: generator.apply(params, state.primal, batch.latent, train=True)[0],
-            (players.primal,),
-            (direction,),
+            lambda params: show(params, state.primal, batch)[0], (players.primal,), (direction,)
         )
-        return jax.jvp(
-            lambda x: loss.primal(discriminator.apply(players.dual, state.dual, x, train=True)[0]),
-            (fake,),
-            (dfake,),
-        )
+
+        def losses(x):
+            logits, _ = discriminator.apply(players.dual, state.dual, x, *batch.labels, train=True)
+            return loss.primal(logits)
+
+        return jax.jvp(losses, (fake,), (dfake,))
 
     def flip_dual(dual):
         return {**dual, head: jax.tree.map(lambda leaf: -leaf, dual[head])}
@@ -192,85 +230,8 @@ def gan(
         flip_dual=flip_dual if has_head else None,
         primal_slope=primal_slope,
         data=getattr(draw, "data", ()),
+        classes=classes,
     )
-
-
-def _shared_gradients(discriminator, loss, weight, params, state, batch, fake):
-    """One discriminator pass and one backward pass for both players.
-
-    Its derivative is that of the separate passes: the quotient of the shared one has none where a
-    logit is saturated, or at the minimum of a loss.
-    """
-
-    @jax.custom_jvp
-    def gradients(*arguments):
-        return _one_pass(discriminator, loss, weight, *arguments)
-
-    @gradients.defjvp
-    def derivative(arguments, tangents):  # pyright: ignore[reportUnusedFunction]
-        separate = functools.partial(_separate_gradients, discriminator, loss, weight)
-        return gradients(*arguments), jax.jvp(separate, arguments, tangents)[1]
-
-    return gradients(params, state, batch, fake)
-
-
-def _one_pass(discriminator, loss, weight, params, state, batch, fake):
-    """The gradients of both players.
-
-    Exact because rows do not interact: row ``i`` of the input gradient is linear in the cotangent
-    of logit ``i``, so the generator's is the discriminator's times the quotient of cotangents.
-    """
-    size = fake.shape[0]
-    logits, pull_to_discriminator = jax.vjp(
-        lambda params, inputs: discriminator.apply(params, state, inputs, train=True)[0],
-        params,
-        jnp.concatenate([batch.real, fake]),
-    )
-    if logits.dtype == jnp.float16:  # it cannot hold the floor; the quotient would be 0 / 0
-        return _separate_gradients(discriminator, loss, weight, params, state, batch, fake)
-    real_logits, fake_logits = logits[:size], logits[size:]
-    real_loss, real_cotangent = _value_and_slope(loss.real, real_logits)
-    fake_loss, fake_cotangent = _value_and_slope(loss.fake, fake_logits)
-    primal_loss, primal_cotangent = _value_and_slope(loss.primal, fake_logits)
-    sign = jnp.where(fake_cotangent < 0, -1.0, 1.0).astype(fake_cotangent.dtype)
-    fake_cotangent = sign * jnp.maximum(jnp.abs(fake_cotangent), _COTANGENT_FLOOR)
-    grad_dual, grad_inputs = pull_to_discriminator(
-        jnp.concatenate([real_cotangent, fake_cotangent])
-    )
-    quotient = (primal_cotangent / fake_cotangent).reshape((size,) + (1,) * (fake.ndim - 1))
-    losses = PrimalDual(jnp.mean(primal_loss), jnp.mean(real_loss) + jnp.mean(fake_loss))
-    return losses, grad_inputs[size:] * quotient, grad_dual, state
-
-
-def _separate_gradients(discriminator, loss, weight, params, state, batch, fake):
-    """A backward pass per player: for networks that couple samples, and gradient penalties."""
-
-    def dual_loss(params):
-        real_logits, new_state = discriminator.apply(params, state, batch.real, train=True)
-        fake_logits, new_state = discriminator.apply(params, new_state, fake, train=True)
-        value = jnp.mean(loss.real(real_logits)) + jnp.mean(loss.fake(fake_logits))
-        if loss.gradient_penalty:
-            value += weight * _gradient_penalty(discriminator, params, state, batch, fake)
-        return value, new_state
-
-    def primal_loss(inputs):
-        logits, _ = discriminator.apply(params, state, inputs, train=True)
-        return jnp.mean(loss.primal(logits))
-
-    (dual_value, new_state), grad_dual = jax.value_and_grad(dual_loss, has_aux=True)(params)
-    primal_value, grad_fake = jax.value_and_grad(primal_loss)(fake)
-    return PrimalDual(primal_value, dual_value), grad_fake, grad_dual, new_state
-
-
-def _gradient_penalty(discriminator, params, state, batch, fake):
-    """``E (||grad D(mixed)|| - 1)^2`` at points between real and generated samples."""
-    mix = batch.mix.reshape((-1,) + (1,) * (fake.ndim - 1))
-    mixed = mix * batch.real + (1 - mix) * fake
-    grad = jax.grad(lambda x: jnp.sum(discriminator.apply(params, state, x, train=True)[0]))(mixed)
-    squared = jnp.sum(grad**2, axis=tuple(range(1, grad.ndim)))
-    # sqrt has no derivative at 0; a dead critic has gradient 0 there.
-    norm = jnp.where(squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1.0)), 0.0)
-    return jnp.mean((norm - 1) ** 2)
 
 
 def _latents(key: PRNGKey, n: int, latent_dim: int) -> jax.Array:
@@ -281,31 +242,15 @@ def _latents(key: PRNGKey, n: int, latent_dim: int) -> jax.Array:
     return jax.random.normal(key, (n * latent_dim,), jnp.float32).reshape(n, latent_dim)
 
 
-def _value_and_slope(
-    function: Callable[[jax.Array], jax.Array], logits: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """Per-sample losses and the derivative of their mean with respect to each logit."""
-    value, pull = jax.vjp(function, logits)
-    return value, pull(jnp.full_like(value, 1 / logits.shape[0]))[0]
-
-
 def _treats_rows_apart(discriminator: Any, params: Any, state: Any, real: Any, fake: Any) -> bool:
     """Whether one pass over real and generated samples is that of each; BatchNorm has state."""
-    rows = jax.eval_shape(lambda *parts: jnp.concatenate(parts), real, fake)
+    rows = jax.eval_shape(
+        lambda *parts: tuple(map(jnp.concatenate, zip(*parts, strict=True))), real, fake
+    )
     stateful = bool(jax.tree.leaves(state))
-    return not stateful and not couples_samples(discriminator, params, state, rows)
+    return not stateful and not couples_samples(discriminator, params, state, *rows)
 
 
 def _underflows(params: Any) -> bool:
     """Whether the shared backward pass would not be exact: float16 cannot hold the floor."""
     return any(leaf.dtype == jnp.float16 for leaf in jax.tree.leaves(params))
-
-
-def _sampler(data: Any) -> Callable[..., ArrayTree]:
-    draw = getattr(data, "sample", data)
-    if not callable(draw):
-        raise TypeError(
-            f"data: expected a Dataset or a function (key, n) -> samples, got "
-            f"{type(data).__name__}; wrap an array in onesided_jax.datasets.from_array"
-        )
-    return draw

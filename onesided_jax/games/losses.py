@@ -10,7 +10,7 @@ import jax
 from onesided_jax.errors import nearest
 from onesided_jax.games.analytic._common import require_number
 
-__all__ = ["LOSSES", "Loss", "check_penalty", "find_loss"]
+__all__ = ["LOSSES", "Loss", "find_loss", "find_penalty", "find_weight", "smoothed"]
 
 
 class Loss(NamedTuple):
@@ -22,7 +22,7 @@ class Loss(NamedTuple):
       primal: what the generator minimises, of the logits of generated samples.
       real: the discriminator's loss on real samples.
       fake: the discriminator's loss on generated samples.
-      gradient_penalty: whether the discriminator's loss gets the WGAN-GP term.
+      gradient_penalty: whether it is a Wasserstein critic's, which gets the WGAN-GP term.
 
     Example:
       >>> import jax.numpy as jnp
@@ -86,19 +86,32 @@ def find_loss(loss: str | Loss) -> Loss:
     return LOSSES[loss]
 
 
-def check_penalty(loss: str | Loss, weight: float | None) -> float:
-    """The weight of a gradient penalty; ``None`` is 10.
+def find_weight(name: str, value: float) -> float:
+    """The weight of a term of the discriminator's loss; ``ValueError`` if it is no number >= 0."""
+    require_number(name, value, ">= 0", lambda weight: weight >= 0)
+    return value
+
+
+def find_penalty(loss: str | Loss, weight: float | None) -> float | None:
+    """The weight of the gradient penalty beside a loss; ``None`` for no penalty."""
+    if find_loss(loss).gradient_penalty:
+        return 10.0 if weight is None else find_weight("gradient_penalty", weight)
+    return None if weight is None else find_weight("gradient_penalty", weight) or None
+
+
+def smoothed(loss: Loss, share: float) -> Loss:
+    """The loss of a discriminator that is to call a share of the real samples generated.
 
     Raises:
-      ValueError: for a weight that is no number >= 0, or any beside a loss without a penalty.
+      ValueError: for a share that is not in ``[0, 1)``, or a critic, whose logits are no labels.
     """
-    if weight is None:
-        return 10.0
-    require_number("gradient_penalty", weight, ">= 0", lambda weight: weight >= 0)
-    if not find_loss(loss).gradient_penalty:
-        having = [name for name, known in LOSSES.items() if known.gradient_penalty]
+    require_number("label_smoothing", share, "in [0, 1)", lambda share: 0 <= share < 1)
+    if not share:
+        return loss
+    if loss.gradient_penalty:
         raise ValueError(
-            f"gradient_penalty={weight!r}: loss={loss!r} has no gradient penalty; expected no such "
-            f"option, or one of the losses {having}"
+            f"label_smoothing={share!r}: a Wasserstein critic has no labels; expected 0, or "
+            "another loss, such as 'non_saturating'"
         )
-    return weight
+    real, fake = loss.real, loss.fake
+    return loss._replace(real=lambda logits: (1 - share) * real(logits) + share * fake(logits))

@@ -9,6 +9,7 @@ import jax
 from flax import nnx
 
 from onesided_jax.errors import check_integers, nearest
+from onesided_jax.networks._classes import Head, check_classes, embedding, join_class
 from onesided_jax.networks.conv import choose_form
 from onesided_jax.networks.layers import Conv, ConvTranspose
 from onesided_jax.networks.network import Network, from_nnx
@@ -32,11 +33,15 @@ def dcgan(
     *,
     conv: str = "auto",
     normalization: str = "none",
+    classes: int | None = None,
 ) -> tuple[Network, Network]:
     """Build a DCGAN: a convolutional generator and discriminator of images.
 
-    H and W are halved together while both are even and the smaller exceeds 7; channels double at
-    each halving. For 28 x 28 images and width w:
+    H and W are halved together, rounded up, while the smaller exceeds 7; channels double at each
+    halving. 28 x 28 are halved twice (to 7 x 7), 32 x 32 three times (to 4 x 4), 64 x 64 and
+    96 x 96 four times, 128 x 128 and 178 x 218 five times (to 4 x 4 and 6 x 7). The generator
+    doubles sizes and leaves out the last row or column where its target is odd. For 28 x 28 images
+    and width w:
 
     - generator: dense to 7 x 7 x 2w, ReLU, transposed convolution to 14 x 14 x w, ReLU, transposed
       convolution to 28 x 28 x C, tanh;
@@ -54,12 +59,16 @@ def dcgan(
     with a single convolution (images that are halved once) has nothing to normalise.
 
     Args:
-      image_shape: ``(H, W, C)``; H and W even and at least 8.
+      image_shape: ``(H, W, C)``; H and W at least 8.
       latent_dim: length of the generator's input, at least 1.
       width: channels of the finest hidden level, ``w``, at least 1.
       conv: how convolutions are computed, ``"auto"``, ``"gemm"`` or ``"native"``; see
         `onesided_jax.networks.choose_form`.
       normalization: ``"none"`` or ``"batch"``.
+      classes: number of classes for a conditional GAN, at least 2. The generator then takes
+        ``(latents, labels int[B])`` and joins a learnt vector of each class, as long as a latent,
+        to the latents. The discriminator takes ``(samples, labels)`` and adds the inner product of
+        its last features with a learnt vector of the class (projection, Miyato and Koyama 2018).
 
     Returns:
       ``(generator, discriminator)``. The generator maps latents ``f32[B, latent_dim]`` to images
@@ -84,13 +93,14 @@ def dcgan(
       generative adversarial networks, ICLR 2016, arXiv:1511.06434.
       Ioffe, Szegedy, Batch normalization, ICML 2015, arXiv:1502.03167.
     """
+    check_classes(classes)
     sizes = _pyramid(image_shape)
     channels = image_shape[2]
     check_integers(latent_dim=latent_dim, width=width)
     choose_form(conv)
     normalize = _check_normalization(normalization)
-    generator = functools.partial(_Generator, sizes[-1], len(sizes) - 1, channels, latent_dim)
-    discriminator = functools.partial(_Discriminator, sizes[-1], len(sizes) - 1, channels)
+    generator = functools.partial(_Generator, sizes, channels, latent_dim, classes)
+    discriminator = functools.partial(_Discriminator, sizes, channels, classes)
     return (
         from_nnx(lambda rngs: generator(width, conv, normalize, rngs)),
         from_nnx(lambda rngs: discriminator(width, conv, normalize, rngs)),
@@ -122,12 +132,12 @@ def _pyramid(image_shape: tuple[int, int, int]) -> list[tuple[int, int]]:
     height, width, channels = image_shape
     check_integers(height=height, width=width, channels=channels)
     sizes = [(height, width)]
-    while min(sizes[-1]) > COARSEST and all(n % STRIDE == 0 for n in sizes[-1]):
-        sizes.append((sizes[-1][0] // STRIDE, sizes[-1][1] // STRIDE))
+    while min(sizes[-1]) > COARSEST:
+        sizes.append((-(-sizes[-1][0] // STRIDE), -(-sizes[-1][1] // STRIDE)))
     if len(sizes) == 1:
-        nearest = tuple(max(n + n % STRIDE, COARSEST + 1) for n in (height, width))
+        nearest = tuple(max(n, COARSEST + 1) for n in (height, width))
         raise ValueError(
-            f"dcgan halves height and width at least once, so both must be even and at least "
+            f"dcgan halves height and width at least once, so both must be at least "
             f"{COARSEST + 1}; got image_shape={tuple(image_shape)!r}, "
             f"nearest valid: {(*nearest, channels)!r}"
         )
@@ -137,22 +147,24 @@ def _pyramid(image_shape: tuple[int, int, int]) -> list[tuple[int, int]]:
 class _Generator(nnx.Module):
     def __init__(
         self,
-        coarsest: tuple[int, int],
-        levels: int,
+        sizes: list[tuple[int, int]],
         channels: int,
         latent_dim: int,
+        classes: int | None,
         width: int,
         form: str,
         normalize: bool,
         rngs: nnx.Rngs,
     ):
+        levels, coarsest = len(sizes) - 1, sizes[-1]
         widths = [width * 2**level for level in reversed(range(levels))]
         self.coarsest = (*coarsest, widths[0])
+        self.sizes = tuple(reversed(sizes[:-1]))
         # A convolution's bias before a normalisation would have a gradient of pure rounding error,
         # which optimizers that divide by its size turn into a random walk. The dense layer's has
         # none in the authors' code either.
         self.dense = nnx.Linear(
-            latent_dim,
+            latent_dim if classes is None else 2 * latent_dim,
             coarsest[0] * coarsest[1] * widths[0],
             use_bias=not normalize,
             rngs=rngs,
@@ -164,39 +176,43 @@ class _Generator(nnx.Module):
             for i, (a, b) in enumerate(zip(widths, [*widths[1:], channels]), start=1)
         )
         self.norms = nnx.List(_batch_norm(w, rngs) for w in widths) if normalize else None
+        self.classes = embedding(classes, latent_dim, 1.0, rngs)
 
-    def __call__(self, latents: jax.Array) -> jax.Array:
-        x = self.dense(latents).reshape(-1, *self.coarsest)
+    def __call__(self, latents: jax.Array, *labels: jax.Array) -> jax.Array:
+        x = self.dense(join_class(latents, labels, self.classes)).reshape(-1, *self.coarsest)
         for i, layer in enumerate(self.convs):
             x = x if self.norms is None else self.norms[i](x)
             x = layer(jax.nn.relu(x))
+            if x.shape[1:3] != self.sizes[i]:
+                x = x[:, : self.sizes[i][0], : self.sizes[i][1]]
         return jax.numpy.tanh(x)
 
 
 class _Discriminator(nnx.Module):
     def __init__(
         self,
-        coarsest: tuple[int, int],
-        levels: int,
+        sizes: list[tuple[int, int]],
         channels: int,
+        classes: int | None,
         width: int,
         form: str,
         normalize: bool,
         rngs: nnx.Rngs,
     ):
+        levels, coarsest = len(sizes) - 1, sizes[-1]
         widths = [width * 2**level for level in range(levels)]
         self.convs = nnx.List(
             Conv(a, b, KERNEL, STRIDE, use_bias=i == 0 or not normalize, form=form, rngs=rngs)
             for i, (a, b) in enumerate(zip([channels, *widths[:-1]], widths))
         )
         self.norms = nnx.List(_batch_norm(w, rngs) for w in widths[1:]) if normalize else None
-        self.head = nnx.Linear(coarsest[0] * coarsest[1] * widths[-1], 1, rngs=rngs)
+        self.head = Head(coarsest[0] * coarsest[1] * widths[-1], classes, rngs)
 
-    def __call__(self, images: jax.Array) -> jax.Array:
+    def __call__(self, images: jax.Array, *labels: jax.Array) -> jax.Array:
         x = images
         for i, layer in enumerate(self.convs):
             x = layer(x)
             if self.norms is not None and i > 0:
                 x = self.norms[i - 1](x)
             x = jax.nn.leaky_relu(x, LEAK)
-        return self.head(x.reshape(x.shape[0], -1))[:, 0]
+        return self.head(x.reshape(x.shape[0], -1), *labels)

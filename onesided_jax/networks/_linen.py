@@ -21,7 +21,9 @@ __all__ = ["from_linen"]
 REMEDY = "from_linen tells the mode by the argument 'train' of __call__, which is true in training"
 
 
-def from_linen(module: linen.Module, example_input: ArrayTree) -> Network:
+def from_linen(
+    module: linen.Module, example_input: ArrayTree, example_labels: ArrayTree | None = None
+) -> Network:
     """Make a `Network` of a flax linen module.
 
     The ``params`` collection is the params, all other collections (``batch_stats``, ...) the
@@ -33,6 +35,8 @@ def from_linen(module: linen.Module, example_input: ArrayTree) -> Network:
       module: the module, not bound; its ``__call__`` takes ``inputs`` first.
       example_input: inputs of the right shapes and dtypes, as arrays or `jax.ShapeDtypeStruct`;
         the values are not used.
+      example_labels: the same of the labels ``int[B]`` of a conditional GAN, which ``__call__``
+        takes second.
 
     Returns:
       The network.
@@ -52,20 +56,21 @@ def from_linen(module: linen.Module, example_input: ArrayTree) -> Network:
       ({'bias': (2,), 'kernel': (3, 2)}, ())
     """
     parameters = inspect.signature(type(module).__call__).parameters
-    _check_required(module, parameters)
+    examples = (example_input,) if example_labels is None else (example_input, example_labels)
+    _check_required(module, parameters, len(examples))
     takes_train = "train" in parameters
-    example = jax.tree.map(lambda a: jax.ShapeDtypeStruct(jnp.shape(a), a.dtype), example_input)
+    example = jax.tree.map(lambda a: jax.ShapeDtypeStruct(jnp.shape(a), a.dtype), examples)
 
     def mode(train: bool) -> dict[str, Any]:
         return {"train": train} if takes_train else {}
 
     def init(key: PRNGKey) -> tuple[ArrayTree, ArrayTree]:
         inputs = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), example)
-        variables = dict(module.init(key, inputs, **mode(True)))
+        variables = dict(module.init(key, *inputs, **mode(True)))
         return variables.pop("params", {}), variables or ()
 
     def apply(
-        params: ArrayTree, state: Any, inputs: Any, *, train: bool = True
+        params: ArrayTree, state: Any, *inputs: Any, train: bool = True
     ) -> tuple[Any, ArrayTree]:
         outputs, changed = _run(module, params, state, inputs, mode(train))
         return outputs, changed if train else state
@@ -81,12 +86,12 @@ def _run(
     """Outputs and new state of one application."""
     variables: dict[str, Any] = {"params": params, **(state or {})}
     mutable = [name for name in variables if name != "params"]
-    outputs, changed = module.apply(variables, inputs, mutable=mutable, **options)
+    outputs, changed = module.apply(variables, *inputs, mutable=mutable, **options)
     return outputs, dict(changed) or ()
 
 
-def _check_required(module: linen.Module, parameters: Any) -> None:
-    _, _, *others = parameters.values()
+def _check_required(module: linen.Module, parameters: Any, inputs: int) -> None:
+    others = list(parameters.values())[1 + inputs :]
     optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     for other in others:
         if other.name != "train" and other.default is other.empty and other.kind not in optional:
@@ -104,7 +109,7 @@ def _check_state(module: linen.Module, init: Any, apply: Any, example: Any) -> t
 
     def states(key: PRNGKey, inputs: Any) -> tuple[Any, ...]:
         params, state = init(key)
-        return params, state, apply(params, state, inputs)[1]
+        return params, state, apply(params, state, *inputs)[1]
 
     try:
         params, state, after = jax.eval_shape(states, make_key(0), example)

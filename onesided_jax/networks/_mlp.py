@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 from flax import nnx
 
 from onesided_jax.errors import check_integers
+from onesided_jax.networks._classes import Head, check_classes, embedding, join_class
 from onesided_jax.networks.network import Network, from_nnx
 
 __all__ = ["mlp"]
@@ -22,6 +25,8 @@ def mlp(
     latent_dim: int = 16,
     width: int = 64,
     depth: int = 2,
+    *,
+    classes: int | None = None,
 ) -> tuple[Network, Network]:
     """Build a fully connected generator and discriminator.
 
@@ -34,6 +39,10 @@ def mlp(
       latent_dim: length of the generator's input, at least 1.
       width: units in each hidden layer, at least 1.
       depth: hidden layers of each network; 0 makes both linear.
+      classes: number of classes for a conditional GAN, at least 2. The generator then takes
+        ``(latents, labels int[B])`` and joins a learnt vector of each class, as long as a latent,
+        to the latents. The discriminator takes ``(samples, labels)`` and adds the inner product of
+        its last features with a learnt vector of the class (projection, Miyato and Koyama 2018).
 
     Returns:
       ``(generator, discriminator)``. The generator maps latents ``f32[B, latent_dim]`` to samples
@@ -58,32 +67,31 @@ def mlp(
         check_integers(sample_shape=size)
     check_integers(latent_dim=latent_dim, width=width)
     check_integers(0, depth=depth)
+    check_classes(classes)
     shape, features = tuple(sample_shape), math.prod(sample_shape)
     hidden = [width] * depth
 
     def generator(rngs: nnx.Rngs) -> nnx.Module:
         ending = _identity if len(shape) == 1 else jax.numpy.tanh
-        return _MLP([latent_dim, *hidden, features], jax.nn.relu, ending, shape, rngs)
+        inputs = latent_dim if classes is None else 2 * latent_dim
+        table = functools.partial(embedding, classes, latent_dim, 1.0)
+        return _Generator([inputs, *hidden, features], table, ending, shape, rngs)
 
     def discriminator(rngs: nnx.Rngs) -> nnx.Module:
-        return _MLP([features, *hidden, 1], _leaky_relu, _identity, (), rngs)
+        return _Discriminator([features, *hidden], classes, rngs)
 
     return from_nnx(generator), from_nnx(discriminator)
-
-
-def _leaky_relu(x: jax.Array) -> jax.Array:
-    return jax.nn.leaky_relu(x, LEAK)
 
 
 def _identity(x: jax.Array) -> jax.Array:
     return x
 
 
-class _MLP(nnx.Module):
+class _Generator(nnx.Module):
     def __init__(
         self,
         sizes: list[int],
-        activation: Callable[[jax.Array], jax.Array],
+        table: Callable[[nnx.Rngs], Any],
         ending: Callable[[jax.Array], jax.Array],
         output_shape: tuple[int, ...],
         rngs: nnx.Rngs,
@@ -91,10 +99,23 @@ class _MLP(nnx.Module):
         *hidden, last = itertools.pairwise(sizes)
         self.layers = nnx.List(nnx.Linear(a, b, rngs=rngs) for a, b in hidden)
         self.head = nnx.Linear(*last, rngs=rngs)
-        self.activation, self.ending, self.output_shape = activation, ending, output_shape
+        self.classes = table(rngs)
+        self.ending, self.output_shape = ending, output_shape
 
-    def __call__(self, inputs: jax.Array) -> jax.Array:
-        x = inputs.reshape(inputs.shape[0], -1)
+    def __call__(self, latents: jax.Array, *labels: jax.Array) -> jax.Array:
+        x = join_class(latents.reshape(latents.shape[0], -1), labels, self.classes)
         for layer in self.layers:
-            x = self.activation(layer(x))
+            x = jax.nn.relu(layer(x))
         return self.ending(self.head(x)).reshape(x.shape[0], *self.output_shape)
+
+
+class _Discriminator(nnx.Module):
+    def __init__(self, sizes: list[int], classes: int | None, rngs: nnx.Rngs):
+        self.layers = nnx.List(nnx.Linear(a, b, rngs=rngs) for a, b in itertools.pairwise(sizes))
+        self.head = Head(sizes[-1], classes, rngs)
+
+    def __call__(self, samples: jax.Array, *labels: jax.Array) -> jax.Array:
+        x = samples.reshape(samples.shape[0], -1)
+        for layer in self.layers:
+            x = jax.nn.leaky_relu(layer(x), LEAK)
+        return self.head(x, *labels)

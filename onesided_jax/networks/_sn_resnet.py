@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import operator
 from typing import Literal
 
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from onesided_jax.errors import check_integers
+from onesided_jax.networks._classes import check_classes, embedding, join_class, project_class
 from onesided_jax.networks.conv import choose_form, conv, conv_transpose
 from onesided_jax.networks.layers import Conv
 from onesided_jax.networks.network import Network, from_nnx
@@ -29,6 +31,7 @@ def sn_resnet(
     width: int = 64,
     *,
     conv: str = "auto",
+    classes: int | None = None,
 ) -> tuple[Network, Network]:
     r"""Build a residual GAN with a spectrally normalised discriminator.
 
@@ -59,6 +62,10 @@ def sn_resnet(
       width: channels of the discriminator, half the generator's, at least 1.
       conv: how convolutions are computed, ``"auto"``, ``"gemm"`` or ``"native"``; see
         `onesided_jax.networks.choose_form`.
+      classes: number of classes for a conditional GAN, at least 2. The generator then takes
+        ``(latents, labels int[B])`` and joins a learnt vector of each class, as long as a latent,
+        to the latents. The discriminator takes ``(samples, labels)`` and adds the inner product of
+        its last features with a learnt vector of the class (projection, Miyato and Koyama 2018).
 
     Returns:
       ``(generator, discriminator)``. The generator maps latents ``f32[B, latent_dim]`` to images
@@ -82,12 +89,17 @@ def sn_resnet(
       Miyato, Kataoka, Koyama, Yoshida, Spectral normalization for generative adversarial networks,
       ICLR 2018, arXiv:1802.05957, section 2 and table 4.
     """
+    check_classes(classes)
     coarsest, channels = _coarsest(image_shape)
     check_integers(latent_dim=latent_dim, width=width)
     choose_form(conv)
     return (
-        from_nnx(lambda rngs: _Generator(coarsest, channels, latent_dim, 2 * width, conv, rngs)),
-        from_nnx(lambda rngs: _Discriminator(channels, width, conv, rngs)),
+        from_nnx(
+            lambda rngs: _Generator(
+                (*coarsest, 2 * width), channels, latent_dim, classes, conv, rngs
+            )
+        ),
+        from_nnx(lambda rngs: _Discriminator(channels, width, classes, conv, rngs)),
     )
 
 
@@ -196,21 +208,23 @@ class _UpBlock(nnx.Module):
 class _Generator(nnx.Module):
     def __init__(
         self,
-        coarsest: tuple[int, int],
+        coarsest: tuple[int, int, int],
         channels: int,
         latent_dim: int,
-        width: int,
+        classes: int | None,
         form: str,
         rngs: nnx.Rngs,
     ):
-        self.coarsest = (*coarsest, width)
-        self.dense = nnx.Linear(latent_dim, coarsest[0] * coarsest[1] * width, rngs=rngs)
+        self.coarsest, width = coarsest, coarsest[2]
+        inputs = latent_dim if classes is None else 2 * latent_dim
+        self.dense = nnx.Linear(inputs, math.prod(coarsest), rngs=rngs)
         self.blocks = nnx.List(_UpBlock(width, form, rngs) for _ in range(DOUBLINGS))
         self.norm = _batch_norm(width, rngs)
         self.last = _Conv((width, channels), form, rngs)
+        self.classes = embedding(classes, latent_dim, 1.0, rngs)
 
-    def __call__(self, latents: jax.Array) -> jax.Array:
-        x = self.dense(latents).reshape(-1, *self.coarsest)
+    def __call__(self, latents: jax.Array, *labels: jax.Array) -> jax.Array:
+        x = self.dense(join_class(latents, labels, self.classes)).reshape(-1, *self.coarsest)
         for block in self.blocks:
             x = block(x)
         return jnp.tanh(self.last(jax.nn.relu(self.norm(x))))
@@ -235,28 +249,31 @@ class _DownBlock(nnx.Module):
         return y + (x if self.shortcut is None else self.shortcut(_halve(x)))
 
 
-class _SpectralLinear(nnx.Module):
-    def __init__(self, inputs: int, outputs: int, rngs: nnx.Rngs):
-        layer = nnx.Linear(inputs, outputs, rngs=rngs)
+class _SpectralHead(nnx.Module):
+    def __init__(self, inputs: int, classes: int | None, rngs: nnx.Rngs):
+        layer = nnx.Linear(inputs, 1, rngs=rngs)
         self.kernel, self.bias = layer.kernel, layer.bias
+        self.classes = embedding(classes, inputs, inputs**-0.5, rngs)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, *labels: jax.Array) -> jax.Array:
         x, kernel = _promoted(x, self.kernel[...])
         y = x @ spectral_normalize(kernel)
-        return y if self.bias is None else y + self.bias[...][None]
+        y = y if self.bias is None else y + self.bias[...][None]
+        table = None if self.classes is None else spectral_normalize(self.classes[...])
+        return project_class(y[:, 0], x, labels, table)
 
 
 class _Discriminator(nnx.Module):
-    def __init__(self, channels: int, width: int, form: str, rngs: nnx.Rngs):
+    def __init__(self, channels: int, width: int, classes: int | None, form: str, rngs: nnx.Rngs):
         inputs = [channels, width, width, width]
         self.blocks = nnx.List(
             _DownBlock((c, width), form, rngs, first=i == 0, halves=i < HALVINGS)
             for i, c in enumerate(inputs)
         )
-        self.head = _SpectralLinear(width, 1, rngs)
+        self.head = _SpectralHead(width, classes, rngs)
 
-    def __call__(self, images: jax.Array) -> jax.Array:
+    def __call__(self, images: jax.Array, *labels: jax.Array) -> jax.Array:
         x = images
         for block in self.blocks:
             x = block(x)
-        return self.head(jax.nn.relu(x).sum((1, 2)))[:, 0]
+        return self.head(jax.nn.relu(x).sum((1, 2)), *labels)

@@ -34,7 +34,8 @@ class Network(NamedTuple):
         statistics, dropout's random streams), or ``()`` where there is nothing of the kind.
       apply: ``apply(params, state, inputs, *, train=True) -> (outputs, state)``. ``train=False``
         evaluates (BatchNorm uses its running statistics, dropout does nothing) and hands
-        ``state`` back unchanged.
+        ``state`` back unchanged. A network of a conditional GAN has
+        ``apply(params, state, inputs, labels, *, train=True)`` with the classes ``int[B]``.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -68,7 +69,8 @@ def from_nnx(factory: Callable[[nnx.Rngs], nnx.Module]) -> Network:
         every ``init``, and must build the same structure each time.
 
     Returns:
-      The network; its ``apply`` calls the module with one argument, ``inputs``.
+      The network; its ``apply`` calls the module with ``inputs``, and ``labels`` where they are
+      given.
 
     Raises:
       TypeError: ``factory`` is a module instead of a function that builds one, or it builds
@@ -117,7 +119,7 @@ def from_nnx(factory: Callable[[nnx.Rngs], nnx.Module]) -> Network:
         return params, state or ()
 
     def apply(
-        params: ArrayTree, state: ArrayTree, inputs: Any, *, train: bool = True
+        params: ArrayTree, state: ArrayTree, *inputs: Any, train: bool = True
     ) -> tuple[Any, ArrayTree]:
         parts = _typed(params_template, params), _typed(state_template, state)
         check_once(*parts, inputs)
@@ -128,14 +130,14 @@ def from_nnx(factory: Callable[[nnx.Rngs], nnx.Module]) -> Network:
 
 
 def _run(
-    graphdef: Any, params: Any, state: Any, inputs: Any, *, train: bool, **options: Any
+    graphdef: Any, params: Any, state: Any, inputs: tuple[Any, ...], *, train: bool, **options: Any
 ) -> tuple[Any, Any]:
     """New state and outputs of one application of an nnx module."""
     from flax import nnx
 
     module = nnx.merge(graphdef, nnx.State(params), nnx.State(state), copy=True)
     (module.train if train else module.eval)()
-    outputs = module(inputs, **options)
+    outputs = module(*inputs, **options)
     _, _, _, new_state = nnx.split(module, nnx.Param, nnx.Intermediate, ...)
     return nnx.to_pure_dict(new_state), outputs
 

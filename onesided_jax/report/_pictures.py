@@ -28,7 +28,7 @@ _MAX_PATHS = 8
 _ELONGATED = 3  # trajectories longer than this in one direction are not drawn to scale
 
 
-def _mosaic(images: np.ndarray) -> np.ndarray:
+def _mosaic(images: np.ndarray, columns: int | None = None) -> np.ndarray:
     """[n, height, width, channel] tiled into one picture, with a pixel between the images.
 
     Example:
@@ -36,7 +36,7 @@ def _mosaic(images: np.ndarray) -> np.ndarray:
       (11, 11, 3)
     """
     count, height, width, channels = images.shape
-    columns = int(np.ceil(np.sqrt(count)))
+    columns = columns or int(np.ceil(np.sqrt(count)))
     rows = -(-count // columns)
     out = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1, 3), 255, np.uint8)
     for i, image in enumerate(images):
@@ -45,12 +45,13 @@ def _mosaic(images: np.ndarray) -> np.ndarray:
     return out
 
 
-def save_samples(samples: np.ndarray, stem: Path) -> Path:
+def save_samples(samples: np.ndarray, stem: Path, columns: int | None = None) -> Path:
     """Writes generated samples: images as one PNG mosaic, anything else as CSV.
 
     Args:
       samples: ``[n, height, width, channel]`` in [-1, 1], or ``[n, ...]``.
       stem: path without suffix; its folder is made.
+      columns: images in a row of the mosaic; by default about as many as there are rows.
 
     Returns:
       The file that was written.
@@ -65,7 +66,7 @@ def save_samples(samples: np.ndarray, stem: Path) -> Path:
     if samples.ndim == 4 and samples.shape[-1] in (1, 3):
         path = stem.with_name(stem.name + ".png")
         pixels = np.clip((samples + 1) * 127.5, 0, 255).round().astype(np.uint8)
-        imsave(path, _mosaic(pixels))
+        imsave(path, _mosaic(pixels, columns))
         return path
     path = stem.with_name(stem.name + ".csv")
     np.savetxt(path, samples.reshape(len(samples), -1), delimiter=",")

@@ -17,6 +17,7 @@ COLUMNS = {
     "recall": "Recall",
     "class_coverage": "Classes covered",
     "class_entropy": "Class entropy",
+    "label_accuracy": "Samples of the asked class",
     "fid": "FID (Inception)",
 }
 COLUMNS |= {f"raw_{name}": f"{title}, last iterate" for name, title in COLUMNS.items()}

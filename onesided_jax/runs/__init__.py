@@ -1,6 +1,6 @@
 """Recipes and run directories; the only room that touches Orbax."""
 
-from onesided_jax.runs.build import build_game, numerics
+from onesided_jax.runs.build import build_game, numerics, shape_of_data
 from onesided_jax.runs.builtin import RECIPES
 from onesided_jax.runs.cells import Cell, Runs, cells, grid
 from onesided_jax.runs.checkpoints import (
@@ -58,6 +58,7 @@ __all__ = [
     "record",
     "record_session",
     "replacing",
+    "shape_of_data",
     "unpack",
     "with_absolute_data",
     "writing",

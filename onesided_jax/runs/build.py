@@ -13,14 +13,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from onesided_jax import datasets, games, networks
+from onesided_jax.datasets.folders import image_shape
 from onesided_jax.errors import nearest
 from onesided_jax.games import Game
-from onesided_jax.games.losses import check_penalty
+from onesided_jax.games.losses import find_loss, find_penalty, find_weight, smoothed
 from onesided_jax.players import fixed_randomness
 from onesided_jax.runs.recipe import PRECISIONS, Recipe
 from onesided_jax.runs.specs import GameSpec
 
-__all__ = ["build_game", "numerics"]
+__all__ = ["build_game", "numerics", "shape_of_data"]
 
 
 def build_game(
@@ -38,8 +39,8 @@ def build_game(
       The game.
 
     Raises:
-      ValueError: for an unknown name, option, data set, loss or precision, a ``gradient_penalty``
-        beside a loss that has none, or ``"float64"`` where JAX's float64 is off;
+      ValueError: for an unknown name, option, data set, loss, weight or precision, or
+        ``"float64"`` where JAX's float64 is off;
         FileNotFoundError: for a missing data file.
 
     Example:
@@ -67,10 +68,10 @@ def build_game(
                     f"{known}{nearest(option, known)}"
                 )
         options = dict(spec.options)
-        check_penalty(options.get("loss", _LOSS), options.get("gradient_penalty"))
         if sample_shape is not None:
             dtype = np.uint8 if len(sample_shape) == 3 else np.float32
-            options["dataset"] = datasets.from_array(np.zeros((1, *sample_shape), dtype))
+            nothing = np.zeros((1, *sample_shape), dtype)
+            options["dataset"] = datasets.from_array(nothing, labels=np.zeros(1, np.int32))
         game = _build_gan(**options)
         return _in_float64(game) if precision == "float64" else game
     if spec.name not in games.GAMES:
@@ -81,7 +82,6 @@ def build_game(
     return games.make_game(spec.name, **spec.options)
 
 
-_LOSS = "non_saturating"  # unless told otherwise
 # What each network can be normalised by; the first is what it does unless told otherwise.
 _NORMALIZATIONS = {"dcgan": ("none", "batch"), "mlp": ("none",), "sn_resnet": ("spectral",)}
 
@@ -90,21 +90,33 @@ def _build_gan(
     *,
     dataset: str | datasets.Dataset = "mnist5k",
     network: str = "dcgan",
-    loss: str = _LOSS,
+    loss: str = "non_saturating",
     batch_size: int = 64,
     latent_dim: int = 64,
     width: int = 32,
     depth: int = 2,
     gradient_penalty: float | None = None,
+    r1: float = 0.0,
+    label_smoothing: float = 0.0,
+    augment: str | None = None,
+    classes: int | None = None,
+    image_size: int | Sequence[int] | None = None,
     conv: str = "auto",
     normalization: str | None = None,
 ) -> Game:
     makers: dict[str, Any] = {
         "dcgan": lambda shape: networks.dcgan(
-            shape, latent_dim, width, conv=conv, normalization=normalization or "none"
+            shape,
+            latent_dim,
+            width,
+            conv=conv,
+            normalization=normalization or "none",
+            classes=classes,
         ),
-        "mlp": lambda shape: networks.mlp(shape, latent_dim=latent_dim, width=width, depth=depth),
-        "sn_resnet": lambda shape: networks.sn_resnet(shape, latent_dim, width, conv=conv),
+        "mlp": lambda shape: networks.mlp(shape, latent_dim, width, depth, classes=classes),
+        "sn_resnet": lambda shape: networks.sn_resnet(
+            shape, latent_dim, width, conv=conv, classes=classes
+        ),
     }
     if not isinstance(dataset, str | datasets.Dataset):
         raise TypeError(
@@ -120,7 +132,12 @@ def _build_gan(
             f"normalization={normalization!r}: network={network!r} takes one of {list(choices)}"
             f"{nearest(normalization, choices)}"
         )
-    data = datasets.load(dataset) if isinstance(dataset, str) else dataset
+    find_penalty(loss, gradient_penalty)  # before a large data set is read
+    find_weight("r1", r1)
+    smoothed(find_loss(loss), label_smoothing)
+    if augment is not None:
+        games.diff_augment(augment)
+    data = datasets.load(dataset, size=image_size) if isinstance(dataset, str) else dataset
     generator, discriminator = makers[network](data.shape)
     return games.gan(
         generator=generator,
@@ -130,7 +147,27 @@ def _build_gan(
         batch_size=batch_size,
         latent_dim=latent_dim,
         gradient_penalty=gradient_penalty,
+        r1=r1,
+        label_smoothing=label_smoothing,
+        augment=augment,
+        classes=classes,
     )
+
+
+_SHAPES = {
+    **dict.fromkeys(("mnist5k", "mnist", "fashion_mnist"), (28, 28, 1)),
+    **dict.fromkeys(("ring", "grid"), (2,)),
+    "cifar10": (32, 32, 3),
+}
+
+
+def shape_of_data(spec: GameSpec) -> tuple[int, ...] | None:
+    """The shape of a GAN's samples, if it is known without its data; images of a folder are RGB."""
+    default = inspect.signature(_build_gan).parameters["dataset"].default
+    head = str(spec.options.get("dataset", default)).partition(":")[0]
+    if head == "images":
+        return (*image_shape(spec.options.get("image_size") or 64), 3)
+    return _SHAPES.get(head)
 
 
 def _in_float64(game: Game) -> Game:

@@ -126,6 +126,31 @@ _ALL = (
         record_every=10,
     ),
     Recipe(
+        name="images-64",
+        description="A folder of images of your own (--data-dir FOLDER) at 64 x 64, DCGAN of width "
+        "64 with BatchNorm, three seeds per optimizer.",
+        game=GameSpec(
+            "gan",
+            {
+                **_GAN,
+                "dataset": "images",
+                "image_size": 64,
+                "width": 64,
+                "latent_dim": 100,
+                "normalization": "batch",
+                "loss": "non_saturating",
+            },
+        ),
+        optimizers=(
+            _arm("alternating_adam", 2e-4, 2e-4, **_ADAM),
+            _arm("extra_adam", 2e-4, 2e-4, **_ADAM),
+        ),
+        seeds=(0, 1, 2),
+        steps=20_000,
+        checkpoint_every=500,
+        record_every=10,
+    ),
+    Recipe(
         name="ring",
         description="Eight Gaussians on a ring, MLPs of width 64, non-saturating loss.",
         game=GameSpec(

@@ -10,9 +10,12 @@ from typing import Any
 
 from onesided_jax.datasets import WITH_FILES
 from onesided_jax.datasets._files import expand_user
+from onesided_jax.datasets.folders import image_files
 from onesided_jax.runs.recipe import Recipe
 
 __all__ = ["changed_since", "data_sha256", "place_data", "placeless", "with_absolute_data"]
+
+_WITH_PLACE = ("npz", "images", *WITH_FILES)
 
 
 def place_data(recipe: Recipe, place: str | Path) -> Recipe:
@@ -20,7 +23,7 @@ def place_data(recipe: Recipe, place: str | Path) -> Recipe:
 
     Args:
       recipe: of a GAN whose data lie in files.
-      place: the file of ``npz:PATH``, or the directory of the official files.
+      place: the file of ``npz:PATH``, or the folder of the images or official files.
 
     Raises:
       ValueError: if the recipe's data have no files.
@@ -33,7 +36,7 @@ def place_data(recipe: Recipe, place: str | Path) -> Recipe:
       ValueError: data='elsewhere': recipe 'ring' plays on ring, which has no files; npz, ... have
     """
     name, _ = _split(recipe)
-    having = ["npz", *WITH_FILES]
+    having = _WITH_PLACE
     if name not in having:
         raise ValueError(
             f"data={str(place)!r}: recipe {recipe.name!r} plays on {name or recipe.game.name}, "
@@ -46,7 +49,7 @@ def place_data(recipe: Recipe, place: str | Path) -> Recipe:
 def with_absolute_data(recipe: Recipe) -> Recipe:
     """The recipe with the path in its data set's name absolute, if there is one."""
     name, path = _split(recipe)
-    return place_data(recipe, path) if path and name in ("npz", *WITH_FILES) else recipe
+    return place_data(recipe, path) if path and name in _WITH_PLACE else recipe
 
 
 def placeless(content: Mapping[str, Any] | None) -> Any:
@@ -60,10 +63,20 @@ def placeless(content: Mapping[str, Any] | None) -> Any:
 
 
 def data_sha256(recipe: Recipe | None) -> str | None:
-    """SHA-256 of the file of ``npz:PATH``; ``None`` for other data, and where there is no file."""
-    path = _file(recipe)
-    if path is None or not path.is_file():
+    """SHA-256 of the data of ``npz:PATH`` and ``images:FOLDER``.
+
+    ``None`` for other data, and where they are not there.
+    """
+    path = _place(recipe)
+    if path is None or not path.exists():
         return None
+    if path.is_file():
+        return _digest(path)
+    parts = [f"{file.relative_to(path)} {_digest(file)}" for file in image_files(path)]
+    return hashlib.sha256("\n".join(parts).encode(errors="surrogateescape")).hexdigest()
+
+
+def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -72,16 +85,16 @@ def changed_since(recipe: Recipe | None, known: str | None) -> str:
     """One sentence if the file that is there has another SHA-256, else ``""``."""
     if known is None or data_sha256(recipe) in (None, known):
         return ""
-    return (
-        f"{str(_file(recipe))!r} is not the file that the run was begun with (its SHA-256 differs)"
-    )
+    place = _place(recipe)
+    kind = "folder" if place and place.is_dir() else "file"
+    return f"{str(place)!r} is not the {kind} that the run was begun with (its SHA-256 differs)"
 
 
-def _file(recipe: Recipe | None) -> Path | None:
+def _place(recipe: Recipe | None) -> Path | None:
     if recipe is None:
         return None
     name, path = _split(recipe)
-    return expand_user(path) if name == "npz" else None
+    return expand_user(path) if path and name in ("npz", "images") else None
 
 
 def _split(recipe: Recipe) -> tuple[str, str]:

@@ -104,7 +104,7 @@ class Run:
         return known[cell]
 
     def changed_data(self) -> str:
-        """One sentence if the user's data file is not the one that the run was begun with."""
+        """One sentence if the user's data are not those that the run was begun with."""
         return changed_since(self.recipe, self.manifest.get("data_sha256"))
 
     def finished(self) -> bool:

@@ -34,7 +34,9 @@ class GameSpec:
     Attributes:
       name: ``"gan"`` or a key of ``onesided_jax.games.GAMES``.
       options: its static options; for ``"gan"``: ``dataset``, ``network``, ``loss``,
-        ``batch_size``, ``latent_dim``, ``width``, ``depth``, ``gradient_penalty``, ``conv``.
+        ``batch_size``, ``latent_dim``, ``width``, ``depth``, ``conv``, ``normalization``,
+        ``image_size``, ``gradient_penalty``, ``r1``, ``label_smoothing``, ``augment``,
+        ``classes``.
     """
 
     name: str
