@@ -35,7 +35,7 @@ from _theory.rates import rates
 from _theory.separation import separation
 from _theory.sweep import sweep
 
-from onesided_jax.report._style import svg_bytes
+from onesided_jax.report import svg_bytes
 
 SECTIONS: dict[str, Callable[[Scaled], list[Task]]] = {
     "carousel": carousel,

@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 import onesided_jax as osj
-from onesided_jax.report._style import svg_bytes
+from onesided_jax.report import svg_bytes
 
 PRIMAL_RATES = (0.003, 0.01, 0.03, 0.1)
 DUAL_RATES = (0.003, 0.03, 0.3, 3.0)

@@ -21,7 +21,7 @@ from onesided_jax.analysis._classifier import (
     network,
     train_classifier,
 )
-from onesided_jax.datasets._files import cache_directory
+from onesided_jax.datasets.files import cache_directory
 from onesided_jax.players import make_key
 from onesided_jax.runs.files import write_bytes_atomically
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from onesided_jax.datasets._files import expand_user
+from onesided_jax.datasets.files import expand_user
 
 __all__ = ["load_inception"]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from onesided_jax.datasets._files import check_split, expand_user
+from onesided_jax.datasets.files import check_split, expand_user
 from onesided_jax.datasets.images import Dataset, from_array
 
 __all__ = ["npz"]

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from onesided_jax.datasets._files import OfficialFile, check_split, find, find_in
+from onesided_jax.datasets.files import OfficialFile, check_split, find, find_in
 from onesided_jax.datasets.images import Dataset, from_array
 
 __all__ = ["cifar10"]

@@ -7,8 +7,8 @@ import warnings
 
 import numpy as np
 
-from onesided_jax.datasets._files import cache_directory
 from onesided_jax.datasets.archives import read_npz, write_npz
+from onesided_jax.datasets.files import cache_directory
 from onesided_jax.datasets.images import Dataset, from_array
 from onesided_jax.errors import missing
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from onesided_jax.datasets._files import expand_user
+from onesided_jax.datasets.files import expand_user
 from onesided_jax.datasets.images import Dataset, from_array
 from onesided_jax.errors import missing
 

@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from onesided_jax.datasets._files import OfficialFile, check_split, find
+from onesided_jax.datasets.files import OfficialFile, check_split, find
 from onesided_jax.datasets.images import Dataset, from_array
 
 __all__ = ["fashion_mnist", "mnist"]

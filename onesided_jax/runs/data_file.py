@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from onesided_jax.datasets import WITH_FILES
-from onesided_jax.datasets._files import expand_user
+from onesided_jax.datasets.files import expand_user
 from onesided_jax.datasets.folders import image_files
 from onesided_jax.runs.recipe import Recipe
 
