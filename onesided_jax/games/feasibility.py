@@ -58,7 +58,15 @@ def max_violation(step_view: Any) -> jax.Array:
 
 
 def max_multiplier(step_view: Any) -> jax.Array:
-    """The largest absolute multiplier after a step, a metric for ``sweep(record=...)``."""
+    """The largest absolute multiplier after a step, a metric for ``sweep(record=...)``.
+
+    Example:
+      >>> from types import SimpleNamespace
+      >>> import jax.numpy as jnp
+      >>> after = PrimalDual(jnp.zeros(3), {"inequality": jnp.array([0.5, 2.0])})
+      >>> float(max_multiplier(SimpleNamespace(after=after)))
+      2.0
+    """
     return _largest(step_view.after.dual)
 
 
