@@ -43,7 +43,7 @@ def page(name: str) -> str:
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             exec(compile(source, name, "exec"), names)
-        parts.append(f"```py\n{SMALL.sub(_without_comment, source)}\n```")
+        parts.append(f"```py\n{SMALL.sub(without_comment, source)}\n```")
         if printed.getvalue():
             parts.append(f"```text\n{printed.getvalue().rstrip()}\n```")
         for number in plt.get_fignums():
@@ -57,7 +57,8 @@ def page(name: str) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _without_comment(match: re.Match) -> str:
+def without_comment(match: re.Match) -> str:
+    """The line without its ``# small`` comment."""
     return match[0].partition("  # small: ")[0]
 
 

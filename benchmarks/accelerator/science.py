@@ -21,6 +21,8 @@ def jobs(context: Context) -> list[Job] | str:
         return MISSING
     command = [sys.executable, str(SCRIPT), "--scale", "small" if context.tiny else "large"]
     command += ["--minutes", "{minutes}", "--out", str(Path(context.out) / "registered")]
+    if context.tiny:
+        command += ["--claim", "1", "--data", "digits"]
     if context.data_dir is not None:
         command += ["--data-dir", context.data_dir]
     return [Job("registered", float("inf"), command=tuple(command))]
