@@ -37,7 +37,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add("--claim", choices=COUNTS, help="train and measure")
     add("--analyse", action="store_true", help="tables to verdicts")
     add("--draw", action="store_true", help="tables and verdicts to pages")
-    add("--data", choices=DATA, default="mnist")
+    add("--data", choices=(*DATA, "bars"), default="mnist")
     add("--data-dir", help="folder with the official files")
     add("--seeds", metavar="FIRST:END", help="some of the claim's seeds")
     add("--scale", choices=SCALES, default="cpu")
@@ -107,7 +107,7 @@ def main(arguments: list[str]) -> int:
     if given.claim:
         finished = job(given, given.claim, given.data, scale)
     elif everything:
-        finished = all(job(given, claim, "digits", scale) for claim in COUNTS if claim != "pilot")
+        finished = all(job(given, claim, "bars", scale) for claim in COUNTS if claim != "pilot")
     if given.analyse or everything:
         from _registered import judging
 

@@ -155,7 +155,7 @@ def test_the_registered_experiment_gives_every_claim_a_sentence(small):
     words = [w for w in pages["index.md"].split() if any(map(str.isalnum, w))]
     assert len(words) <= 300
     figures = {path.name for path in (folder / "docs/figures").iterdir()}
-    assert figures == {f"registered-{n}-digits.{e}" for n, e in
+    assert figures == {f"registered-{n}-bars.{e}" for n, e in
                        (("plane", "svg"), ("norms", "svg"), ("samples", "png"))}  # fmt: skip
 
 
@@ -179,14 +179,14 @@ def test_the_registered_experiment_goes_on_where_it_was_cut_off(small, tmp_path,
     """A job without time stops at its first checkpoint; the next one ends with the same bytes."""
     module, _, folder = small
     load_images = module.load_images
-    monkeypatch.setattr(module, "load_images", lambda *_: load_images("digits", None))
+    monkeypatch.setattr(module, "load_images", lambda *_: load_images("bars", None))
     cut = ["--claim", "1", "--scale", "small", "--seeds", "1000:1003"]
     cut += ["--out", tmp_path / "runs", "--results", tmp_path / "tables"]
     assert run_registered(module, *cut, "--minutes", "0") == 75
     assert not list(tmp_path.rglob("norms.csv"))
     assert run_registered(module, *cut) == 0
     (found,) = tmp_path.rglob("norms.csv")
-    whole = folder / "tables" / "alternating_adam-digits-1000-1003" / "norms.csv"
+    whole = folder / "tables" / "alternating_adam-bars-1000-1003" / "norms.csv"
     assert found.read_bytes() == whole.read_bytes()
 
 
@@ -196,7 +196,7 @@ def test_the_pilot_computes_no_gradient_norm(monkeypatch, tmp_path):
     from _registered import measuring
 
     load_images = module.load_images
-    monkeypatch.setattr(module, "load_images", lambda *_: load_images("digits", None))
+    monkeypatch.setattr(module, "load_images", lambda *_: load_images("bars", None))
     monkeypatch.setattr(measuring, "make_probe", None)
     folders = ["--out", tmp_path / "runs", "--results", tmp_path / "tables"]
     assert run_registered(module, "--pilot", "--scale", "small", *folders) == 0

@@ -18,7 +18,7 @@ from onesided_jax.report import plane_axes, style, svg_bytes
 
 TEMPLATES = Path(__file__).parent / "templates"
 COLOURS = {"primal": "#0072b2", "dual": "#d55e00"}
-TITLES = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "digits": "digits, small size"}
+TITLES = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "bars": "bars, small size"}
 ARM = "alternating_adam"
 ARMS = {  # in words
     ARM: "",
