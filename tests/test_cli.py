@@ -130,7 +130,7 @@ def test_a_conditional_gan_is_swept_and_sampled_by_class(tmp_path, capsys):
     rng, archive, out = np.random.default_rng(0), tmp_path / "labelled.npz", tmp_path / "run"
     images = rng.integers(0, 256, (30, 8, 8, 1), dtype=np.uint8)
     np.savez(archive, x_train=images, y_train=np.arange(30) % 3)
-    recipe = json.loads(recipe_file(tmp_path, f"npz:{archive}", "mlp").read_text())
+    recipe = json.loads(recipe_file(tmp_path, f"npz:{archive}").read_text())
     recipe["game"]["options"]["classes"] = 3
     recipe |= {"steps": 2, "seeds": [0], "optimizers": recipe["optimizers"][:1]}
     path = tmp_path / "own.json"
@@ -149,9 +149,9 @@ def test_a_conditional_gan_is_swept_and_sampled_by_class(tmp_path, capsys):
     assert main(["export", str(out)]) == 0
     program = jax.export.deserialize(bytearray((out / "export" / "generator.jax").read_bytes()))
     ones = np.ones((3, program.in_avals[0].shape[1]), np.float32)
-    images = np.asarray(program.call(ones, np.array([2, 0, 2], np.int32)))
-    np.testing.assert_array_equal(images[0], images[2])
-    assert np.abs(images[0] - images[1]).max() > 1e-3
+    drawn = np.asarray(program.call(ones, np.array([2, 0, 2], np.int32)))
+    np.testing.assert_array_equal(drawn[0], drawn[2])
+    assert np.abs(drawn[0] - drawn[1]).max() > 1e-3
     assert main(["sample", str(out), "--class", "3"]) == 2
     assert "labels=3: expected integers from 0 to 2" in capsys.readouterr().err
     np.savez(archive, x_train=images)
@@ -377,7 +377,7 @@ def test_what_the_terminal_can_show_decides_nothing():
 
 def test_a_reader_that_stops_reading_is_no_error():
     done = in_shell("set -o pipefail; onesided recipes carousel | head -1")
-    assert done.stderr == ""
+    assert done.stderr == "Parameters: 2 of the primal player, 1 of the dual\n"
     assert done.stdout == "{\n"
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 from tyro.conf import Positional, UseAppendAction, arg
 
 from onesided_jax.cli._console import command, console, say
@@ -291,7 +291,7 @@ def recipes(name: Annotated[Positional[str | None], arg(help="Print this one as 
         sys.stdout.write(recipe.to_json() + "\n")
         say(parameters(recipe))
         return
-    table = Table("recipe", "game", "optimizers", "runs", "steps", "what")
+    table = Table(Column("recipe", no_wrap=True), "game", "optimizers", "runs", "steps", "what")
     for recipe in RECIPES.values():
         table.add_row(
             recipe.name,
@@ -380,7 +380,16 @@ def games():
     """List the analytic games: what is known of each, and which conditions hold."""
     from onesided_jax.games import GAMES
 
-    table = Table("game", "one-sided MVI", "MVI", "monotone", "L_xx", "L_xy", "box", "what")
+    table = Table(
+        Column("game", no_wrap=True),
+        "one-sided MVI",
+        "MVI",
+        "monotone",
+        "L_xx",
+        "L_xy",
+        "box",
+        "what",
+    )
     for name, factory in GAMES.items():
         facts = factory().facts
         assert facts is not None
