@@ -656,7 +656,7 @@ def test_classes_are_joined_to_latents_and_projected_on_features():
 
 @pytest.mark.parametrize("make", [mlp, dcgan, sn_resnet])
 def test_classes_are_a_number_of_classes(make):
-    with pytest.raises(ValueError, match="classes must be an integer of at least 2; got 1"):
+    with pytest.raises(ValueError, match="classes=1: expected an integer >= 2"):
         make((8, 8, 1), classes=1)
 
 
