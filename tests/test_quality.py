@@ -367,7 +367,7 @@ def test_the_analysis_measures_every_class_of_a_conditional_game(monkeypatch):
         return pictures[drawn + jax.random.randint(key, (n,), 0, 60)]
 
     game = osj.Game(lambda key: ((), ()), lambda key: (), lambda *a: None, generate, classes=4)
-    snapshot = types.SimpleNamespace(players=(), state=())
+    snapshot = Snapshot((), ())
     source = types.SimpleNamespace(label="a", seeds=[0, 1], steps=[1], diverged_at=[-1, 0],
                                    snapshot=lambda step: snapshot)  # fmt: skip
     criteria = Criteria(quality_samples=1_200, quality_seeds=2)
