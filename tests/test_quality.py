@@ -33,6 +33,7 @@ from onesided_jax.analysis._classifier import describe, network, train_classifie
 from onesided_jax.analysis._classifier_cache import cached_classifier
 from onesided_jax.analysis._modes import class_measures, mixture_measures
 from onesided_jax.analysis.gate import Gate
+from onesided_jax.analysis.source import Snapshot
 from onesided_jax.runs import Criteria
 
 RNG = np.random.default_rng(0)
