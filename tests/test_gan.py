@@ -1131,7 +1131,7 @@ def test_sample_depends_on_its_key_only():
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b[0], rtol=1e-6, atol=1e-6), first, rows
     )
-    for part in rows:
+    for part in jax.tree.leaves(rows):
         assert len(np.unique(part.reshape(3, -1), axis=0)) == 3
 
 

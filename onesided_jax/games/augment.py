@@ -75,7 +75,7 @@ def diff_augment(policy: str) -> Augmentation:
     """
     names = [name.strip() for name in policy.split(",")] if isinstance(policy, str) else [policy]
     for name in names:
-        if name not in AUGMENTATIONS:
+        if not isinstance(name, str) or name not in AUGMENTATIONS:
             raise ValueError(
                 f"augment={policy!r}: expected a function (key, sample) -> sample, or names of "
                 f"{list(AUGMENTATIONS)} separated by commas{nearest(name, AUGMENTATIONS)}"
