@@ -271,11 +271,15 @@ def rates_for(name, primal, dual, number):
 
 def assert_follows_reference(rule, rates, games, steps):
     make, expected = RULES[rule]
-    found = quick(partial(trajectory, make(*rates), "all", steps))()
+    couples = rule.startswith(("tiada", "acgd"))  # a norm of all coordinates: a game at a time
+    found = None if couples else quick(partial(trajectory, make(*rates), "all", steps))()
     for game in games:
         _, gradients, start = GAMES[game]
         path = expected(*gradients, *start, steps, *rates)
-        own = PrimalDual(*(part[:, i] for part, i in zip(found, PLACES[game])))
+        if found is None:
+            own = PrimalDual(*quick(partial(trajectory, make(*rates), game, steps))())
+        else:
+            own = PrimalDual(*(part[:, i] for part, i in zip(found, PLACES[game])))
         assert_close(own, PrimalDual(*map(np.stack, zip(*path))))
 
 
