@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from matplotlib.lines import Line2D
+from numpy.typing import ArrayLike
 
 from onesided_jax.report._section import Cell, Panel, Section, panel_columns, run_panels
 from onesided_jax.report._style import (
@@ -45,7 +47,9 @@ def _mosaic(images: np.ndarray, columns: int | None = None) -> np.ndarray:
     return out
 
 
-def save_samples(samples: np.ndarray, stem: Path, columns: int | None = None) -> Path:
+def save_samples(
+    samples: ArrayLike, stem: str | os.PathLike[str], columns: int | None = None
+) -> Path:
     """Writes generated samples: images as one PNG mosaic, anything else as CSV.
 
     Args:
@@ -62,6 +66,7 @@ def save_samples(samples: np.ndarray, stem: Path, columns: int | None = None) ->
       ...     save_samples(np.zeros((4, 5, 5, 1)), Path(folder) / "grey").name
       'grey.png'
     """
+    samples, stem = np.asarray(samples), Path(stem)
     stem.parent.mkdir(parents=True, exist_ok=True)
     if samples.ndim == 4 and samples.shape[-1] in (1, 3):
         path = stem.with_name(stem.name + ".png")

@@ -162,7 +162,12 @@ _SHAPES = {
 
 
 def shape_of_data(spec: GameSpec) -> tuple[int, ...] | None:
-    """The shape of a GAN's samples, if it is known without its data; images of a folder are RGB."""
+    """The shape of a GAN's samples, if it is known without its data; images of a folder are RGB.
+
+    Example:
+      >>> shape_of_data(GameSpec("gan", {"dataset": "mnist"}))
+      (28, 28, 1)
+    """
     default = inspect.signature(_build_gan).parameters["dataset"].default
     head = str(spec.options.get("dataset", default)).partition(":")[0]
     if head == "images":
