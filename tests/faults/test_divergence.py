@@ -50,11 +50,10 @@ def test_a_divergence_is_seen_in_metrics_tables_page_and_verdicts(tmp_path, caps
     exploded = [
         v
         for v in verdicts
-        if v["optimizer"] == "sgda"
-        and v["hyperparameters"]["primal_learning_rate"] == divergence.EXPLODING
+        if v["cell"] == "sgda" and v["setting"]["primal_learning_rate"] == divergence.EXPLODING
     ]
     assert exploded
-    assert all(v["holds"] is not True for v in exploded)
+    assert all(v["status"] != "supported" for v in exploded)
     assert "diverged" in json.dumps(exploded)
 
 
