@@ -116,9 +116,9 @@ def sweep(
       checkpoint_every: Steps between checkpoints.
       seeds: How many seeds (0, 1, ...).
       ema: Decay of a moving average of the generators, such as 0.999; samples come from it.
-      width: Runs at a time on each device; by default as many as fit in memory or, in a sweep of
-        minutes, the fastest of a few that are timed first. Bits depend on it, so it is recorded.
-      devices: How many devices (on a CPU: cores) to use; by default all. No bit depends on it.
+      width: Runs at a time on each device; by default as many as fit in memory, on a CPU in its
+        caches too. Bits depend on it, so it is recorded.
+      devices: How many devices (on a CPU: cores) to use; by default all.
       data_dir: Directory with the official files of mnist, fashion_mnist or cifar10; recorded in
         the run. By default $ONESIDED_DATA is searched, and what is missing is downloaded.
       processes: Where several processes share the work.

@@ -11,6 +11,7 @@ import optax
 from onesided_jax.optimizers._checks import check_hyperparameters, checked_grad_fn
 from onesided_jax.optimizers._players import over_players
 from onesided_jax.optimizers._trees import add, cast_like
+from onesided_jax.optimizers.alternating import AlternatingState, alternating
 from onesided_jax.optimizers.extra_args import with_extra_args
 from onesided_jax.optimizers.registry import register
 from onesided_jax.players import PrimalDual
@@ -22,14 +23,13 @@ class AlexState(NamedTuple):
     r"""State of :func:`alternating_extrapolation`.
 
     Attributes:
-      primal: state of the primal's transformation.
-      dual: state of the dual's.
-      displacement: visible dual player minus the iterate, :math:`\tilde y_t - y_t`.
+      players: states of both players' transformations.
+      displacement: visible dual player minus the iterate, :math:`\tilde y_t - y_t`; the primal is
+        ``optax.MaskedNode()``.
     """
 
-    primal: Any
-    dual: Any
-    displacement: Any
+    players: AlternatingState
+    displacement: PrimalDual
 
 
 def alternating_extrapolation(
@@ -86,26 +86,28 @@ def alternating_extrapolation(
       Chambolle & Pock, A first-order primal-dual algorithm for convex problems, 2011.
     """
     check_hyperparameters(gamma=gamma, delta=delta)
-    primal = with_extra_args(primal)
-    dual = with_extra_args(dual)
+    states: Any = alternating(primal, dual).init
+    primal, dual = with_extra_args(primal), with_extra_args(dual)
 
     def init(params):
-        if not isinstance(params, PrimalDual):  # a placeholder of optax.tree_map_params
-            return AlexState(primal.init(params), dual.init(params), params)
-        nothing = jax.tree.map(jnp.zeros_like, params.dual)
-        return AlexState(primal.init(params.primal), dual.init(params.dual), nothing)
+        nothing = params  # a placeholder of optax.tree_map_params stays one
+        if isinstance(params, PrimalDual):
+            nothing = jax.tree.map(jnp.zeros_like, params.dual)
+        return AlexState(states(params), PrimalDual(optax.MaskedNode(), nothing))
 
     def update(updates, state, params=None, *, grad_fn=None, **extra_args):
         grad_fn = checked_grad_fn("alternating_extrapolation", updates, params, grad_fn)
         assert params is not None
-        x, shift = params.primal, state.displacement
+        x, shift = params.primal, state.displacement.dual
         y = jax.tree.map(lambda seen, d: seen - d, params.dual, shift)
-        step, primal_state = primal.update(updates.primal, state.primal, x, **extra_args)
+        step, primal_state = primal.update(updates.primal, state.players.primal, x, **extra_args)
         field = grad_fn(PrimalDual(add(x, _scaled(gamma, step)), y), 0)
-        answer, dual_state = dual.update(field.dual, state.dual, y, **extra_args)
+        answer, dual_state = dual.update(field.dual, state.players.dual, y, **extra_args)
         ahead = cast_like(_scaled(delta - 1, answer), shift)
         seen = jax.tree.map(lambda u, d, e: (u - d) + e, answer, shift, ahead)
-        return PrimalDual(step, seen), AlexState(primal_state, dual_state, ahead)
+        players = AlternatingState(primal_state, dual_state)
+        displacement = PrimalDual(optax.MaskedNode(), ahead)
+        return PrimalDual(step, seen), AlexState(players, displacement)
 
     return over_players(
         "alternating_extrapolation", optax.GradientTransformationExtraArgs(init, update)

@@ -69,7 +69,7 @@ def shift_of(state: Any, players: Any) -> Any:
     """``players`` minus the iterate, or ``None`` if ``state`` belongs to another tree."""
     shift = state.previous if isinstance(state, OptimisticState) else state.displacement
     if isinstance(state, AlexState) and isinstance(players, PrimalDual):
-        shift = PrimalDual(jax.tree.map(jnp.zeros_like, players.primal), shift)
+        shift = shift._replace(primal=jax.tree.map(jnp.zeros_like, players.primal))
     return shift if jax.tree.structure(shift) == jax.tree.structure(players) else None
 
 
@@ -78,7 +78,7 @@ def with_shift(opt_state: Any, shift: Any) -> Any:
 
     def replaced(node):
         if isinstance(node, AlexState):
-            return node._replace(displacement=shift.dual)
+            return node._replace(displacement=node.displacement._replace(dual=shift.dual))
         if isinstance(node, OptimisticState):
             return node._replace(previous=shift)
         return node._replace(displacement=shift) if _is_displaced(node) else node

@@ -20,8 +20,8 @@ def reset(opt_state: Any, fresh: Any, player: str = "dual") -> Any:
     For a discriminator that is made new during training. Counters are per player, so the next
     step of this player is the first step of a new optimizer. The other player's share stays.
     Works under ``jit``. Call it between iterations, not inside a window of ``MultiSteps`` nor
-    between the two calls of transparent mode. :func:`alex_gda` is refused, because its displaced
-    dual player would stay. :func:`tiada`'s primal rate reads the sums of both players.
+    between the two calls of transparent mode. The primal rate of :func:`tiada` reads both players'
+    sums, so there the primal feels a reset of either.
 
     Args:
       opt_state: state of any optimizer here, or of one in optax's combinators.

@@ -142,7 +142,7 @@ def test_a_recipe_with_any_value_replaced(place, value, no_work, tmp_path, capsy
     refused(["sweep", str(path)], tmp_path / "run", capsys)
 
 
-SIMPLE = (None, True, 0, 2.5, float("nan"), "x", [None], {})
+SIMPLE = (None, True, 0, -1, 3, 2.5, float("nan"), "", "x", [], [None], {}, {"x": None})
 
 
 @pytest.mark.parametrize("value", SIMPLE, ids=repr)

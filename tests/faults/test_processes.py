@@ -70,7 +70,7 @@ def narrow(tmp_path_factory, start):
 
 @pytest.mark.parametrize(
     ("game", "count", "width"),
-    [("gan", 2, 2), ("carousel", 4, 2), ("carousel", 2, 8)],
+    [("gan", 2, 2), ("carousel", 2, 1), ("carousel", 4, 2), ("carousel", 2, 8)],
 )
 def test_processes_write_the_same_checkpoints_as_one(game, count, width, start, narrow, tmp_path):
     path, alone = narrow(game, width)
