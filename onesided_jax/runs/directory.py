@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -277,21 +276,23 @@ def replacing(run: Run, name: str, last: str) -> Iterator[Path]:
     Yields:
       The folder.
     """
+    folder = run.path / f".{name}.new"
     with lock(run.path / f"{name}.lock"):
         for stale in run.path.glob(f".{name}.*"):  # left by a kill
             shutil.rmtree(stale, ignore_errors=True)
-        with tempfile.TemporaryDirectory(dir=run.path, prefix=f".{name}.") as temporary:
-            folder = Path(temporary)
-            try:
-                yield folder
-            except Exception as error:
-                if errno_of(error) not in DISK_ERRORS:
-                    raise
-                size = sum(p.stat().st_size for p in folder.iterdir())
-                raise write_error(run.path, size, error) from error
+        try:  # a signal may come between any two lines, also between making a folder and the next
+            folder.mkdir()
+            yield folder
             (run.path / last).unlink(missing_ok=True)
             for file in sorted((p.name for p in folder.iterdir()), key=lambda file: file == last):
                 (folder / file).replace(run.path / file)
+        except Exception as error:
+            if errno_of(error) not in DISK_ERRORS:
+                raise
+            size = sum(p.stat().st_size for p in folder.iterdir()) if folder.exists() else 0
+            raise write_error(run.path, size, error) from error
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def latest_valid(
