@@ -1,14 +1,14 @@
 """Adam-type optimizers, sweeps and one-sided convergence analysis for min-max games in JAX.
 
-``min_x max_y f(x, y)``: the primal player ``x`` (a GAN's generator) descends, the dual player
-``y`` (its discriminator) ascends. Import what you need:
+In ``min_x max_y f(x, y)`` the primal player ``x`` (a GAN's generator) descends, and the dual player
+``y`` (the discriminator) ascends. The main entry points:
 
 * optimizers, as optax transformations: ``osj.amsgrad_eg(1e-3, 1e-3)``, ``osj.OPTIMIZERS``;
 * games: ``osj.games.gan(...)``, ``osj.games.carousel()``, or your own ``osj.Game``;
-* sweeps: ``osj.sweep(game, make_optimizer, seeds=..., hyperparameters=..., steps=...)``;
-* analysis: ``osj.analyze(run)``.
+* sweeps: ``osj.sweep(game, make_optimizer, runs, steps=...)``;
+* analysis: ``osj.analyze(result)``.
 
-Every name is imported when it is first touched.
+Each name is imported on first use.
 """
 
 from __future__ import annotations
@@ -233,7 +233,7 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"{__name__}.{name}")
     if name in _HOME:
         return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-    if not name.startswith("_"):  # an optimizer may have registered itself without a line here
+    if not name.startswith("_"):  # a registered optimizer that is not listed above
         optimizers = importlib.import_module(f"{__name__}.optimizers").OPTIMIZERS
         if name in optimizers:
             return optimizers[name]

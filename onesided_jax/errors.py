@@ -1,4 +1,4 @@
-"""Errors that several rooms raise in the same words."""
+"""Checks and error messages shared by the whole package."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MAX_STEPS = 2**31 - 1
 
 
 def nearest(word: Any, choices: Iterable[Any]) -> str:
-    """``" (did you mean 'x'?)"``, or an empty string if no choice is near.
+    """Returns ``" (did you mean 'x'?)"``, or an empty string if no choice is close.
 
     Example:
       >>> nearest("adan", ["adam", "sgda"])
@@ -35,12 +35,12 @@ def nearest(word: Any, choices: Iterable[Any]) -> str:
 
 
 def missing(package: str, extra: str, purpose: str) -> ImportError:
-    """The error for a package that an extra installs.
+    """The error for a missing optional package, with the install command.
 
     Args:
-      package: the name that pip knows.
+      package: name of the package on PyPI.
       extra: the extra of onesided-jax that installs it.
-      purpose: what cannot be done without it; begins the sentence.
+      purpose: the feature that needs the package; the message begins with it.
 
     Example:
       >>> print(missing("scipy", "analysis", "analyze"))
@@ -50,7 +50,7 @@ def missing(package: str, extra: str, purpose: str) -> ImportError:
 
 
 def short(value: Any) -> str:
-    """A value for a message, cut off where it would fill the screen."""
+    """``repr(value)``, cut to 200 characters."""
     if isinstance(value, int) and abs(value) >= 10**40:
         return "an integer of more than 40 digits"
     text = repr(value)
@@ -58,14 +58,14 @@ def short(value: Any) -> str:
 
 
 def check_count(name: str, value: Any) -> int:
-    """A number of steps, runs or the like as a Python integer.
+    """Returns a count (steps, runs) as a Python integer.
 
     Args:
-      name: of the argument.
-      value: an integer of at least 1, also NumPy's, or a float without a fraction.
+      name: the argument's name, for the message.
+      value: a Python or NumPy integer ``>= 1``, or a float with such a value.
 
     Raises:
-      ValueError: naming the argument, the value and what was expected.
+      ValueError: for any other value, and above ``MAX_STEPS``.
 
     Example:
       >>> check_count("steps", 1e3)
@@ -75,7 +75,7 @@ def check_count(name: str, value: Any) -> int:
       ...
       ValueError: steps=0: expected an integer >= 1
     """
-    # The abstract class covers NumPy's integers, and NumPy is not imported for it.
+    # numbers.Integral covers NumPy integers without importing NumPy.
     whole = isinstance(value, numbers.Integral) or (isinstance(value, float) and value.is_integer())
     number = int(value) if whole and not isinstance(value, bool) else 0
     if number < 1:
@@ -107,7 +107,7 @@ def check_integers(low: int = 1, high: int | None = None, /, **values: Any) -> N
 
 
 def check_divides(name: str, whole: int, part_name: str, part: int) -> None:
-    """Raises ``ValueError`` unless one number of steps is a multiple of another."""
+    """Raises ``ValueError`` unless ``whole`` is a multiple of ``part``."""
     if whole % part:
         near = sorted({max(part, whole // part * part), -(-whole // part) * part})
         raise ValueError(
@@ -117,7 +117,7 @@ def check_divides(name: str, whole: int, part_name: str, part: int) -> None:
 
 
 def check_decay(name: str, value: Any) -> float | None:
-    """The decay of a moving average, or ``None`` for no average.
+    """Returns the decay of a moving average as a float; ``None`` means no average.
 
     Raises:
       ValueError: unless ``0 <= value < 1``.

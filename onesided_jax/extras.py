@@ -1,4 +1,4 @@
-"""Packages that an extra installs: they are imported late, where they are needed."""
+"""Late imports of optional packages."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ __all__ = ["need"]
 
 
 def need(extra: str, purpose: str, *packages: str) -> None:
-    """Imports the packages of an extra, or says how to install them.
+    """Imports packages of an extra.
 
     Raises:
-      ImportError: `missing`, for the first one that is not installed.
+      ImportError: for the first missing package, with the install command.
 
     Example:
       >>> need("analysis", "analyze", "scipy")
@@ -22,6 +22,6 @@ def need(extra: str, purpose: str, *packages: str) -> None:
         try:
             importlib.import_module(package)
         except ModuleNotFoundError as error:
-            if error.name != package:  # it is there, and what it needs itself is not
+            if error.name != package:  # the package is installed, but one of its imports is not
                 raise
             raise missing(package, extra, purpose) from None

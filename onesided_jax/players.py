@@ -1,4 +1,4 @@
-"""The pair in which every params, gradient and label tree of a game comes."""
+"""`PrimalDual`, the pair of players, and random keys that ignore JAX's global settings."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import jax.numpy as jnp
 if TYPE_CHECKING:
     from chex import PRNGKey
 else:
-    PRNGKey = jax.Array  # chex's own definition, without the 0.2 s that importing chex takes
+    PRNGKey = jax.Array  # the same as chex.PRNGKey; importing chex takes 0.2 s
 
 ArrayTree: TypeAlias = Any
-"""A pytree of arrays; chex's recursive union describes it better and type-checks worse."""
+"""A pytree of arrays; type checkers have trouble with chex's recursive union."""
 
 Device: TypeAlias = Any
-"""A ``jax.Device``, which type checkers take for a variable."""
+"""A ``jax.Device``; type checkers reject that name as a type."""
 
 __all__ = [
     "PRNG_IMPLEMENTATION",
@@ -34,19 +34,18 @@ __all__ = [
 PRNG_IMPLEMENTATION = "threefry2x32"
 """The generator of every key that this package makes.
 
-Under vmap its draws do not depend on the neighbours, as those of ``rbg`` do.
+Under ``vmap`` a run's draws do not depend on the other runs; with ``rbg`` they do.
 """
 
 
 class PrimalDual(NamedTuple):
-    """Something that both players of ``min_x max_y f(x, y)`` have: params, gradients, losses.
+    """One value for each player of ``min_x max_y f(x, y)``: params, gradients or losses.
 
-    A plain ``NamedTuple``, hence a JAX pytree: ``jax.tree.map``, ``jax.vmap`` and optax see
-    straight through it.
+    A ``NamedTuple``, hence a JAX pytree: ``jax.tree.map``, ``jax.vmap`` and optax accept it.
 
     Attributes:
-      primal: the min player's share, ``x``; in a GAN, the generator's.
-      dual: the max player's share, ``y``; in a GAN, the discriminator's.
+      primal: for the min player ``x``; in a GAN, the generator.
+      dual: for the max player ``y``; in a GAN, the discriminator.
 
     Example:
       >>> import jax
@@ -60,7 +59,7 @@ class PrimalDual(NamedTuple):
 
 
 def make_key(seed: Any) -> PRNGKey:
-    """A key of `PRNG_IMPLEMENTATION`, whatever JAX's default generator is.
+    """Makes a key of `PRNG_IMPLEMENTATION`, whatever JAX's default generator is.
 
     Args:
       seed: an integer, or an integer scalar.
@@ -73,7 +72,7 @@ def make_key(seed: Any) -> PRNGKey:
 
 
 def keys_like(data: Any, like: Any) -> PRNGKey:
-    """Key data as keys of the implementation of ``like``.
+    """Wraps key data as keys with the implementation of ``like``.
 
     Args:
       data: ``uint32[..., n]``, from ``jax.random.key_data``.
@@ -92,13 +91,13 @@ def keys_like(data: Any, like: Any) -> PRNGKey:
 
 @contextlib.contextmanager
 def fixed_randomness() -> Iterator[None]:
-    """Within the block JAX's global settings do not change what random numbers are drawn.
+    """Makes random numbers in the block independent of JAX's global settings.
 
-    Holds for this thread: the default generator is `PRNG_IMPLEMENTATION`, and threefry is in the
-    partitionable mode, JAX's default since version 0.5.
+    In this thread, the default generator becomes `PRNG_IMPLEMENTATION` and threefry becomes
+    partitionable, JAX's default since version 0.5.
     """
     with jax.default_prng_impl(PRNG_IMPLEMENTATION):
-        if hasattr(jax, "threefry_partitionable"):  # JAX may drop the switch with the other mode
+        if hasattr(jax, "threefry_partitionable"):  # a future JAX may remove this switch
             with jax.threefry_partitionable(True):
                 yield
         else:

@@ -1,8 +1,7 @@
-"""Several processes as one program: connecting them, and what they have to agree on.
+"""Connects several processes into one program and lets them exchange values.
 
-Everything stands on JAX's own runtime (`jax.distributed`, `jax.experimental.multihost_utils`). In a
-program of one process each function here does its work at once and costs nothing. All processes
-call the same functions in the same order, from their main thread.
+Built on `jax.distributed` and `jax.experimental.multihost_utils`. All processes must call these
+functions in the same order, from their main thread. With one process they communicate nothing.
 """
 
 from __future__ import annotations
@@ -38,16 +37,16 @@ __all__ = [
 T = TypeVar("T")
 
 _KINDS = (MemoryError, OSError, ValueError, TypeError, ImportError, RuntimeError)
-_HEARTBEAT = 20  # seconds without a sign of life; a process that dies while others compute
+_HEARTBEAT = 20  # seconds of silence after which JAX counts a process as dead
 _CLUSTERS = "Slurm, Kubernetes (GKE), Open MPI or a TPU pod"
 
 
 class LostProcessError(RuntimeError):
-    """Another process of this program has died, or cannot be reached any more."""
+    """Another process of this program has died or cannot be reached."""
 
 
 class NotJoinedError(ValueError):
-    """The processes did not find each other; JAX may still be waiting, in a thread."""
+    """The processes could not be joined; a thread of JAX may still be waiting."""
 
 
 def connect(
@@ -56,26 +55,28 @@ def connect(
     process_id: int | None = None,
     timeout: float = 300.0,
 ) -> None:
-    """Joins the processes of one program, through `jax.distributed.initialize`.
+    """Joins the processes of one program with `jax.distributed.initialize`.
+
+    Pass the first three arguments together, or none of them: Slurm, GKE, Open MPI and TPU pods
+    provide all three.
 
     Args:
-      coordinator: ``HOST:PORT`` of process 0, the same for all; ``None`` asks the environment:
-        Slurm, GKE, Open MPI and TPU pods say all three.
-      num_processes: how many there are.
-      process_id: which one this is, from 0.
+      coordinator: ``HOST:PORT`` of process 0, the same in every process.
+      num_processes: number of processes, ``>= 1``.
+      process_id: number of this process, from 0 to ``num_processes - 1``.
       timeout: seconds to wait for the others.
 
     Raises:
-      ValueError: for arguments that cannot be, no such environment, or a coordinator that does not
+      ValueError: for an invalid argument, if no cluster is detected, or if the coordinator does not
         answer in time.
-      NotJoinedError: a ``ValueError``; not all processes came in time. The program can only end.
+      NotJoinedError: a ``ValueError``: not all processes joined in time. The program must exit.
 
     Example:
       >>> from onesided_jax.processes import connect
       >>> connect("10.0.0.1:1234", num_processes=2, process_id=2)
       Traceback (most recent call last):
       ...
-      ValueError: process id 2: expected 0 to 1, there being 2 processes
+      ValueError: process id 2: expected 0 to 1 for 2 processes
     """
     given = (coordinator, num_processes, process_id)
     by_hand = any(value is not None for value in given)
@@ -88,7 +89,7 @@ def connect(
 
     def join() -> None:
         try:
-            # Its own time-out ends the process without a word that a user understands.
+            # JAX's own time-out kills the process with an obscure message, so ours comes first.
             wait = round(timeout) + 60
             jax.distributed.initialize(
                 *given, initialization_timeout=wait, heartbeat_timeout_seconds=_HEARTBEAT
@@ -100,16 +101,16 @@ def connect(
     joining.start()
     joining.join(timeout)
     if joining.is_alive():
-        reason = f"not all came within {timeout:g} s"
+        reason = f"not all joined within {timeout:g} s"
     elif failures:
         reason = str(failures[0]).partition("\n")[0]
     elif num_processes is not None and jax.process_count() != num_processes:
-        reason = f"told {num_processes} processes here, and {jax.process_count()} by process 0"
+        reason = f"num_processes is {num_processes} here and {jax.process_count()} in process 0"
     else:
         return
     if not by_hand and "be defined" in reason:
         raise ValueError(
-            f"no cluster was found (looked for {_CLUSTERS}): expected coordinator (HOST:PORT of "
+            f"no cluster was found (looked for {_CLUSTERS}): pass coordinator (HOST:PORT of "
             "process 0), num_processes and process_id"
         )
     raise NotJoinedError(
@@ -124,26 +125,26 @@ def _check(coordinator: str | None, num_processes: int | None, process_id: int |
     missing = [name for name, value in zip(names, values, strict=True) if value is None]
     if missing:
         raise ValueError(
-            f"{', '.join(missing)} missing: coordinator (HOST:PORT of process 0), num_processes "
-            "and process_id go together"
+            f"{', '.join(missing)} missing: expected coordinator (HOST:PORT of process 0), "
+            "num_processes and process_id together"
         )
     assert coordinator is not None
     assert num_processes is not None
     assert process_id is not None
-    found = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^:\s]+):([0-9]{1,5})", coordinator)
-    if found is None or not 0 < int(found[2]) < 2**16:
+    address = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^:\s]+):([0-9]{1,5})", coordinator)
+    if address is None or not 0 < int(address[2]) < 2**16:
         raise ValueError(f"coordinator {coordinator!r}: expected HOST:PORT, as in 10.0.0.1:1234")
     if num_processes < 1:
         raise ValueError(f"{num_processes} processes: expected 1 or more")
     if not 0 <= process_id < num_processes:
         raise ValueError(
-            f"process id {process_id}: expected 0 to {num_processes - 1}, there being "
+            f"process id {process_id}: expected 0 to {num_processes - 1} for "
             f"{num_processes} processes"
         )
 
 
 def _wait_for(coordinator: str, timeout: float) -> float:
-    """Waits until somebody listens there; returns the seconds that are left."""
+    """Waits until the coordinator's port is open; returns the remaining seconds."""
     host, _, port = coordinator.rpartition(":")
     end, reason = time.monotonic() + timeout, "no answer"
     while (left := end - time.monotonic()) > 0:
@@ -154,35 +155,35 @@ def _wait_for(coordinator: str, timeout: float) -> float:
             reason = error.strerror or str(error) or reason
             time.sleep(min(0.2, max(0.0, left)))
     raise ValueError(
-        f"coordinator {coordinator}: nobody answered within {timeout:g} s ({reason}). Is process 0 "
-        "running there, and may this host reach the port?"
+        f"coordinator {coordinator}: no answer within {timeout:g} s ({reason}). Check that "
+        "process 0 runs there and that this host can reach the port"
     )
 
 
 def count() -> int:
-    """How many processes there are."""
+    """Number of processes."""
     return jax.process_count()
 
 
 def index() -> int:
-    """Which one this is, from 0."""
+    """Number of this process, from 0."""
     return jax.process_index()
 
 
 def is_first() -> bool:
-    """Whether this is process 0, which alone writes manifests, holds locks and talks to people."""
+    """Whether this is process 0; only process 0 writes manifests, holds locks and prints."""
     return index() == 0
 
 
 def highest(number: int) -> int:
-    """The highest of a number that each process has."""
+    """The maximum of ``number`` over all processes."""
     return number if count() == 1 else int(_all(np.int32(number)).max())
 
 
 def first(work: Callable[[], Any]) -> Any:
-    """Does something on process 0 only, and gives its result (of JSON's types) to all.
+    """Runs ``work`` on process 0 and returns its JSON-serialisable result on every process.
 
-    What it raises is raised on all.
+    An exception of ``work`` is raised on every process.
     """
     if count() == 1:
         return work()
@@ -198,7 +199,7 @@ def first(work: Callable[[], Any]) -> Any:
 
 
 def together(work: Callable[[], T]) -> T:
-    """Does something on every process; what one of them raises is raised on all."""
+    """Runs ``work`` on every process; if it fails on one, all raise that exception."""
     if count() == 1:
         return work()
     result, failure = None, None
@@ -211,7 +212,7 @@ def together(work: Callable[[], T]) -> T:
 
 
 def fetch(tree: Any, rows: int) -> Any:
-    """The first so many rows of arrays that are spread over all devices, on every host."""
+    """Copies the first ``rows`` rows of arrays sharded over all devices to every host."""
 
     def on_host(leaf: Any) -> Any:
         if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
@@ -227,12 +228,11 @@ def fetch(tree: Any, rows: int) -> Any:
 
 
 def _raise_any(failure: Exception | None) -> None:
-    """Raises, on every process, the failure of one; its own where it has one."""
-    described = "" if failure is None else json.dumps(_describe(failure))
-    found = _texts(described)
+    """If a process failed, raises on every process: its own failure, or the first other one."""
+    texts = _texts("" if failure is None else json.dumps(_describe(failure)))
     if failure is not None:
         raise failure
-    for process, text in enumerate(found):
+    for process, text in enumerate(texts):
         if text:
             raise _rebuild(process, json.loads(text))
 
@@ -254,24 +254,24 @@ def _rebuild(process: int, described: dict[str, Any]) -> Exception:
 
 
 def _texts(text: str) -> list[str]:
-    """The text of every process, on all."""
+    """The texts of all processes, in order, on every process."""
     content = np.frombuffer(text.encode(), np.uint8)
     sizes = _all(np.int32(content.size))
     if not sizes.any():
         return [""] * len(sizes)
-    length = 1 << int(sizes.max() - 1).bit_length()  # few lengths: each is compiled once
+    length = 1 << int(sizes.max() - 1).bit_length()  # powers of 2, because each length compiles
     rows = _all(np.pad(content, (0, length - content.size)))
     return [bytes(row[:size]).decode() for row, size in zip(rows, sizes, strict=True)]
 
 
 def _all(value: Any) -> np.ndarray:
-    """The values of every process, stacked in their order."""
+    """The values of all processes, stacked in process order."""
     return _gathered(value)[_order()]
 
 
 @functools.cache
 def _order() -> np.ndarray:
-    """Where the value of each process is among those that were gathered."""
+    """Row of each process in a gathered array."""
     return np.argsort(_gathered(np.int32(index())))
 
 
@@ -286,11 +286,11 @@ def _gathered(value: Any) -> np.ndarray:
 
 @contextlib.contextmanager
 def _losing():
-    """Says in plain words what the runtime says of a process that is gone."""
+    """Turns the runtime's error about a lost process into a ``LostProcessError``."""
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
         reason = str(error).partition("\n")[0]
         raise LostProcessError(
-            f"another process of the {count()} is gone, or cannot be reached: {reason}"
+            f"another of the {count()} processes is gone or cannot be reached: {reason}"
         ) from error

@@ -1,4 +1,4 @@
-"""Settings of the JAX runtime that make sweeps fast on a CPU; nothing here happens on import."""
+"""JAX settings for fast sweeps on a CPU; importing this file changes nothing."""
 
 from __future__ import annotations
 
@@ -12,27 +12,26 @@ _DEVICES_FLAG = "xla_force_host_platform_device_count"
 
 
 def configure_cpu(devices: int | None = None) -> None:
-    """Prepares JAX for sweeps on a CPU: one device a core, and fused loops with several results.
+    """Prepares JAX for sweeps on a CPU: one device per core, and multi-output fusion.
 
-    XLA:CPU runs the small operations of a small game on one core, and by default evaluates anew for
-    every result what the results have in common. With this, a sweep's runs are shared between the
-    cores and common work is done once: on two cores a sweep of 4,096 runs of an analytic game is
-    some ten times faster, one of small GANs twice. The ``onesided`` command does this by itself; in
-    a program of your own call it before JAX's first computation. It has no effect on GPUs and TPUs.
+    By default XLA:CPU runs small operations on one core and recomputes work that several results
+    share. With these settings a sweep uses all cores and computes shared work once. On two cores, a
+    sweep of 4,096 runs of an analytic game is about ten times faster, and one of small GANs twice
+    as fast. GPUs and TPUs are not affected.
 
-    Bits depend on the compiler's options, so a run directory is continued to the very same bits
-    only under the same setting.
+    Call it before JAX's first computation; the ``onesided`` command does so itself. Compiler
+    options change bits, so a run resumes to identical bits only under the same setting.
 
     Args:
-      devices: how many devices the CPU shows; ``None`` takes the cores this process may use, unless
-        JAX has been told a number already (``jax_num_cpu_devices``, or in ``XLA_FLAGS``).
+      devices: number of CPU devices, ``>= 1``. ``None`` keeps a number that is set already
+        (``jax_num_cpu_devices`` or ``XLA_FLAGS``), else takes the cores this process may use.
 
     Raises:
-      ValueError: for fewer than one device.
-      RuntimeError: if JAX has been computing already; nothing is changed then.
+      ValueError: if ``devices < 1``.
+      RuntimeError: if JAX has already computed; nothing is changed then.
 
     Example:
-      Call it in the first lines of a program::
+      In the first lines of a program::
 
         import onesided_jax as osj
 
@@ -46,7 +45,7 @@ def configure_cpu(devices: int | None = None) -> None:
     told = _DEVICES_FLAG in flags or before > 0
     wanted = devices or (before if told else _cores())
     try:
-        # JAX refuses a change, and only a change, once it has been computing.
+        # After its first computation JAX refuses to change this number, but not to set it again.
         jax.config.update("jax_num_cpu_devices", max(before, 0) + 1)
     except RuntimeError as error:
         raise RuntimeError(
@@ -58,7 +57,7 @@ def configure_cpu(devices: int | None = None) -> None:
 
 
 def _cores() -> int:
-    """Cores that this process may use."""
+    """Number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

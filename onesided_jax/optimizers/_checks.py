@@ -1,4 +1,4 @@
-"""Argument checks shared by the optimizer factories; of tracers only the dtype is seen."""
+"""Argument checks of the optimizer factories; for a tracer only the dtype is checked."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ from onesided_jax.errors import check_integers, nearest
 __all__ = ["check_hyperparameters"]
 
 _NESTING = """\
-{name} received params with optax.MaskedNode leaves: it stands inside optax.partition, \
-optax.masked or descent_ascent, where it sees one player only, but it needs both. \
-Put it outside: {right}"""
+{name} received params with optax.MaskedNode leaves: inside optax.partition, optax.masked \
+or descent_ascent it sees one player, but it needs both. Put it outside: {right}"""
 _RIGHT = {
     "extragradient": "extragradient(descent_ascent(primal, dual))",
     "extragradient_plus": "extragradient_plus(descent_ascent(primal, dual))",
@@ -42,7 +41,7 @@ _MOMENTA = ("b1_update", "b1_extrapolation", "dual_b1")
 _SCHEDULED = (*_RATES[:3], *_MOMENTA)
 _SIZES = ("eps", "dual_eps", "power", "update_scale", "initial_accumulator")
 _GAINS = ("gamma", "delta", "kp", "ki")
-_RANGES: dict[str, tuple[float, float, bool]] = {  # low, high, is high itself allowed?
+_RANGES: dict[str, tuple[float, float, bool]] = {  # low, high, whether high is allowed
     **dict.fromkeys((*_RATES, *_SIZES, *_GAINS, "strength", "tolerance"), (0.0, math.inf, False)),
     **dict.fromkeys(("b1", "b2", *_MOMENTA, "primal_power", "dual_power", "nu"), (0.0, 1.0, False)),
     "slow_step_size": (0.0, 1.0, True),
@@ -50,17 +49,17 @@ _RANGES: dict[str, tuple[float, float, bool]] = {  # low, high, is high itself a
 
 
 def check_hyperparameters(**values: Any) -> None:
-    """Checks numbers against the ranges of the optimizers' arguments of these names.
+    """Checks values of optimizer arguments, given by argument name.
 
-    The optimizers call it themselves. Call it on the axes of a search before the search begins.
+    The optimizers call this themselves. Call it on the axes of a search before the search starts.
 
     Args:
-      **values: numbers or arrays of numbers by argument name. ``None`` passes, and so do names
-        that no optimizer has. Of a tracer only the dtype is checked.
+      **values: numbers or arrays. ``None`` and unknown names pass. For a tracer only the dtype is
+        checked.
 
     Raises:
-      ValueError: for a value that is not a finite real number in its range; for a schedule where
-        none is taken; for an array of less than float32 that is not a learning rate.
+      ValueError: for a value that is not a finite real number in range, for a schedule where a
+        number is expected, and for an array narrower than float32, except a learning rate.
 
     Example:
       >>> from onesided_jax.optimizers import check_hyperparameters
@@ -81,7 +80,7 @@ def _check_hyperparameter(name: str, value: Any) -> None:
             return
         raise ValueError(
             f"{name}={value!r}: expected a number, got a schedule; "
-            f"optax.inject_hyperparams makes one of it for any function with an argument {name!r}"
+            "wrap the optimizer in optax.inject_hyperparams, which evaluates schedules"
         )
     dtype = jnp.result_type(value) if isinstance(value, jax.Array) else np.asarray(value).dtype
     kinds = (jnp.floating, jnp.integer, jnp.bool_)
@@ -89,13 +88,13 @@ def _check_hyperparameter(name: str, value: Any) -> None:
         raise ValueError(f"{name}={value!r}: expected a real number")
     if name not in _RATES and jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).nmant < 23:
         raise ValueError(
-            f"{name} is {dtype}, where 0.999 may round to 1 and 1e-8 to 0: expected float32 at "
-            "least; optax.inject_hyperparams takes hyperparam_dtype=jnp.float32"
+            f"{name} is {dtype}, where 0.999 may round to 1 and 1e-8 to 0: expected float32 or "
+            "wider; optax.inject_hyperparams takes hyperparam_dtype=jnp.float32"
         )
     try:
         concrete = np.asarray(value)
     except (jax.errors.TracerArrayConversionError, RuntimeError):
-        return  # a tracer, or an array with parts in other processes
+        return  # a tracer, or an array that is sharded over several processes
     _check_range(name, concrete)
 
 
@@ -125,14 +124,14 @@ def check_count(name: str, value: Any) -> None:
 
 
 def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
-    """Raises ``ValueError`` naming the nearest valid choice unless ``value`` is one of them."""
+    """Raises ``ValueError`` naming the nearest choice unless ``value`` is one of ``choices``."""
     choices = list(choices)
     if value not in choices:
         raise ValueError(f"{name}={value!r}: expected one of {choices}{nearest(value, choices)}")
 
 
 def check_not_masked(name: str, tree: Any) -> None:
-    """Raises ``ValueError`` with the right nesting if ``tree`` has been masked by a partition."""
+    """Raises ``ValueError`` with the correct nesting if ``tree`` is masked."""
     leaves = jax.tree.leaves(tree, is_leaf=lambda leaf: isinstance(leaf, optax.MaskedNode))
     if any(isinstance(leaf, optax.MaskedNode) for leaf in leaves):
         right = _RIGHT.get(name, f"{name}(primal_learning_rate, dual_learning_rate)")
@@ -140,24 +139,22 @@ def check_not_masked(name: str, tree: Any) -> None:
 
 
 def check_params(name: str, params: Any) -> None:
-    """Raises ``ValueError`` if ``update`` was called without params, or inside a partition."""
+    """Raises ``ValueError`` if ``params`` is missing or masked."""
     if params is None:
         raise ValueError(f"{name} needs params: call update(F, state, params)")
     check_not_masked(name, params)
 
 
 def checked_grad_fn(name: str, field: Any, params: Any, grad_fn: Any) -> Callable[[Any, Any], Any]:
-    """``grad_fn``, which must return trees like ``field``, the one that ``update`` was given.
+    """Wraps ``grad_fn`` so that a result unlike ``field`` raises ``ValueError``.
 
-    Raises:
-      ValueError: at once if ``params`` or ``grad_fn`` was not passed to ``update``; later, from
-        the function returned, for a result of another structure or shape.
+    Also raises ``ValueError`` at once if ``params`` or ``grad_fn`` is missing.
     """
     if params is None:
         raise ValueError(f"{name} needs params: call update(F, state, params, grad_fn=...)")
     if grad_fn is None:
         raise ValueError(
-            f"{name} evaluates the field again at other players and needs grad_fn: "
+            f"{name} evaluates the field at further points and needs grad_fn: "
             "call update(F, state, params, grad_fn=lambda params, i: F)"
         )
     check_not_masked(name, params)
@@ -172,9 +169,9 @@ def checked_grad_fn(name: str, field: Any, params: Any, grad_fn: Any) -> Callabl
 
 def check_returned_field(name: str, returned: Any, field: Any) -> None:
     """Raises ``ValueError`` unless ``grad_fn`` returned the structure and shapes of ``field``."""
-    found, expected = (dict(jax.tree.flatten_with_path(tree)[0]) for tree in (returned, field))
+    got, expected = (dict(jax.tree.flatten_with_path(tree)[0]) for tree in (returned, field))
     if jax.tree.structure(returned) != jax.tree.structure(field):
-        odd = [path for path in (*found, *expected) if (path in found) != (path in expected)]
+        odd = [path for path in (*got, *expected) if (path in got) != (path in expected)]
         where = f" at {jax.tree_util.keystr(odd[0])}" if odd and odd[0] else ""
         alone = "; return F alone, without a loss or aux" if type(returned) is tuple else ""
         raise ValueError(
@@ -182,9 +179,9 @@ def check_returned_field(name: str, returned: Any, field: Any) -> None:
             f"{type(field).__name__} given to update as F: expected the same structure{alone}"
         )
     for path, leaf in expected.items():
-        if np.shape(found[path]) != np.shape(leaf):
+        if np.shape(got[path]) != np.shape(leaf):
             raise ValueError(
-                f"{name}: grad_fn returned shape {np.shape(found[path])} at "
+                f"{name}: grad_fn returned shape {np.shape(got[path])} at "
                 f"{jax.tree_util.keystr(path) or 'its only leaf'}, expected {np.shape(leaf)} "
                 "as in the F given to update"
             )

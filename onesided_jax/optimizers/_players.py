@@ -1,4 +1,4 @@
-"""Players as a ``PrimalDual``, or as any tree whose two top-level keys say who is who."""
+"""Players as a ``PrimalDual``, or as a tree whose two top-level keys name the players."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ __all__ = [
     "with_player_keys",
 ]
 
-# The names that programs give the min and the max player.
-_PAIRS = (
+_PAIRS = (  # usual names of the min and the max player
     ("primal", "dual"),
     ("generator", "discriminator"),
     ("generator", "critic"),
@@ -43,10 +42,10 @@ Split = tuple[PrimalDual, Callable[[PrimalDual], Any]]
 def with_player_keys(
     tx: optax.GradientTransformation, primal: str, dual: str
 ) -> optax.GradientTransformationExtraArgs:
-    """Lets ``tx`` play a tree with two top-level keys of any names.
+    """Makes an optimizer accept trees with two top-level keys of any names.
 
-    Not needed for a ``PrimalDual`` nor for the usual names (``generator`` and ``discriminator``,
-    ``primal`` and ``dual``, ``x`` and ``y``, ...): every optimizer here knows them, in a dict, in
+    Not needed for ``PrimalDual`` or for usual names (``generator`` and ``discriminator``,
+    ``primal`` and ``dual``, ``x`` and ``y``, ...). Every optimizer here accepts those in a dict, in
     linen params and in an nnx state.
 
     Args:
@@ -55,10 +54,10 @@ def with_player_keys(
       dual: top-level key of the max player.
 
     Returns:
-      The same optimizer for such trees; ``grad_fn`` too sees and returns them.
+      The same optimizer for such trees; ``grad_fn`` also takes and returns such trees.
 
     Raises:
-      ValueError: from ``init`` or ``update``, if the tree does not have exactly these two keys.
+      ValueError: for two equal keys; from ``init`` or ``update``, for a tree with other keys.
 
     Example:
       >>> import optax
@@ -78,7 +77,7 @@ def with_player_keys(
 def over_players(
     name: str, tx: optax.GradientTransformation
 ) -> optax.GradientTransformationExtraArgs:
-    """An optimizer of ``PrimalDual`` trees that also takes trees with two known keys."""
+    """Makes an optimizer of ``PrimalDual`` trees accept trees with two usual names."""
     return _adapted(name, tx, _PAIRS)
 
 
@@ -106,34 +105,34 @@ def _adapted(name: str, tx: optax.GradientTransformation, pairs: Pairs) -> Any:
             extra_args["grad_fn"] = split_grad_fn
         step: Any
         step, after = tx.update(field, state, params, **extra_args)  # pyright: ignore[reportArgumentType]
-        # Last in the chain, because rates and decays of any dtype come before.
+        # Cast here, at the end, because rates and decays may have any dtype.
         return join(cast_like(step, field if params is None else params)), kept_dtypes(after, state)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
 def two_counts() -> PrimalDual:
-    """A counter for each player, so that one can be reset alone; two buffers, for donation."""
+    """One counter per player, so that one can be reset alone; separate buffers, for donation."""
     return PrimalDual(jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
 
 
 def counts_for(params: Any) -> Any:
-    """:func:`two_counts` in the structure of ``params``; one counter for any other tree."""
+    """One counter per player in the structure of ``params``, or one if it names no players."""
     pair = _matched(params, _PAIRS)
     return jnp.zeros((), jnp.int32) if pair is None else pair[1](two_counts())
 
 
 def players_in(tree: Any) -> PrimalDual | None:
-    """The two players of a tree whose top-level keys are known to name them, or ``None``."""
+    """The two players of a tree with usual names, or ``None``."""
     pair = _matched(tree, _PAIRS)
     return None if pair is None else pair[0]
 
 
 def merge_players(pick: Callable[[str | None, Any, Any], Any], old: Any, new: Any) -> Any:
-    """An optimizer state made of two of equal structure, player by player.
+    """Merges two optimizer states of equal structure, player by player.
 
-    ``pick(player, old_share, new_share)`` chooses; ``player`` is ``"primal"`` or ``"dual"``, or
-    ``None`` for a leaf that both share.
+    ``pick(player, old_share, new_share)`` returns the share to keep. ``player`` is ``"primal"``,
+    ``"dual"``, or ``None`` for a leaf that both players share.
     """
     pair = _matched(old, _PAIRS)
     if pair is not None:
@@ -148,13 +147,13 @@ def merge_players(pick: Callable[[str | None, Any, Any], Any], old: Any, new: An
 
 
 def _is_placeholder(tree: Any) -> bool:
-    """What ``optax.tree_map_params`` passes to ``init``: a node without leaves, of optax's own."""
+    """Whether ``tree`` is the leafless node that ``optax.tree_map_params`` passes to ``init``."""
     known = tree is None or isinstance(tree, (tuple, list, Mapping))
     return not known and not jax.tree.leaves(tree)
 
 
 def _matched(tree: Any, pairs: Pairs) -> Split | None:
-    """The players in ``tree`` and the way back, if its top-level keys are one of ``pairs``."""
+    """The players in ``tree`` and the inverse, or ``None`` if no pair matches its two keys."""
     children, treedef = jax.tree.flatten_with_path(tree, is_leaf=lambda part: part is not tree)
     if len(children) != 2:
         return None
@@ -162,7 +161,7 @@ def _matched(tree: Any, pairs: Pairs) -> Split | None:
     for pair in pairs:
         if set(pair) == set(keys):
             order = [keys.index(key) for key in pair]
-            # Of two, the order that sorts the keys is also the one that sorts them back.
+            # A permutation of two is its own inverse.
             return (
                 PrimalDual(*(children[i][1] for i in order)),
                 lambda players, order=order: treedef.unflatten([players[i] for i in order]),
@@ -171,7 +170,7 @@ def _matched(tree: Any, pairs: Pairs) -> Split | None:
 
 
 def _split(name: str, role: str, tree: Any, pairs: Pairs) -> Split:
-    """The players in ``tree``, and the way back to its own structure; ``role`` is for errors."""
+    """As ``_matched``, but an error if no pair matches; ``role`` is for the message."""
     matched = _matched(tree, pairs)
     if matched is not None:
         check_not_masked(name, matched[0])
@@ -191,6 +190,6 @@ def _split(name: str, role: str, tree: Any, pairs: Pairs) -> Split:
 
 
 def _key(entry: Any) -> str | None:
-    """The name in a path entry of a mapping or of a class with attributes."""
+    """The string key or attribute name in a path entry."""
     key = getattr(entry, "key", getattr(entry, "name", None))
     return key if isinstance(key, str) else None

@@ -1,4 +1,4 @@
-"""AMSGrad's preconditioner ``h`` in the three conventions in use."""
+"""AMSGrad's preconditioner ``h`` in three conventions."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class SecondMoment(NamedTuple):
     "torch"     :math:`\hat\nu = \max(\hat\nu, \nu)`      :math:`h = \sqrt{\hat\nu / c} + \epsilon`
     =========== ======================================== =====================================
 
-    The first two never decrease; torch's may. Those of half-precision players are float32. Each
-    player has a count of its own, so that one player can be reset alone.
+    The first two preconditioners never decrease; torch's may. Moments of half-precision players are
+    float32. Each player has its own count, so that one can be reset alone.
     """
 
     count: Any  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -46,7 +46,7 @@ class SecondMoment(NamedTuple):
 
 
 def init(params: Any, initial_accumulator: Any) -> SecondMoment:
-    """No gradient seen; the maximum starts at ``initial_accumulator``."""
+    """The state before the first gradient; the maximum starts at ``initial_accumulator``."""
     return SecondMoment(
         count=two_counts(),
         nu=single_zeros(params),
@@ -55,7 +55,7 @@ def init(params: Any, initial_accumulator: Any) -> SecondMoment:
 
 
 def advance(moment: SecondMoment, gradients: Any, b2: Any, convention: Convention) -> SecondMoment:
-    """Takes in one gradient of both players."""
+    """Adds one gradient of both players."""
 
     def player(count, gradient, nu, nu_max):
         count = optax.safe_increment(count)
@@ -77,7 +77,7 @@ def advance(moment: SecondMoment, gradients: Any, b2: Any, convention: Conventio
 
 
 def preconditioner(count: Any, nu_max: Any, eps: Any, b2: Any, convention: Convention) -> Any:
-    """``h`` of one player, whose gradients number ``count``."""
+    """``h`` of one player after ``count`` gradients."""
     correction = jnp.sqrt(1 - b2**count) if convention == "torch" else 1
 
     def metric(v_max):

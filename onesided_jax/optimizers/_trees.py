@@ -1,4 +1,4 @@
-"""Tree arithmetic that keeps the dtype of the first operand."""
+"""Tree arithmetic with explicit dtypes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = [
 
 
 def abs_squared(a: Any) -> Any:
-    """Squared modulus, entry by entry; real."""
+    """Elementwise squared modulus; real."""
     return (a * jnp.conj(a)).real if jnp.iscomplexobj(a) else a * a
 
 
@@ -39,17 +39,17 @@ def cast_like(tree: Any, like: Any) -> Any:
 
 
 def at_least_single(tree: Any) -> Any:
-    """Half precision made float32: in bfloat16 0.999 rounds to 1, and long sums stand still."""
+    """Half precision to float32: in bfloat16 0.999 rounds to 1, and long sums stop growing."""
     return jax.tree.map(lambda a: jnp.asarray(a, _single(a)), tree)
 
 
 def single_zeros(params: Any) -> Any:
-    """Zeros for the moments of ``params``, which may be abstract: float32 at least."""
+    """Zeros for the moments of ``params`` (may be abstract), float32 or wider."""
     return jax.tree.map(lambda p: jnp.zeros_like(p, _single(p)), params)
 
 
 def single_full(params: Any, value: Any) -> Any:
-    """``value`` in every entry, in the dtypes of :func:`single_zeros`."""
+    """As :func:`single_zeros`, filled with ``value``."""
     return jax.tree.map(lambda p: jnp.full_like(p, value, _single(p)), params)
 
 
@@ -58,7 +58,7 @@ def _single(a: Any) -> Any:
 
 
 def kept_dtypes(state: Any, before: Any) -> Any:
-    """``state`` in the dtypes of the state before, so that it can be carried by a scan."""
+    """``state`` in the dtypes of ``before``, so that a scan can carry it."""
     if jax.tree.structure(state) != jax.tree.structure(before):
         return state
 
@@ -69,7 +69,7 @@ def kept_dtypes(state: Any, before: Any) -> Any:
 
 
 def copy(params: Any) -> Any:
-    """Copies the params, so that state and params can both be donated; abstract ones stay."""
+    """Copies the params, so that state and params can both be donated; abstract leaves stay."""
 
     def copied(p):
         return p if isinstance(p, jax.ShapeDtypeStruct) else jnp.array(p, copy=True)
@@ -78,17 +78,17 @@ def copy(params: Any) -> Any:
 
 
 def select(condition: jax.Array, if_true: Any, if_false: Any) -> Any:
-    """Leaf by leaf, in the dtypes of ``if_false``."""
+    """``jnp.where`` leaf by leaf, in the dtypes of ``if_false``."""
     return jax.tree.map(
         lambda a, b: jnp.where(condition, a, b), cast_like(if_true, if_false), if_false
     )
 
 
 def rate_at(rate: Any, count: Any) -> Any:
-    """The value of a number or of a schedule."""
+    """The rate at step ``count``; ``rate`` is a number or a schedule."""
     return rate(count) if callable(rate) else rate
 
 
 def per_half_step(rate: Any) -> Any:
-    """A schedule of the iteration for a state that counts half-steps, two to the iteration."""
+    """Converts a schedule of iterations for a state that counts half-steps, two per iteration."""
     return (lambda count: rate(count // 2)) if callable(rate) else rate

@@ -39,7 +39,7 @@ def acgd(
     max_iterations: int = 20,
     tolerance: Any = 1e-6,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Both players play the equilibrium of the game's local bilinear model.
+    r"""ACGD: both players step to the equilibrium of the game's local bilinear model.
 
     With :math:`A_x = \eta_x / (\sqrt{\hat\nu_x} + \epsilon)`, :math:`A_y` likewise (RMSprop's
     metric, bias-corrected) and :math:`D_{xy} = \nabla_{xy} f`:
@@ -48,25 +48,27 @@ def acgd(
       \Delta x = -(A_x^{-1} + D_{xy} A_y D_{yx})^{-1} (\nabla_x f + D_{xy} A_y \nabla_y f), \qquad
       \Delta y = A_y (\nabla_y f + D_{yx} \Delta x)
 
-    The system is solved by conjugate gradients on Jacobian-vector products of ``grad_fn``, in the
-    widest of the players' dtypes and float32; no matrix is built. It does not spiral out of
-    bilinear games at any rate. Call it under ``jit``: outside, its loop is compiled at every step.
-    Of the authors' two solves per step one is saved, the dual's step being the best response to the
-    primal's. For zero-sum games only: :math:`D_{yx} = D_{xy}^\top` is assumed.
+    Conjugate gradients solve the system with Jacobian-vector products of ``grad_fn``; no matrix is
+    built. They run in the widest of float32 and the players' dtypes. The method does not spiral out
+    of bilinear games at any rate. It is for zero-sum games only, because it assumes
+    :math:`D_{yx} = D_{xy}^\top`. Call it under ``jit``; otherwise its loop is compiled at every
+    step. The authors solve two systems per step. Here there is one, because the dual's step is the
+    best response to the primal's.
 
     Args:
       primal_learning_rate: non-negative float, scalar array, tracer, or schedule of the iteration.
       dual_learning_rate: the same for the dual player.
       b2: decay of the second moment, in ``[0, 1)``.
       eps: added outside the root.
-      max_iterations: of conjugate gradients, ``>= 1``; each costs two Jacobian-vector products.
-      tolerance: relative residual at which they stop.
+      max_iterations: limit of conjugate-gradient iterations, ``>= 1``; each costs two
+        Jacobian-vector products.
+      tolerance: relative residual at which the iterations stop.
 
     Returns:
       A transformation of ``PrimalDual`` trees with ``update(F, state, params, *, grad_fn)``;
-      ``grad_fn(players, 0)`` must allow forward-mode differentiation. One copy of the players in
-      the state. The update itself can be differentiated in forward mode only, because conjugate
-      gradients are a loop of unknown length.
+      ``grad_fn(players, 0)`` must allow forward-mode differentiation. The state holds one copy of
+      the players. The update itself can be differentiated in forward mode only, because its loop
+      has no fixed length.
 
     Raises:
       ValueError: for a concrete number out of range; from ``init`` for complex players; from
@@ -103,7 +105,7 @@ def acgd(
     def init(params):
         if any(map(jnp.iscomplexobj, jax.tree.leaves(params))):
             raise ValueError(
-                "acgd: expected real players; its linear system is symmetric over them"
+                "acgd: expected real players, because its linear system is symmetric only for them"
             )
         return AcgdState(two_counts(), single_zeros(params))
 
@@ -148,7 +150,7 @@ def acgd(
             still = jax.tree.map(jnp.zeros_like, here.dual)
             return _negative(jacobian(PrimalDual(u, still)).dual)
 
-        def system(u):  # symmetric, eigenvalues from 1 up
+        def system(u):  # symmetric, eigenvalues >= 1
             response = mixed_xy(_times(A_y, mixed_yx(_times(root, u))))
             return jax.tree.map(lambda a, r, b: a + r * b, u, root, response)
 
@@ -165,8 +167,8 @@ def acgd(
 def _conjugate_gradients(system: Any, force: Any, tolerance: Any, max_iterations: int) -> Any:
     """Solves ``system(u) = force``, also under ``shard_map`` and on explicit meshes.
 
-    ``jax.scipy``'s cg does not: its result counts as different on each device, and its inner
-    products contract sharded dimensions, which is ambiguous. A sum of products is not.
+    ``jax.scipy``'s cg fails there: its result counts as varying over devices, and its inner
+    products contract sharded dimensions, which is ambiguous. Sums of products are not.
     """
     start = _inner(force, force)
     tiny = tolerance**2 * start

@@ -51,8 +51,8 @@ def adam(
       eps: added outside the root.
 
     Returns:
-      A transformation of ``PrimalDual`` trees (or of trees with two known top-level keys, see
-      :func:`with_player_keys`), one gradient per step.
+      A transformation of ``PrimalDual`` trees, or of trees with two known top-level keys (see
+      :func:`with_player_keys`). One gradient per step.
 
     Raises:
       ValueError: for a concrete number out of range, or players that are not a ``PrimalDual``.

@@ -1,4 +1,4 @@
-"""Alternating descent-ascent whose gradients are taken at extrapolated points."""
+"""Alternating descent-ascent with gradients at extrapolated points."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class AlexState(NamedTuple):
 
     Attributes:
       players: states of both players' transformations.
-      displacement: visible dual player minus the iterate, :math:`\tilde y_t - y_t`; the primal is
-        ``optax.MaskedNode()``.
+      displacement: dual params minus the dual iterate, :math:`\tilde y_t - y_t`; the primal entry
+        is ``optax.MaskedNode()``.
     """
 
     players: AlternatingState
@@ -39,7 +39,7 @@ def alternating_extrapolation(
     gamma: Any = 1.0,
     delta: Any = 2.0,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""The primal steps first, the dual answers, each against the other's extrapolated point.
+    r"""The primal steps first, then the dual; each sees the other's extrapolated point.
 
     .. math::
       x_{t+1} = x_t + \mathrm{primal}(F_x(x_t, \tilde y_t)), \qquad
@@ -47,24 +47,24 @@ def alternating_extrapolation(
       y_{t+1} = y_t + \mathrm{dual}(F_y(\tilde x_{t+1}, y_t)), \qquad
       \tilde y_{t+1} = y_t + \delta (y_{t+1} - y_t)
 
-    ``gamma=0, delta=1`` is simultaneous descent-ascent, ``gamma=1, delta=1`` the alternating one,
-    and ``gamma=1, delta=2`` the primal-dual method of Chambolle and Pock without proximal steps. On
-    bilinear games the first two never converge and the last one does.
+    ``gamma=0, delta=1`` is simultaneous descent-ascent, ``gamma=1, delta=1`` is alternating
+    descent-ascent, and ``gamma=1, delta=2`` is the primal-dual method of Chambolle and Pock without
+    proximal steps. On bilinear games only the last one converges.
 
-    The dual player that you see is :math:`\tilde y_t`, where the primal's next gradient is due;
-    :func:`iterate` gives :math:`y_t`. The authors' code for GANs lets the discriminator step first
-    and exchanges the names accordingly.
+    The dual params hold :math:`\tilde y_t`, because the primal's next gradient is taken there;
+    :func:`iterate` returns :math:`y_t`. In the authors' code for GANs the discriminator steps
+    first, and the names are swapped.
 
     Args:
       primal: transformation of the min player's part.
       dual: transformation of the max player's part.
       gamma: :math:`\gamma \ge 0`, extrapolation of the primal; float, scalar array or tracer.
-      delta: :math:`\delta \ge 0`, extrapolation of the dual; the same.
+      delta: :math:`\delta \ge 0`, extrapolation of the dual; the same types.
 
     Returns:
-      A transformation of ``PrimalDual`` trees with ``update(F, state, params, *, grad_fn)``, two
-      evaluations of the field, half of each unused. One copy of the dual player in the state
-      beside the states of both transformations.
+      A transformation of ``PrimalDual`` trees with ``update(F, state, params, *, grad_fn)``. It
+      evaluates the field twice and uses one player's half of each. The state adds one copy of the
+      dual player to the states of both transformations.
 
     Raises:
       ValueError: for a concrete number out of range; from ``update`` if ``params`` or ``grad_fn``
@@ -77,7 +77,7 @@ def alternating_extrapolation(
       >>> tx = alternating_extrapolation(optax.sgd(0.5), optax.sgd(0.5))
       >>> players = PrimalDual(1.0, 1.0)
       >>> updates, _ = tx.update(field(players, 0), tx.init(players), players, grad_fn=field)
-      >>> [float(u) for u in updates]  # y answers x = 0.5 and shows itself one step further
+      >>> [float(u) for u in updates]  # y steps at x = 0.5, then extrapolates by another step
       [-0.5, 0.5]
 
     References:
@@ -90,7 +90,7 @@ def alternating_extrapolation(
     primal, dual = with_extra_args(primal), with_extra_args(dual)
 
     def init(params):
-        nothing = params  # a placeholder of optax.tree_map_params stays one
+        nothing = params  # unless it is a placeholder of optax.tree_map_params
         if isinstance(params, PrimalDual):
             nothing = jax.tree.map(jnp.zeros_like, params.dual)
         return AlexState(states(params), PrimalDual(optax.MaskedNode(), nothing))
@@ -122,15 +122,15 @@ def _scaled(factor: Any, tree: Any) -> Any:
 def alex_gda(
     primal_learning_rate: Any, dual_learning_rate: Any, *, gamma: Any = 1.0, delta: Any = 2.0
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Alex-GDA of two learning rates: ``alternating_extrapolation(optax.sgd, optax.sgd)``.
+    r"""Alex-GDA: ``alternating_extrapolation(optax.sgd(...), optax.sgd(...))``.
 
     Args:
       primal_learning_rate: non-negative float, scalar array, tracer, or schedule of the iteration.
       dual_learning_rate: the same for the dual player.
       gamma: :math:`\gamma \ge 0`, extrapolation of the primal; float, scalar array or tracer.
-      delta: :math:`\delta \ge 0`, extrapolation of the dual; the same. Our default, 2, converges on
-        bilinear games while the product of both rates and of the squared norm of the matrix is
-        below 1.
+      delta: :math:`\delta \ge 0`, extrapolation of the dual; the same types. Our default, 2,
+        converges on bilinear games if the product of both rates and the squared norm of the matrix
+        is below 1.
 
     Returns:
       A transformation of ``PrimalDual`` trees with ``update(F, state, params, *, grad_fn)``.

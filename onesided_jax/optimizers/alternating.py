@@ -1,4 +1,4 @@
-"""Alternating descent-ascent: the dual steps first, the primal answers."""
+"""Alternating descent-ascent: the dual steps first, then the primal."""
 
 from __future__ import annotations
 
@@ -34,27 +34,27 @@ def alternating(
     dual: optax.GradientTransformation,
     dual_steps: int = 1,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Discriminator steps first, then one generator step against the new discriminator.
+    r"""The dual steps first, then the primal steps against the new dual; usual for GANs.
 
-    The usual way to train a GAN. ``dual_steps`` times, then once:
+    The first rule runs ``dual_steps`` times, then the second runs once:
 
     .. math::
       y \leftarrow y + \mathrm{dual}(F_y(x_t, y)), \qquad
       x_{t+1} = x_t + \mathrm{primal}(F_x(x_t, y_{t+1}))
 
-    The field given to ``update`` serves the first dual step, ``grad_fn(players, i)`` all others:
-    ``i = 0, ..., dual_steps - 2`` the dual's and ``i = dual_steps - 1`` the primal's. Under jit,
-    the half of each field that nobody uses is dead code to XLA.
+    The first dual step uses the field given to ``update``. Later dual steps use
+    ``grad_fn(players, i)`` with ``i = 0, ..., dual_steps - 2``, and the primal step uses
+    ``i = dual_steps - 1``. Under ``jit`` XLA removes the unused half of each field.
 
     Args:
       primal: transformation of the min player's part.
-      dual: transformation of the max player's part; its schedules count *its* steps, of which
-        there are ``dual_steps`` per iteration (:func:`alternating_adam` corrects for that).
+      dual: transformation of the max player's part. Its schedules count dual steps, ``dual_steps``
+        per iteration (:func:`alternating_adam` corrects for that).
       dual_steps: dual steps per primal step, ``>= 1``; unrolled into the program.
 
     Returns:
-      A transformation of ``PrimalDual`` trees with ``update(F, state, params, *, grad_fn)``; extra
-      arguments are forwarded to both players. No state beside theirs.
+      A transformation of ``PrimalDual`` trees with ``update(F, state, params, *, grad_fn)``. Extra
+      arguments go to both players. It has no state of its own.
 
     Raises:
       ValueError: if ``dual_steps`` is not an integer ``>= 1``; from ``update`` if ``params`` or
@@ -67,7 +67,7 @@ def alternating(
       >>> tx = alternating(optax.sgd(0.5), optax.sgd(0.5))
       >>> players = PrimalDual(1.0, 1.0)
       >>> updates, _ = tx.update(field(players, 0), tx.init(players), players, grad_fn=field)
-      >>> [float(u) for u in updates]  # x answers y = 1.5
+      >>> [float(u) for u in updates]  # x steps at y = 1.5
       [-0.75, 0.5]
 
     References:
@@ -92,10 +92,8 @@ def alternating(
             moved = step if moved is None else jax.tree.map(lambda a, b: a + b, moved, step)
             players = PrimalDual(players.primal, add(players.dual, step))
             field = grad_fn(players, i)
-        answer, primal_state = primal.update(
-            field.primal, state.primal, params.primal, **extra_args
-        )
-        return PrimalDual(answer, moved), AlternatingState(primal_state, dual_state)
+        step, primal_state = primal.update(field.primal, state.primal, params.primal, **extra_args)
+        return PrimalDual(step, moved), AlternatingState(primal_state, dual_state)
 
     return over_players("alternating", optax.GradientTransformationExtraArgs(init, update))
 
@@ -110,14 +108,14 @@ def alternating_adam(
     eps: Any = 1e-8,
     dual_steps: int = 1,
 ) -> optax.GradientTransformationExtraArgs:
-    """Alternating Adam, what most GAN code runs.
+    """Alternating Adam, the usual method in GAN code.
 
-    ``alternating(optax.adam(...), optax.adam(...))``, except that a dual schedule follows the
-    iteration: all ``dual_steps`` of an iteration have one rate.
+    ``alternating(optax.adam(...), optax.adam(...))``, except that a dual schedule counts
+    iterations: all ``dual_steps`` of an iteration have one rate.
 
     Args:
-      primal_learning_rate: as in :func:`adam`, like all that follow.
-      dual_learning_rate: rate of the dual player.
+      primal_learning_rate: rate of the primal player; number or schedule, as in :func:`adam`.
+      dual_learning_rate: the same for the dual player.
       b1: decay of the first moment in ``[0, 1)``.
       b2: decay of the second moment in ``[0, 1)``.
       eps: added outside the root.

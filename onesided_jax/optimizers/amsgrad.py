@@ -1,4 +1,4 @@
-"""Simultaneous AMSGrad in its three conventions."""
+"""Simultaneous AMSGrad in three conventions."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def amsgrad(
     convention: Convention = "optax",
     initial_accumulator: Any = 0.0,
 ) -> optax.GradientTransformationExtraArgs:
-    """Simultaneous AMSGrad: Adam whose second moment never decreases.
+    """Simultaneous AMSGrad: Adam with the running maximum of the second moment.
 
     Args:
       primal_learning_rate: as in :func:`adam`.
@@ -60,10 +60,11 @@ def amsgrad(
       b1: decay of the first moment in ``[0, 1)``.
       b2: decay of the second moment in ``[0, 1)``.
       eps: added outside the root.
-      convention: ``"optax"`` bias-corrects both moments before the maximum (as ``optax.amsgrad``);
-        ``"classic"`` corrects nothing (Reddi et al.); ``"torch"`` corrects outside the maximum, as
-        ``torch.optim.Adam(amsgrad=True)``, so its preconditioner may decrease.
-      initial_accumulator: where the running maximum starts, ``>= 0``.
+      convention: ``"optax"`` corrects the bias of both moments before the maximum, as
+        ``optax.amsgrad``. ``"classic"`` corrects nothing (Reddi et al.). ``"torch"`` corrects
+        after the maximum, as ``torch.optim.Adam(amsgrad=True)``, so its preconditioner may
+        decrease.
+      initial_accumulator: start of the running maximum, ``>= 0``.
 
     Returns:
       A transformation of ``PrimalDual`` trees, one gradient per step.
@@ -101,7 +102,7 @@ def amsgrad(
 def scale_by_amsgrad(
     b1: Any, b2: Any, eps: Any, convention: Convention, initial_accumulator: Any
 ) -> optax.GradientTransformation:
-    """``optax.scale_by_amsgrad`` with torch's convention, a start of the maximum, wide moments."""
+    """``optax.scale_by_amsgrad`` with three conventions, an initial maximum and wide moments."""
     correct = convention == "optax"
     inner: Any = optax.scale_by_amsgrad(
         b1, b2, eps, bias_correction_mu=correct, bias_correction_nu=correct

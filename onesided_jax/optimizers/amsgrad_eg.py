@@ -1,4 +1,4 @@
-"""AMSGrad extragradient: the method with the one-sided guarantee."""
+"""AMSGrad extragradient, the method with the one-sided convergence guarantee."""
 
 from __future__ import annotations
 
@@ -37,11 +37,10 @@ class AmsgradEgState(NamedTuple):
     """State of :func:`amsgrad_eg`.
 
     Attributes:
-      count: int32 scalars, iterations done, one for each player: :func:`reset` restarts one alone.
-      nu: second moment of the extrapolation gradients, structure of the players; like all moments
-        here float32 at least, whatever the players are.
-      nu_max: its running maximum; the preconditioner is ``sqrt(nu_max) + eps``.
-      momentum: the running means of :class:`Momentum` that are in use.
+      count: int32 scalars, iterations done, one per player, so that :func:`reset` can restart one.
+      nu: second moment of the extrapolation gradients, structure of the players, float32 or wider.
+      nu_max: running maximum of ``nu`` (in "optax", with its bias corrected); sets ``h``.
+      momentum: the running means in use.
     """
 
     count: PrimalDual  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -51,14 +50,14 @@ class AmsgradEgState(NamedTuple):
 
 
 class Momentum(NamedTuple):
-    """One entry for each kind of momentum: a running mean of gradients, or ``()`` if unused.
+    """Running means of gradients, one entry per kind of momentum, ``()`` if unused.
 
-    A mean is a ``PrimalDual`` whose other player is ``optax.MaskedNode()``.
+    A mean is a ``PrimalDual`` with ``optax.MaskedNode()`` for the other player.
 
     Attributes:
-      update: of the primal's update gradients.
-      extrapolation: of the primal's extrapolation gradients.
-      dual: of the dual's update gradients.
+      update: mean of the primal's update gradients.
+      extrapolation: mean of the primal's extrapolation gradients.
+      dual: mean of the dual's update gradients.
     """
 
     update: Any
@@ -67,7 +66,7 @@ class Momentum(NamedTuple):
 
 
 def read_iteration(opt_state, field, count, settings):
-    """An iteration of :func:`amsgrad_eg`; its aliases have fewer settings."""
+    """The last iteration of :func:`amsgrad_eg` or of an alias, which has fewer settings."""
     dual_rate = dual_look_rate = settings["dual_learning_rate"]
     if settings.get("dual_extrapolation_learning_rate") is not None:
         dual_look_rate = settings["dual_extrapolation_learning_rate"]
@@ -123,9 +122,9 @@ def amsgrad_eg(
 ) -> optax.GradientTransformationExtraArgs:
     r"""AMSGrad extragradient with one preconditioner per iteration and no primal momentum.
 
-    It differs from :func:`extra_adam` where the proof needs it: the preconditioner is computed
-    once per iteration, from the extrapolation gradient, shared by both half-steps, and never
-    decreases. With :math:`g = F(z_t)` and :math:`q = F(\tilde z_t)`, elementwise and per player:
+    Unlike :func:`extra_adam`, it computes the preconditioner once per iteration, from the
+    extrapolation gradient, and uses it in both half-steps; it never decreases. The proof needs
+    this. With :math:`g = F(z_t)` and :math:`q = F(\tilde z_t)`, elementwise and per player:
 
     .. math::
       \nu_t &= \beta_2 \nu_{t-1} + (1 - \beta_2) g^2, \qquad
@@ -133,42 +132,43 @@ def amsgrad_eg(
       h_t = \sqrt{\hat\nu_t} + \epsilon \\
       \tilde z_t &= z_t - \eta_t g / h_t, \qquad z_{t+1} = z_t - \eta_t q / h_t
 
-    with :math:`c_t = 1 - \beta_2^t` (``"optax"``) or :math:`1` (``"classic"``); ``"torch"`` has
-    :math:`c_t = 1` and :math:`h_t = \sqrt{\hat\nu_t / (1 - \beta_2^t)} + \epsilon`. Under the
-    one-sided MVI and :math:`\eta \le \epsilon / (\sqrt 2 L_x)` the primal gradient reaches zero,
-    up to a term in the dual *extrapolation* displacement only: it vanishes when the dual rate
-    decays (:func:`amsgrad_eg_drd`) or when only the primal extrapolates (:func:`amsgrad_xeg`).
+    with :math:`c_t = 1 - \beta_2^t` (``"optax"``) or :math:`1` (``"classic"``). ``"torch"`` has
+    :math:`c_t = 1` and :math:`h_t = \sqrt{\hat\nu_t / (1 - \beta_2^t)} + \epsilon`.
+
+    Under the one-sided MVI and :math:`\eta \le \epsilon / (\sqrt 2 L_x)` the primal gradient goes
+    to zero, up to a term in the dual's *extrapolation* displacement. That term vanishes if the dual
+    rate decays (:func:`amsgrad_eg_drd`) or if only the primal extrapolates (:func:`amsgrad_xeg`).
 
     Args:
       primal_learning_rate: non-negative float, scalar array, tracer, or schedule of the iteration.
       dual_learning_rate: the same, for both of the dual's half-steps.
       b2: decay of the second moment, in ``[0, 1)``.
-      eps: added outside the root; the theory's :math:`\delta`, so not tiny: the order of a typical
-        gradient entry.
-      dual_eps: the dual's own ``eps``; ``None`` takes ``eps``.
-      dual_extrapolation: ``False`` leaves the dual where it is at the midpoint (x-only
+      eps: added outside the root, the theory's :math:`\delta`. Choose the order of a typical
+        gradient entry, not a tiny number.
+      dual_eps: ``eps`` for the dual; ``None`` takes ``eps``.
+      dual_extrapolation: ``False`` keeps the dual at its iterate in the midpoint (x-only
         extragradient, XEG).
-      dual_extrapolation_learning_rate: the rate of the dual's extrapolation half-step where it
-        differs; ``None`` takes ``dual_learning_rate``.
-      update_scale: the update's rate in units of the extrapolation's, for both players; below 1
-        it is extragradient+ for weak MVIs (our Theorem 9).
+      dual_extrapolation_learning_rate: rate of the dual's extrapolation half-step; ``None`` takes
+        ``dual_learning_rate``.
+      update_scale: ratio of the update's rate to the extrapolation's, for both players. Below 1
+        this is extragradient+ for weak MVIs (our Theorem 9).
       b1_update: momentum of the primal's update half-step, a number in ``[0, 1)`` or a schedule of
         the iteration; the running mean :math:`m_t = (1 - \beta_{1,t}) q_t + \beta_{1,t} m_{t-1}`
-        replaces :math:`q_t`. Keep it 0 or summable: any constant above 1/3 (on both players)
-        makes bilinear games unstable for every small rate (our Theorem 8).
+        replaces :math:`q_t`. Keep it 0 or summable: a constant above 1/3 on both players makes
+        bilinear games unstable for every small rate (our Theorem 8).
       b1_extrapolation: the same for the primal's extrapolation half-step.
-      dual_b1: the same for the dual's update half-step, where the one-sided results allow any.
-      convention: ``"optax"`` bias-corrects the second moment as ``optax.amsgrad`` does;
-        ``"classic"`` (Reddi et al.) does not, and opens with steps about
-        :math:`1/\sqrt{1-\beta_2}` times larger; ``"torch"`` corrects outside the maximum, so its
+      dual_b1: the same for the dual's update half-step; the one-sided results allow any value.
+      convention: ``"optax"`` corrects the bias of the second moment as ``optax.amsgrad`` does.
+        ``"classic"`` (Reddi et al.) does not; its first steps are about
+        :math:`1/\sqrt{1-\beta_2}` times larger. ``"torch"`` corrects after the maximum, so its
         preconditioner may decrease.
       initial_accumulator: :math:`\hat\nu_0 \ge 0`, e.g. :math:`\delta^2`.
 
     Returns:
       A transformation of ``PrimalDual`` trees with ``update(F, state, params, *, grad_fn)``;
-      ``grad_fn(players, 0) -> F`` evaluates the field at the midpoint. Two copies of the players
-      in the state, and one of a player for each momentum in use. Momentum written as the number 0
-      takes no memory.
+      ``grad_fn(players, 0) -> F`` evaluates the field at the midpoint. The state holds two copies
+      of the players, and one copy of a player for each momentum in use. A momentum given as the
+      number 0 takes no memory.
 
     Raises:
       ValueError: for a concrete number out of range or an unknown convention; from ``update`` if
@@ -274,17 +274,17 @@ def amsgrad_xeg(
 ) -> optax.GradientTransformationExtraArgs:
     """x-only extragradient: :func:`amsgrad_eg` with ``dual_extrapolation=False``.
 
-    The dual's displacement then leaves the one-sided bound altogether: the dual may use any rate,
-    constant or not, and the primal guarantee stands (our Theorem 2, docs/theory).
+    The one-sided bound then has no term in the dual's displacement. So the primal guarantee holds
+    for any dual rate, constant or not (our Theorem 2, docs/theory).
 
     Args:
-      primal_learning_rate: as in :func:`amsgrad_eg`, like all that follow.
+      primal_learning_rate: as in :func:`amsgrad_eg`; so are the other arguments.
       dual_learning_rate: rate of the dual's only half-step.
       b2: decay of the second moment.
       eps: added outside the root.
-      dual_eps: the dual's own ``eps``; ``None`` takes ``eps``.
+      dual_eps: ``eps`` for the dual; ``None`` takes ``eps``.
       convention: ``"optax"``, ``"classic"`` or ``"torch"``.
-      initial_accumulator: where the running maximum starts.
+      initial_accumulator: start of the running maximum.
 
     Returns:
       The transformation; see :func:`amsgrad_eg`, also for errors.
@@ -308,14 +308,14 @@ def amsgrad_xeg(
 def _no_mean(b1: Any, params: Any, player: str) -> Any:
     if isinstance(b1, (int, float)) and b1 == 0:
         return ()
-    if isinstance(params, PrimalDual):  # and no placeholder of optax.tree_map_params
+    if isinstance(params, PrimalDual):  # not a placeholder of optax.tree_map_params
         nobody = PrimalDual(optax.MaskedNode(), optax.MaskedNode())
         params = nobody._replace(**{player: getattr(params, player)})
     return single_zeros(params)
 
 
 def _mean(field: PrimalDual, mean: Any, b1: Any, player: str) -> tuple[Any, Any]:
-    """The running mean with a player's gradient taken in, as the direction to use and as state."""
+    """Adds a player's gradient to its running mean; returns the direction and the new mean."""
     gradient = getattr(field, player)
     if mean == ():
         return gradient, ()

@@ -22,7 +22,7 @@ def _read(opt_state, field, count, settings):
 
 
 def _decayed(rate: Any, power: Any, decay: str) -> dict[str, Any]:
-    """The dual's rates under dual rate decay, as arguments of :func:`amsgrad_eg`."""
+    """The dual's decayed rates, as arguments of :func:`amsgrad_eg`."""
     decayed = dual_rate_decay(rate, power)
     return {
         "dual_learning_rate": decayed if decay == "both" else rate,
@@ -50,22 +50,22 @@ def amsgrad_eg_drd(
 ) -> optax.GradientTransformationExtraArgs:
     r"""AMSGrad extragradient with dual rate decay, :math:`\eta_{y,t} = \eta_y t^{-p}`.
 
-    A falling primal gradient under dual rate decay is no evidence for the one-sided MVI: slowing
-    the dual down freezes the game, and the gradient falls like :math:`t^{-p}` for any smooth
-    ``f`` bounded below in ``x`` (our Theorem 5, docs/theory).
+    Under dual rate decay a falling primal gradient is no evidence for the one-sided MVI. A slower
+    and slower dual freezes the game, so the gradient falls like :math:`t^{-p}` for any smooth ``f``
+    that is bounded below in ``x`` (our Theorem 5, docs/theory).
 
     Args:
       primal_learning_rate: as in :func:`amsgrad_eg`.
       dual_learning_rate: the dual's rate at the first iteration; not a schedule.
       power: exponent ``p >= 0`` of :func:`dual_rate_decay`.
-      decay: ``"both"`` half-steps of the dual, or the ``"extrapolation"`` alone, which has the
-        same guarantee (our Theorem 2).
-      b2: as in :func:`amsgrad_eg`, like all that follow.
+      decay: ``"both"`` decays the rates of both half-steps of the dual; ``"extrapolation"`` decays
+        the extrapolation's only, with the same guarantee (our Theorem 2).
+      b2: as in :func:`amsgrad_eg`; so are the arguments below.
       eps: added outside the root.
-      dual_eps: the dual's own ``eps``; ``None`` takes ``eps``.
+      dual_eps: ``eps`` for the dual; ``None`` takes ``eps``.
       dual_extrapolation: ``False`` for x-only extragradient.
       convention: ``"optax"``, ``"classic"`` or ``"torch"``.
-      initial_accumulator: where the running maximum starts.
+      initial_accumulator: start of the running maximum.
 
     Returns:
       The transformation; see :func:`amsgrad_eg`, also for errors.
@@ -80,8 +80,8 @@ def amsgrad_eg_drd(
     check_choice("decay", decay, ("both", "extrapolation"))
     if callable(dual_learning_rate):
         raise ValueError(
-            "amsgrad_eg_drd decays the dual rate itself and expected a number as "
-            "dual_learning_rate, got a schedule; pass schedules to amsgrad_eg"
+            "dual_learning_rate: expected a number, got a schedule; amsgrad_eg_drd decays the rate "
+            "itself, so pass schedules to amsgrad_eg"
         )
     check_hyperparameters(dual_learning_rate=dual_learning_rate)
     return amsgrad_eg(

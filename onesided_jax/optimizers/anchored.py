@@ -1,4 +1,4 @@
-"""Anchored extragradient and Halpern iteration: pulled back to the start ever more weakly."""
+"""Anchored extragradient and Halpern iteration: a vanishing pull to the starting point."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class AnchoredState(NamedTuple):
     Attributes:
       base: state of the base transformation.
       start: the params that ``init`` was given, ``z_0``.
-      count: int32 scalar, iterations done; of two players one for each.
+      count: int32 scalar, iterations done; one per player if there are two.
     """
 
     base: Any
@@ -35,7 +35,7 @@ def anchored(
     *,
     form: Literal["extragradient", "halpern"] = "extragradient",
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Adds a vanishing pull towards the starting point, for the best rate on monotone games.
+    r"""Adds a vanishing pull to the starting point, for the best rate on monotone games.
 
     With :math:`b_k = 1 / (k + 2)`, :math:`k = 0, 1, \dots`, and :math:`B` one step of ``base``:
 
@@ -45,18 +45,18 @@ def anchored(
       \text{halpern:}\quad & z_{k+1} = b_k z_0 + (1 - b_k) (z_k + B(F(z_k)))
 
     For monotone ``F`` and ``base = optax.sgd(a)``, :math:`a \le 1 / (8 L)`, EAG-C has
-    :math:`\|F(z_k)\|^2 = O(1/k^2)` at the *last* iterate, an order better than extragradient.
-    Halpern needs a cocoercive field. Both are exact-gradient methods: under minibatch noise the
-    pull dies out and the noise stays.
+    :math:`\|F(z_k)\|^2 = O(1/k^2)` at the *last* iterate, one order better than extragradient.
+    Halpern needs a cocoercive field. Both need exact gradients: with minibatches the pull vanishes
+    and the noise stays.
 
     Args:
-      base: the step; the theory has plain ``optax.sgd``, for two players :func:`descent_ascent`.
+      base: the step. The theory covers ``optax.sgd``; for two players use :func:`descent_ascent`.
       form: ``"extragradient"`` evaluates the field twice, ``"halpern"`` once.
 
     Returns:
       A transformation with ``update(F, state, params, *, grad_fn, **extra)``; ``"halpern"`` needs
-      no ``grad_fn``. One copy of the params in the state. Only the update half-step advances
-      ``base``'s state.
+      no ``grad_fn``. The state adds one copy of the params. Only the update half-step advances the
+      state of ``base``.
 
     Raises:
       ValueError: for an unknown ``form``; from ``update`` if ``params`` or ``grad_fn`` is missing.

@@ -1,4 +1,4 @@
-"""Skips a step that would make the players non-finite, at whichever evaluation it went wrong."""
+"""Skips a step in which any evaluation, point or update is not finite."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class ApplyIfFiniteState(NamedTuple):
 
     Attributes:
       inner_state: state of the wrapped optimizer.
-      notfinite_count: int32 scalar, bad steps since the last good one, skipped or let through, as
-        in optax. Above ``max_consecutive_errors`` the last one was let through.
-      total_notfinite: int32 scalar, bad steps in all, skipped or let through.
+      notfinite_count: int32 scalar, bad steps since the last good one, skipped or applied, as in
+        optax. Above ``max_consecutive_errors`` the last bad step was applied.
+      total_notfinite: int32 scalar, all bad steps, skipped or applied.
     """
 
     inner_state: Any
@@ -34,16 +34,16 @@ class ApplyIfFiniteState(NamedTuple):
 def apply_if_finite(
     inner: optax.GradientTransformation, max_consecutive_errors: int
 ) -> optax.GradientTransformationExtraArgs:
-    """``optax.apply_if_finite`` that also sees the midpoint of two-evaluation methods.
+    """``optax.apply_if_finite`` that also checks the further evaluations of a step.
 
-    optax's looks at the incoming gradient alone. Here a step is skipped (zero updates, ``inner``'s
-    state as before) if the incoming field, the players at which ``grad_fn`` is asked, the field
-    that it returns, or the resulting updates hold a NaN or an infinity.
+    optax checks the incoming gradient only. Here a step is skipped (zero updates, unchanged state
+    of ``inner``) if a NaN or infinity occurs in the incoming field, in the arguments or results of
+    ``grad_fn``, or in the updates.
 
     Args:
       inner: any transformation, of one player or of both.
-      max_consecutive_errors: how many steps in a row may be skipped, ``>= 1``; the next bad one is
-        let through, as optax does, so that a run that is lost shows it.
+      max_consecutive_errors: number of steps in a row that may be skipped, ``>= 1``. The next bad
+        step is applied, as in optax, so that a lost run becomes visible.
 
     Returns:
       A transformation; extra arguments go to ``inner``.
@@ -79,7 +79,7 @@ def apply_if_finite(
         count = jnp.where(good, 0, optax.safe_increment(state.notfinite_count))
         accept = good | (count > max_consecutive_errors)
         total = jnp.where(good, state.total_notfinite, optax.safe_increment(state.total_notfinite))
-        # A select, not a cond: under vmap it is one anyway, and the step is computed already.
+        # A select, not a cond: under vmap a cond becomes a select, and the step is computed anyway.
         step = jax.tree.map(lambda u: jnp.where(accept, u, 0), step)
         return step, ApplyIfFiniteState(
             select(accept, inner_state, state.inner_state), count, total
@@ -89,7 +89,7 @@ def apply_if_finite(
 
 
 def _poisoned(grad_fn, params, i):
-    """The field at ``params``, all NaN if either is non-finite, so that the updates show it."""
+    """The field at ``params``, all NaN if either is not finite, so that the updates are too."""
     field = grad_fn(params, i)
     good = _all_finite((params, field))
     return jax.tree.map(lambda g: jnp.where(good, g, jnp.nan), field)

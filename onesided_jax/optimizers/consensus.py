@@ -1,4 +1,4 @@
-"""Consensus optimization: both players also shrink the field."""
+"""Consensus optimization: both players also descend the squared norm of the field."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ from onesided_jax.optimizers.extra_args import with_extra_args
 
 __all__ = ["consensus"]
 
-# Primitives that name an axis and exchange nothing over it.
+# Primitives that name an axis but communicate nothing over it.
 _LOCAL = ("axis_index", "pbroadcast", "pcast", "pvary")
 
 
 def consensus(
     base: optax.GradientTransformation, strength: Any
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Feeds ``base`` the field plus the gradient of its own squared norm.
+    r"""Adds the gradient of the field's squared norm to the field before ``base`` sees it.
 
     .. math::
       F + \gamma \nabla \tfrac12 \|F\|^2 = F + \gamma J^\top F
 
-    with :math:`J` the Jacobian of ``F``, as one vector-Jacobian product through ``grad_fn``: no
-    matrix is built. It damps rotation, and is drawn to *any* stationary point, maxima of the
-    primal included.
+    with :math:`J` the Jacobian of ``F``. The extra term is one vector-Jacobian product through
+    ``grad_fn``; no matrix is built. It damps rotation, but attracts to *any* stationary point,
+    including maxima of the primal.
 
     Args:
       base: any transformation; for two players ``consensus(descent_ascent(...), strength)``.
       strength: :math:`\gamma \ge 0`; float, scalar array or tracer.
 
     Returns:
-      A transformation with ``update(F, state, params, *, grad_fn, **extra)``. In it
-      ``grad_fn(params, 0)`` is differentiated at ``params`` in reverse mode; if it draws a
-      minibatch of its own, :math:`J^\top F` is unbiased. If ``grad_fn`` averages over
-      devices (``pmean`` under ``pmap``, ``shard_map`` or a named ``vmap``), the product is averaged
-      over the same axes, so that replicas stay equal. No state beside ``base``'s.
+      A transformation with ``update(F, state, params, *, grad_fn, **extra)`` and no state of its
+      own. It differentiates ``grad_fn(params, 0)`` at ``params`` in reverse mode. If ``grad_fn``
+      draws its own minibatch, :math:`J^\top F` is unbiased. If ``grad_fn`` averages over devices
+      (``pmean`` under ``pmap``, ``shard_map`` or a named ``vmap``), the product is averaged over
+      the same axes, so that replicas stay equal.
 
     Raises:
       ValueError: for a negative ``strength``; from ``update`` if ``params`` or ``grad_fn`` is
-        missing, or if it stands inside ``partition`` or ``masked``.
+        missing, or inside ``partition`` or ``masked``.
 
     Example:
       >>> import optax
@@ -76,7 +76,7 @@ def consensus(
         cotangent = jax.tree.map(lambda f, g: jnp.asarray(g, f.dtype), field, updates)
         (uphill,) = pullback(cotangent)
         axes = _axes_of_collectives(jax.make_jaxpr(grad_fn)(params, 0).jaxpr)
-        if axes:  # a pullback through them gives each replica its own term of the sum
+        if axes:  # the pullback gives each replica one term of the sum only
             uphill = jax.lax.pmean(uphill, tuple(sorted(axes)))
         direction = jax.tree.map(
             lambda g, v: g + jnp.asarray(strength, v.dtype) * v, updates, uphill
@@ -87,7 +87,7 @@ def consensus(
 
 
 def _axes_of_collectives(jaxpr: Jaxpr) -> set[str]:
-    """Named axes over which a program reduces, gathers or exchanges."""
+    """Named axes over which a program communicates."""
     axes: set[str] = set()
     for eqn in jaxpr.eqns:
         if eqn.primitive.name not in _LOCAL:

@@ -15,20 +15,20 @@ __all__ = ["descent_ascent"]
 def descent_ascent(
     primal: optax.GradientTransformation, dual: optax.GradientTransformation
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Gives each player its own optax transformation; both step at once.
+    r"""Simultaneous descent-ascent: gives each player its own optax transformation.
 
-    For different learning rates (two time-scale update rule, TTUR), betas, clipping or whole
-    algorithms per player; weight decay, clipping and schedules go inside. It is
-    :func:`optax.partition` over :class:`PrimalDual`: the primal's transformation sees
-    ``PrimalDual(player, optax.MaskedNode())``, the dual's the other way round, and so do its masks
-    and the labels of a partition inside it. A function of the leaves is one for both.
+    The players may differ in learning rate (two time-scale update rule, TTUR), betas, clipping or
+    the whole algorithm. Weight decay, clipping and schedules go inside. It is
+    :func:`optax.partition` over :class:`PrimalDual`: the primal's transformation, and any mask or
+    partition inside it, sees ``PrimalDual(player, optax.MaskedNode())``; the dual's sees the
+    reverse.
 
     .. math::
       x_{t+1} = x_t + \mathrm{primal}(F_x(x_t, y_t)), \qquad
       y_{t+1} = y_t + \mathrm{dual}(F_y(x_t, y_t))
 
-    with the field in descent form, :math:`F = (\nabla_x f, -\nabla_y f)`: both transformations
-    descend, never use a negative learning rate.
+    with the field in descent form, :math:`F = (\nabla_x f, -\nabla_y f)`. Both transformations
+    descend, so never use a negative learning rate.
 
     Args:
       primal: transformation of the min player's part.
@@ -36,10 +36,10 @@ def descent_ascent(
 
     Returns:
       A transformation of ``PrimalDual`` trees, or of trees with two top-level keys such as
-      ``generator`` and ``discriminator``; extra arguments are forwarded to both players.
+      ``generator`` and ``discriminator``. Extra arguments go to both players.
 
     Raises:
-      ValueError: from ``init`` or ``update``, if the tree is neither.
+      ValueError: from ``init`` or ``update``, for any other tree.
 
     Example:
       >>> import jax, optax
@@ -66,6 +66,6 @@ def descent_ascent(
 
 
 def first_states(opt_state: Any) -> PrimalDual:
-    """Of both players' chains, the state of the first transformation."""
+    """The state of the first transformation in each player's chain."""
     inner = opt_state.inner_states
     return PrimalDual(*(inner[player].inner_state[0] for player in PrimalDual._fields))

@@ -1,4 +1,4 @@
-"""Extra arguments such as ``grad_fn`` for whatever takes them."""
+"""Passes extra arguments such as ``grad_fn`` to transformations that accept them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["with_extra_args"]
 
 
 def with_extra_args(made: Any) -> optax.GradientTransformationExtraArgs:
-    """``optax.with_extra_args_support`` that does not keep ``grad_fn`` from those who take it.
+    """``optax.with_extra_args_support`` that decides by the parameters of ``update``.
 
-    optax goes by type, and drops all extra arguments for ``MultiSteps`` and for a plain pair whose
-    ``update`` has ``grad_fn`` or ``**extra_args`` among its parameters. Here the parameters count.
+    optax decides by type. So it drops ``grad_fn`` for ``MultiSteps``, and for a plain pair whose
+    ``update`` takes ``grad_fn`` or ``**extra_args``.
     """
     if isinstance(made, optax.GradientTransformationExtraArgs):
         return made

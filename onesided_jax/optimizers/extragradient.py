@@ -1,4 +1,4 @@
-"""Extragradient around any optax transformation, and ExtraAdam made of it."""
+"""Extragradient around any optax transformation, and ExtraAdam."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class ExtragradientState(NamedTuple):
 
     Attributes:
       base: state of the base transformation (of the update half-step).
-      extrapolation: its own state of the extrapolation half-step, ``()`` unless
-        ``extrapolation_state="separate"``.
+      extrapolation: state of the extrapolation half-step if ``extrapolation_state="separate"``,
+        else ``()``.
       anchor: transparent mode only: the params that both half-steps start from, else ``()``.
       phase: int32 scalar, transparent mode only: 0 before the extrapolation, 1 before the update.
     """
@@ -47,7 +47,7 @@ def extragradient(
     extrapolation_state: Literal["carried", "discarded", "separate"] = "carried",
     opaque_mode: bool = True,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Looks one step ahead with ``base``, then steps from here with the gradient found there.
+    r"""Looks ahead with one step of ``base``, then steps with the gradient at that midpoint.
 
     Simultaneous descent-ascent spirals out of ``f(x, y) = x y``; extragradient converges. With
     :math:`B_s` one step of ``base`` from state ``s``:
@@ -56,35 +56,35 @@ def extragradient(
       \tilde z_t = z_t + B_s(F(z_t)), \qquad z_{t+1} = z_t + B_{s'}(F(\tilde z_t)).
 
     =============== ====================================== ==================================
-    ``"carried"``   ``s'`` is the state left by the         ExtraAdam as Gidel et al. run it:
-                    extrapolation; it advances twice        Adam's moments and count move twice
+    ``"carried"``   ``s'`` is the state left by the         ExtraAdam of Gidel et al.: Adam's
+                    extrapolation; it advances twice        moments and count advance twice
                     per iteration
-    ``"discarded"`` ``s' = s``; only the update half-step   the extrapolation only looks
-                    is remembered
+    ``"discarded"`` ``s' = s``; only the update half-step   the extrapolation leaves no trace
+                    changes the state
     ``"separate"``  two persistent states                   e.g. momentum per half-step
     =============== ====================================== ==================================
 
-    A schedule inside a carried ``base`` is therefore asked twice per iteration; the aliases
-    (:func:`extra_adam`) correct for that, your own base does not.
+    So a schedule inside a carried ``base`` advances twice per iteration. :func:`extra_adam`
+    corrects for that; your own ``base`` must do so itself.
 
     Args:
       base: any transformation; for two players with different settings
         ``extragradient(descent_ascent(primal, dual))``, never the other way round.
       extrapolation_state: which state the update half-step starts from, see the table.
       opaque_mode: ``True``: one call of ``update`` is one iteration and needs ``grad_fn``.
-        ``False``: calls alternate between extrapolation and update, for loops that cannot pass a
-        gradient function; the visible params are the midpoints after every odd call, and the
+        ``False`` (transparent mode): calls alternate between extrapolation and update, for loops
+        that cannot pass a gradient function. After every odd call the params are the midpoint. The
         state holds one copy of the params.
 
     Returns:
-      A transformation with ``update(F, state, params, *, grad_fn, **extra)``, where
-      ``grad_fn(params, i) -> F`` is called once with the midpoint and ``i = 0`` (optax's SAM
-      convention: your closure decides whether it draws a fresh minibatch). Updates have the
-      structure of ``params``, and the dtypes that ``base`` gives them.
+      A transformation with ``update(F, state, params, *, grad_fn, **extra)``. It calls
+      ``grad_fn(params, i) -> F`` once, with the midpoint and ``i = 0``. As with optax's SAM, your
+      closure decides whether to draw a fresh minibatch. Updates have the structure of ``params``
+      and the dtypes that ``base`` returns.
 
     Raises:
       ValueError: for an unknown ``extrapolation_state``; from ``update`` if ``params`` or
-        ``grad_fn`` is missing, or if it stands inside ``partition`` or ``masked``.
+        ``grad_fn`` is missing, or inside ``partition`` or ``masked``.
 
     Example:
       >>> import jax, optax
@@ -127,7 +127,7 @@ def extragradient(
         def first():
             looked, new = extrapolate(updates, state, params, extra_args)
             anchor = jax.tree.map(lambda p, a: jnp.asarray(p, a.dtype), params, state.anchor)
-            # What the other branch gives, where gradients have another dtype than params.
+            # The dtypes of the other branch; gradients may have another dtype than params.
             looked = jax.tree.map(
                 lambda a, u: jnp.asarray(u, jnp.result_type(a, u)), anchor, looked
             )
@@ -146,9 +146,9 @@ def extragradient(
 
 
 def half_steps(base: optax.GradientTransformation, extrapolation_state: str):
-    """The two halves of an extragradient iteration, for any state with ``base``'s two states.
+    """The two half-steps, for a state with fields ``base`` and ``extrapolation``.
 
-    Both are ``(gradients, state, params, extra_args) -> (updates, state)``.
+    Both map ``(gradients, state, params, extra_args)`` to ``(updates, state)``.
     """
     transformation = with_extra_args(base)
     separate = extrapolation_state == "separate"
@@ -179,18 +179,18 @@ def extra_adam(
     eps: Any = 1e-8,
     opaque_mode: bool = True,
 ) -> optax.GradientTransformationExtraArgs:
-    """ExtraAdam (Gidel et al.): extragradient whose one Adam state advances at both half-steps.
+    """ExtraAdam (Gidel et al.): extragradient with one Adam state that both half-steps advance.
 
-    ``extragradient(adam(...), extrapolation_state="carried")``, except that a schedule follows
-    the iteration, not the half-step. The authors' code and ``cooper-optim``'s take the same
-    steps. Where the proof of one-sided convergence needs one preconditioner per iteration, this
-    method has two; :func:`amsgrad_eg` has one.
+    ``extragradient(adam(...), extrapolation_state="carried")``, except that a schedule counts
+    iterations, not half-steps. The authors' code and ``cooper-optim`` take the same steps. The
+    method has two preconditioners per iteration. The proof of one-sided convergence needs one, as
+    in :func:`amsgrad_eg`.
 
     Args:
       primal_learning_rate: as in :func:`adam`.
       dual_learning_rate: as in :func:`adam`.
-      b1: decay of the first moment in ``[0, 1)``; on bilinear games both players carrying more
-        than about 0.41 is unstable for every small rate.
+      b1: decay of the first moment in ``[0, 1)``. Above about 0.41 on both players it makes
+        bilinear games unstable for every small rate.
       b2: decay of the second moment in ``[0, 1)``.
       eps: added outside the root.
       opaque_mode: see :func:`extragradient`.

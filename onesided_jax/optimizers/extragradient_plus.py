@@ -1,4 +1,4 @@
-"""Extragradient+: look far, step short."""
+"""Extragradient+: a long extrapolation and a short update."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def extragradient_plus(
     .. math::
       \tilde z_t = z_t + B_s(F(z_t)), \qquad z_{t+1} = z_t + a\, B_{s'}(F(\tilde z_t)), \quad a < 1
 
-    With ``base = optax.sgd(gamma)`` this is EG+ with :math:`\eta = a \gamma`: it converges on games
-    where plain extragradient of the same :math:`\gamma` diverges (weak MVI,
-    :math:`\rho < \gamma - \eta`). The form with a shared AMSGrad preconditioner, which our Theorem
-    9 covers, is :func:`amsgrad_eg` with ``update_scale``.
+    With ``base = optax.sgd(gamma)`` this is EG+ with :math:`\eta = a \gamma`. It converges on games
+    where plain extragradient with the same :math:`\gamma` diverges (weak MVI,
+    :math:`\rho < \gamma - \eta`). :func:`amsgrad_eg` with ``update_scale`` is the form with one
+    shared AMSGrad preconditioner, which our Theorem 9 covers.
 
     Args:
       base: any transformation; for two players ``extragradient_plus(descent_ascent(...))``.
@@ -54,7 +54,7 @@ def extragradient_plus(
 
     Raises:
       ValueError: for an argument out of range; from ``update`` if ``params`` or ``grad_fn`` is
-        missing, or if it stands inside ``partition`` or ``masked``.
+        missing, or inside ``partition`` or ``masked``.
 
     Example:
       >>> import optax
@@ -90,9 +90,9 @@ def extragradient_plus(
 def extra_plus_sgd(
     primal_learning_rate: Any, dual_learning_rate: Any, *, update_scale: Any = 0.5
 ) -> optax.GradientTransformationExtraArgs:
-    """EG+ of two learning rates: ``extragradient_plus(sgda(...))``.
+    """EG+ with two learning rates: ``extragradient_plus(sgda(...))``.
 
-    The rates are those of the extrapolation; the update's are ``update_scale`` times as large.
+    The rates are those of the extrapolation; the update's rates are ``update_scale`` times these.
 
     Args:
       primal_learning_rate: non-negative float, scalar array, tracer, or schedule of the iteration.

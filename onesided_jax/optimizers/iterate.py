@@ -20,23 +20,23 @@ _KINDS = (AlexState, OadagradState, OptimisticState, PastAmsgradEgState, PastExt
 
 
 def iterate(opt_state: Any, players: Any) -> Any:
-    r"""The iterate :math:`z_t` behind the players that an optimizer moves.
+    r"""Returns the iterate :math:`z_t` that belongs to an optimizer's params.
 
     Methods that extrapolate from the past (``past_*``, ``oadagrad``), ``optimistic`` and
-    ``alex_gda`` keep the *displaced* point in the params, because the next gradient is due there.
-    Their iterate is nearby: evaluate, average or plot it instead of the params. Every other
-    optimizer moves the iterate itself, and gets its params back.
+    ``alex_gda`` keep a *displaced* point in the params, because the next gradient is taken there.
+    Evaluate, average or plot their iterate instead of the params. For every other optimizer the
+    params are the iterate.
 
     Args:
-      opt_state: the optimizer's state, also inside ``optax.chain`` and the like.
-      players: the params that belong to it, with or without a leading run axis.
+      opt_state: the optimizer's state, also inside ``optax.chain`` and other wrappers.
+      players: the params that belong to ``opt_state``, with or without a leading run axis.
 
     Returns:
       A tree like ``players``.
 
     Raises:
-      ValueError: if the state holds displacements of one player only; take ``iterate`` of each
-        player then.
+      ValueError: if the state holds a displacement of one player only. Then call ``iterate`` for
+        each player.
 
     Example:
       >>> import optax
@@ -45,14 +45,14 @@ def iterate(opt_state: Any, players: Any) -> Any:
       >>> tx = osj.past_extra_adam(0.1, 0.1)
       >>> updates, state = tx.update(osj.PrimalDual(2.0, -1.0), tx.init(players), players)
       >>> moved = optax.apply_updates(players, updates)
-      >>> [round(float(z), 3) for z in osj.iterate(state, moved)]  # it has only looked ahead
+      >>> [round(float(z), 3) for z in osj.iterate(state, moved)]  # the first step only looks ahead
       [1.0, 2.0]
     """
     for state in displaced_states(opt_state):
         shift = shift_of(state, players)
         if shift is None:
             raise ValueError(
-                f"{type(state).__name__} belongs to a part of the players: call iterate with that "
+                f"{type(state).__name__} belongs to a part of the players: call iterate for that "
                 "part, or put the optimizer outside descent_ascent"
             )
         players = jax.tree.map(lambda player, moved: player - moved, players, shift)
@@ -74,7 +74,7 @@ def shift_of(state: Any, players: Any) -> Any:
 
 
 def with_shift(opt_state: Any, shift: Any) -> Any:
-    """``opt_state`` with another displacement in its displaced state."""
+    """Replaces the displacement in ``opt_state``."""
 
     def replaced(node):
         if isinstance(node, AlexState):

@@ -1,4 +1,4 @@
-"""How an optimizer says what its step is in the form that the theorems use."""
+"""Describes an optimizer's step in the form that the theorems use."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ Settings = Mapping[str, Any]  # an optimizer's keyword arguments, defaults inclu
 
 
 class Iteration(NamedTuple):
-    r"""One iteration in the form of the theorems; arrays of the widest float.
+    r"""One iteration in the form of the theorems; arrays in JAX's widest float.
 
     .. math:: \tilde z_t = z_t - \gamma_t p_t / h_t, \qquad z_{t+1} = z_t - \eta_t q_t / h_t
 
     Attributes:
-      preconditioner: :math:`h_t`, leaves like the players'.
+      preconditioner: :math:`h_t`, shaped like the players.
       rates: :math:`\gamma_t` of both players; without extrapolation :math:`\eta_t`.
-      displacement: :math:`\tilde z_t - z_t`, leaves like the players'; ``None`` without
+      displacement: :math:`\tilde z_t - z_t`, shaped like the players; ``None`` without
         extrapolation.
       update_scale: :math:`\eta_t / \gamma_t` of both players.
-      momentum: of the primal's update, of the primal's extrapolation, of the dual's update.
+      momentum: of the primal's update, the primal's extrapolation and the dual's update.
       dual_extrapolates: whether the dual's displacement is used.
     """
 
@@ -55,11 +55,11 @@ class Method(NamedTuple):
     Attributes:
       kind: "extragradient", "plain" (no extrapolation) or "past" (extrapolation from the past).
       floor: ``settings -> PrimalDual`` of lower bounds of the preconditioner.
-      read: ``(opt_state, field, count, settings) -> Iteration``, from the state after the step, the
-        field where the step began and the number of steps before it. A step of kind "past" ends
-        one iteration and begins another: this is the one that it begins.
-      update_momentum: name of the argument with the momentum of the primal's update, if it has one
-        that a theorem about extragradient allows.
+      read: ``(opt_state, field, count, settings) -> Iteration``. Takes the state after the step,
+        the field at its start and the number of earlier steps. A step of kind "past" ends one
+        iteration and begins the next; this is the next one.
+      update_momentum: name of the argument for the momentum of the primal's update, if there is
+        one and a theorem about extragradient covers it.
     """
 
     kind: str
@@ -69,24 +69,24 @@ class Method(NamedTuple):
 
 
 def float64(tree: Any) -> Any:
-    """The tree in JAX's widest float: float64, or float32 where x64 is off."""
+    """Casts to JAX's widest float: float64, or float32 if x64 is off."""
     return jax.tree.map(lambda a: jnp.asarray(a, float), tree)
 
 
 def rates_at(settings: Settings, count: Any) -> PrimalDual:
-    """Both learning rates after ``count`` iterations, numbers or schedules."""
+    """Both learning rates (numbers or schedules) after ``count`` iterations."""
     names = ("primal_learning_rate", "dual_learning_rate")
     return float64(PrimalDual(*(rate_at(settings[name], count) for name in names)))
 
 
 def displacement(direction: PrimalDual, scale: PrimalDual, rates: PrimalDual) -> PrimalDual:
-    """``-rate * direction / scale`` of both players."""
+    """``-rate * direction / scale`` for both players."""
     players = zip(float64(direction), scale, rates, strict=True)
     return PrimalDual(*(jax.tree.map(lambda g, h, r=r: -r * g / h, g, h) for g, h, r in players))
 
 
 def sgd_method(kind: str, update_scale: Callable[[Settings], Any] = lambda settings: 1) -> Method:
-    """The method of an optimizer without preconditioner."""
+    """The `Method` of an optimizer without preconditioner."""
 
     def read(opt_state, field, count, settings):
         del opt_state
@@ -99,7 +99,7 @@ def sgd_method(kind: str, update_scale: Callable[[Settings], Any] = lambda setti
 
 
 def amsgrad_floor(settings: Settings) -> PrimalDual:
-    """``h >= eps``, and ``h >= sqrt(initial_accumulator) + eps`` where ``h`` never decreases."""
+    """Lower bounds of ``h``: ``sqrt(initial_accumulator) + eps``; ``eps`` if ``h`` may decrease."""
     start = jnp.sqrt(float64(settings.get("initial_accumulator", 0.0)))
     if settings.get("convention") == "torch":
         start = jnp.zeros_like(start)
@@ -107,7 +107,7 @@ def amsgrad_floor(settings: Settings) -> PrimalDual:
 
 
 def amsgrad_preconditioner(count: Any, nu_max: Any, settings: Settings) -> PrimalDual:
-    """``h`` of both players from their gradient counts and running maxima."""
+    """``h`` of both players, from their gradient counts and running maxima."""
     players = zip(count, nu_max, _epsilons(settings), strict=True)
     b2, convention = settings["b2"], settings["convention"]
     return PrimalDual(

@@ -1,4 +1,4 @@
-"""Lookahead-minmax around any optax transformation, and Lookahead Adam made of it."""
+"""Lookahead-minmax around any optax transformation, and Lookahead Adam."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class LookaheadMinmaxState(NamedTuple):
     Attributes:
       base: state of the base transformation.
       slow: the slow players, structure of the params.
-      since_sync: int32 scalar, base steps since the last pull; of two players one for each. Both
-        are pulled together, when the smaller is due.
+      since_sync: int32 scalar, base steps since the last pull; one per player if there are two.
+        Both players are pulled together, when the smaller count reaches ``sync_period``.
     """
 
     base: Any
@@ -38,27 +38,27 @@ class LookaheadMinmaxState(NamedTuple):
 def lookahead_minmax(
     base: optax.GradientTransformation, sync_period: int = 5, slow_step_size: Any = 0.5
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Pulls both players back together towards where they were ``sync_period`` steps ago.
+    r"""Pulls both players back towards their position ``sync_period`` steps ago.
 
-    Every :math:`k` steps of ``base`` :math:`s \leftarrow s + \alpha (z - s),\ z \leftarrow s`.
-    That damps the rotation of a game, whatever ``base`` does; its state is not reset. The players
-    that you see are the fast ones, and the slow ones after every :math:`k`-th step.
-    ``optax.lookahead`` keeps both in the params and passes no extra arguments, hence no
-    ``grad_fn``, to its base.
+    After every :math:`k` steps of ``base``,
+    :math:`s \leftarrow s + \alpha (z - s),\ z \leftarrow s`. This damps the rotation of a game for
+    any ``base``, whose state is not reset. The params are the fast players; after every
+    :math:`k`-th step they equal the slow ones. ``optax.lookahead`` differs: it keeps both in the
+    params, and passes no ``grad_fn`` to its base.
 
     Args:
       base: any transformation, also :func:`extragradient`, also of a single player.
-      sync_period: :math:`k`, base steps between two pulls, ``>= 1``; of an extragradient method
-        with ``opaque_mode=False`` half-steps, an even number of them.
+      sync_period: :math:`k`, base steps between two pulls, ``>= 1``. For an extragradient method
+        with ``opaque_mode=False`` it counts half-steps and must be even.
       slow_step_size: :math:`\alpha` in ``[0, 1]``; float, scalar array or tracer.
 
     Returns:
       A transformation with ``update(F, state, params, **extra)``; extra arguments go to ``base``.
-      One copy of the params in the state.
+      The state adds one copy of the params.
 
     Raises:
-      ValueError: for a number out of range; from ``init`` for an odd number of half-steps, whose
-        pull the next half-step would undo; from ``update`` if ``params`` is missing.
+      ValueError: for a number out of range; from ``init`` for an odd number of half-steps, because
+        the next half-step would undo the pull; from ``update`` if ``params`` is missing.
 
     Example:
       >>> import optax
@@ -87,7 +87,7 @@ def lookahead_minmax(
         if sync_period % 2 and _counts_half_steps(state):
             raise ValueError(
                 f"sync_period={sync_period}: expected an even number around an extragradient "
-                "method with opaque_mode=False, two half-steps a step"
+                "method with opaque_mode=False, because each iteration has two half-steps"
             )
         return LookaheadMinmaxState(state, copy(params), counts_for(params))
 
@@ -116,7 +116,7 @@ def lookahead_minmax(
 
 
 def _counts_half_steps(state: Any) -> bool:
-    """Whether an extragradient method in transparent mode has its state somewhere in this one."""
+    """Whether ``state`` contains the state of an extragradient method in transparent mode."""
 
     def transparent(part):
         return isinstance(part, ExtragradientState) and not isinstance(part.phase, tuple)
@@ -138,13 +138,13 @@ def lookahead_adam(
     """Lookahead-minmax around simultaneous Adam: ``lookahead_minmax(adam(...), ...)``.
 
     Args:
-      primal_learning_rate: as in :func:`adam`, like all that follow.
-      dual_learning_rate: rate of the dual player.
+      primal_learning_rate: rate of the primal player; number or schedule, as in :func:`adam`.
+      dual_learning_rate: the same for the dual player.
       b1: decay of the first moment in ``[0, 1)``.
       b2: decay of the second moment in ``[0, 1)``.
       eps: added outside the root.
-      sync_period: Adam steps between two pulls.
-      slow_step_size: how far the slow players follow, in ``[0, 1]``.
+      sync_period: Adam steps between two pulls, ``>= 1``.
+      slow_step_size: step of the slow players towards the fast ones, in ``[0, 1]``.
 
     Returns:
       A transformation of ``PrimalDual`` trees, one gradient per step.

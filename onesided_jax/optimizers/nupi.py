@@ -34,32 +34,32 @@ def nupi(
     nu: Any = 0.0,
     first_step: Literal["sgd", "zero"] = "sgd",
 ) -> optax.GradientTransformation:
-    r"""nuPI: reacts to a constraint violation, and to its change.
+    r"""nuPI: reacts to a constraint violation and to its change.
 
-    Plain dual ascent adds up violations, so a multiplier goes on growing while the constraint is
-    already on its way to feasible, and overshoots. The proportional term brakes it. With
-    :math:`e_t` the gradient that the player descends (for a multiplier, minus the violation):
+    Plain dual ascent adds up violations, so a multiplier still grows while the violation shrinks,
+    and overshoots. The proportional term slows it down. With :math:`e_t` the gradient that the
+    player descends (for a multiplier, minus the violation):
 
     .. math::
       \xi_t = \nu \xi_{t-1} + (1 - \nu) e_t, \qquad
       \theta_{t+1} = \theta_t - \eta \big(\kappa_i e_t + \kappa_p (\xi_t - \xi_{t-1})\big)
 
-    ``kp=0`` is gradient descent of rate ``learning_rate * ki``. ``kp=ki, nu=0`` is the optimistic
+    ``kp=0`` is gradient descent with rate ``learning_rate * ki``; ``kp=ki, nu=0`` is the optimistic
     method.
 
     Args:
       learning_rate: :math:`\eta`, non-negative float, scalar array, tracer, or schedule.
-      kp: proportional gain :math:`\kappa_p \ge 0`; float, scalar array or tracer. The more, the
-        more damping; beyond some value it amplifies noise.
-      ki: integral gain :math:`\kappa_i \ge 0`; the same.
+      kp: proportional gain :math:`\kappa_p \ge 0`; float, scalar array or tracer. A larger gain
+        damps more; too large a gain amplifies noise.
+      ki: integral gain :math:`\kappa_i \ge 0`; the same types.
       nu: :math:`\nu` in ``[0, 1)``, smoothing of the gradient in the proportional term.
       first_step: ``"sgd"`` makes the first step without the proportional term and starts from
         :math:`\xi_0 = 0`, as Cooper's code does by default. ``"zero"`` starts from
         :math:`\xi_{-1} = 0`.
 
     Returns:
-      A transformation of one player: ``descent_ascent(optax.adam(1e-3), nupi(1e-2))``. One copy of
-      that player in the state. It descends, as every transformation here: the field holds the sign.
+      A transformation of one player, as in ``descent_ascent(optax.adam(1e-3), nupi(1e-2))``. Its
+      state holds one copy of that player. It descends, because the field has the max player's sign.
 
     Raises:
       ValueError: for a concrete number out of range, or an unknown ``first_step``.

@@ -27,9 +27,9 @@ class OadagradState(NamedTuple):
     """State of :func:`oadagrad`.
 
     Attributes:
-      count: int32 scalars, gradients seen, one for each player.
-      sum_of_squares: of these gradients, on top of ``initial_accumulator``; float32 at least.
-      displacement: visible players minus the iterate: ``z_t = params - displacement``.
+      count: int32 scalars, gradients seen, one per player.
+      sum_of_squares: ``initial_accumulator`` plus the squared gradients; float32 or wider.
+      displacement: params minus the iterate: ``z_t = params - displacement``.
     """
 
     count: PrimalDual  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -45,26 +45,26 @@ def oadagrad(
     eps: Any = 1e-7,
     initial_accumulator: Any = 0.1,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Optimistic AdaGrad: extrapolation from the past under AdaGrad's preconditioner.
+    r"""Optimistic AdaGrad: extrapolation from the past with AdaGrad's preconditioner.
 
     .. math::
       H_t = \epsilon + \Big(a + \sum_{s<t} \tilde g_s^2\Big)^{1/2}, \qquad
       \tilde z_t = z_t - \eta_t \tilde g_{t-1} / H_t, \qquad
       z_{t+1} = z_t - \eta_t \tilde g_t / H_t, \qquad \tilde g_0 = 0
 
-    The players that you see are the extrapolated points :math:`\tilde z_t`. The index convention
-    of :math:`H` is our reading of the paper; the start of the sum is optax's.
+    The params are the extrapolated points :math:`\tilde z_t`. The index convention of :math:`H` is
+    our reading of the paper; the initial sum is optax's.
 
     Args:
       primal_learning_rate: non-negative float, scalar array, tracer, or schedule of the iteration.
       dual_learning_rate: the same for the dual player.
       eps: added outside the root.
-      initial_accumulator: :math:`a \ge 0`, of the order of a typical squared gradient: the first
-        steps are of length ``rate * |g| / sqrt(a)``, and rotating games do not forgive long ones.
+      initial_accumulator: :math:`a \ge 0`, of the order of a typical squared gradient. The first
+        steps have length ``rate * |g| / sqrt(a)``, and long steps diverge on rotating games.
 
     Returns:
-      A transformation of ``PrimalDual`` trees, one gradient per step, no ``grad_fn``. Two copies of
-      the players in the state.
+      A transformation of ``PrimalDual`` trees, one gradient per step, no ``grad_fn``. The state
+      holds two copies of the players.
 
     Raises:
       ValueError: for a concrete number out of range.

@@ -1,4 +1,4 @@
-"""Optimistic gradient around any optax transformation, and Optimistic Adam made of it."""
+"""Optimistic gradient around any optax transformation, and Optimistic Adam."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class OptimisticState(NamedTuple):
 
     Attributes:
       base: state of the base transformation.
-      previous: its last update.
-      count: int32 scalar, steps done; of two players one for each.
+      previous: the last update of ``base``.
+      count: int32 scalar, steps done; one per player if there are two.
     """
 
     base: Any
@@ -35,32 +35,30 @@ class OptimisticState(NamedTuple):
 def optimistic(
     base: optax.GradientTransformation, *, first_step: Literal["repeat", "zero"] = "repeat"
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Steps twice as far as ``base`` says and takes back its last step.
+    r"""Takes twice the step of ``base`` and subtracts its previous step.
 
-    With :math:`u_t` the update of ``base``, its rate included:
+    With :math:`u_t` the update of ``base``, learning rate included:
 
     .. math::
       z_{t+1} = z_t + 2 u_t - u_{t-1}
 
-    Two ways in which this is easily got wrong, and what is done here:
-
-    * *The first step* has no :math:`u_0`. ``"repeat"`` takes :math:`u_0 = u_1`, a step of plain
-      ``base``, as optax has since its issue 1082; ``"zero"`` takes :math:`u_0 = 0`, a double
-      step, as the code of Gidel et al.
-    * *Schedules.* What is taken back is the step that was made, with the rate it was made with, so
-      that steps telescope: :math:`z_{t+1} = z_t' + u_t` for an iterate :math:`z'` that moves by
-      :math:`u_t`. ``optax.optimistic_adam_v2`` multiplies :math:`2 d_t - d_{t-1}` by today's
-      rate; under a decaying rate it takes back less than it gave. It also defaults to Nesterov
-      momentum, which Daskalakis et al. do not have.
+    * *First step.* ``"repeat"`` takes :math:`u_0 = u_1`, a plain step of ``base``, as optax does
+      since its issue 1082. ``"zero"`` takes :math:`u_0 = 0`, a double step, as in the code of Gidel
+      et al.
+    * *Schedules.* The subtracted step has the rate with which it was made. So the steps telescope:
+      :math:`z_{t+1} = z_t' + u_t` for an iterate :math:`z'` that moves by :math:`u_t`.
+      ``optax.optimistic_adam_v2`` multiplies :math:`2 d_t - d_{t-1}` by the current rate, so under
+      a decaying rate it subtracts too little. It also uses Nesterov momentum by default, which
+      Daskalakis et al. do not.
 
     Args:
-      base: any transformation, also of a single player. If it looks at the params (weight decay, a
-        constraint), it is shown the iterate :math:`z'`, from which its own steps go.
-      first_step: what stands in for the missing :math:`u_0`, see above.
+      base: any transformation, also of a single player. If it uses the params (weight decay, a
+        constraint), it gets the iterate :math:`z'`.
+      first_step: choice of :math:`u_0`, see above.
 
     Returns:
       A transformation with ``update(F, state, params, **extra)``, one gradient per step; extra
-      arguments go to ``base``. One copy of the params in the state beside ``base``'s.
+      arguments go to ``base``. The state adds one copy of the params.
 
     Raises:
       ValueError: for an unknown ``first_step``.
@@ -122,13 +120,13 @@ def optimistic_adam(
     """Optimistic Adam (Daskalakis et al.): ``optimistic(adam(...))``.
 
     Args:
-      primal_learning_rate: as in :func:`adam`, like all that follow.
-      dual_learning_rate: rate of the dual player.
-      b1: decay of the first moment in ``[0, 1)``; on bilinear games momentum on both players
-        above about 1/3 is unstable for every small rate.
+      primal_learning_rate: rate of the primal player; number or schedule, as in :func:`adam`.
+      dual_learning_rate: the same for the dual player.
+      b1: decay of the first moment in ``[0, 1)``. Above about 1/3 on both players it makes bilinear
+        games unstable for every small rate.
       b2: decay of the second moment in ``[0, 1)``.
       eps: added outside the root.
-      first_step: ``"repeat"`` or ``"zero"``, see :func:`optimistic`, also for how it differs from
+      first_step: ``"repeat"`` or ``"zero"``. See :func:`optimistic`, also for the differences from
         ``optax.optimistic_adam_v2``.
 
     Returns:

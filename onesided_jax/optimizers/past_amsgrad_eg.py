@@ -1,4 +1,4 @@
-"""AMSGrad extragradient from the past: the guarantee at one gradient per step."""
+"""AMSGrad extragradient from the past: one gradient per step."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class PastAmsgradEgState(NamedTuple):
     """State of :func:`past_amsgrad_eg`.
 
     Attributes:
-      count: int32 scalars, gradients seen, one for each player.
-      nu: their second moment, float32 at least.
-      nu_max: its running maximum.
-      displacement: visible players minus the iterate: ``z_t = params - displacement``.
+      count: int32 scalars, gradients seen, one per player.
+      nu: second moment of the gradients, float32 or wider.
+      nu_max: running maximum of ``nu`` (in "optax", with its bias corrected).
+      displacement: params minus the iterate: ``z_t = params - displacement``.
     """
 
     count: PrimalDual  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -64,31 +64,31 @@ def past_amsgrad_eg(
 ) -> optax.GradientTransformationExtraArgs:
     r"""AMSGrad extragradient that extrapolates with the last iteration's gradient.
 
-    One gradient per step instead of the two of :func:`amsgrad_eg`. The preconditioner of an
-    iteration knows the gradients up to the last one and serves both half-steps:
+    One gradient per step; :func:`amsgrad_eg` needs two. The preconditioner :math:`h_t` contains the
+    gradients up to :math:`\tilde g_{t-1}` and serves both half-steps:
 
     .. math::
       \tilde z_t = z_t - \eta_t \tilde g_{t-1} / h_t, \qquad
       \tilde g_t = F(\tilde z_t), \qquad
       z_{t+1} = z_t - \eta_t \tilde g_t / h_t, \qquad \tilde g_0 = F(z_1)
 
-    The players that you see are the extrapolated points :math:`\tilde z_t`. Under the one-sided
-    MVI and :math:`\eta \le \epsilon / (2 \sqrt 2 L_x)` the primal gradient reaches zero if the
-    dual's *movement* dies out (our Theorem 7): decay the dual rate itself, for slowing its
-    extrapolation down alone, as :func:`amsgrad_eg_drd` may, does not suffice here.
+    The params are the extrapolated points :math:`\tilde z_t`. Under the one-sided MVI and
+    :math:`\eta \le \epsilon / (2 \sqrt 2 L_x)` the primal gradient goes to zero if the dual's
+    *movement* does (our Theorem 7). So decay the dual rate itself. Decaying only the dual's
+    extrapolation, as :func:`amsgrad_eg_drd` can, is not enough here.
 
     Args:
       primal_learning_rate: non-negative float, scalar array, tracer, or schedule of the iteration.
       dual_learning_rate: the same for the dual, e.g. :func:`dual_rate_decay`.
       b2: decay of the second moment, in ``[0, 1)``.
       eps: added outside the root, the theory's :math:`\delta`, ``> 0``.
-      dual_eps: the dual's own ``eps``; ``None`` takes ``eps``.
+      dual_eps: ``eps`` for the dual; ``None`` takes ``eps``.
       convention: as in :func:`amsgrad_eg`.
       initial_accumulator: :math:`\hat\nu_0 \ge 0`.
 
     Returns:
       A transformation of ``PrimalDual`` trees, one gradient per step, no ``grad_fn``; the first
-      call only extrapolates. Three copies of the players in the state.
+      call only extrapolates. The state holds three copies of the players.
 
     Raises:
       ValueError: for a concrete number out of range, an unknown convention, or no params.

@@ -1,4 +1,4 @@
-"""Extragradient from the past around any optax transformation, and ExtraAdam made of it."""
+"""Extragradient from the past around any optax transformation, and its ExtraAdam."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class PastExtragradientState(NamedTuple):
 
     Attributes:
       base: state of the base transformation (of the update half-step).
-      extrapolation: its own state of the extrapolation half-step, ``()`` unless
-        ``extrapolation_state="separate"``.
-      displacement: visible params minus the iterate: ``z_t = params - displacement``.
-      count: int32 scalar, gradients seen; of two players one for each.
+      extrapolation: state of the extrapolation half-step if ``extrapolation_state="separate"``,
+        else ``()``.
+      displacement: params minus the iterate: ``z_t = params - displacement``.
+      count: int32 scalar, gradients seen; one per player if there are two.
     """
 
     base: Any
@@ -40,7 +40,7 @@ def past_extragradient(
     *,
     extrapolation_state: Literal["carried", "discarded", "separate"] = "carried",
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Extragradient that looks ahead with the last gradient: one gradient per step.
+    r"""Extragradient that looks ahead with the previous gradient: one gradient per step.
 
     Popov's method. With :math:`B_s` one step of ``base`` from state ``s``:
 
@@ -48,23 +48,23 @@ def past_extragradient(
       \tilde z_t = z_t + B_s(F(\tilde z_{t-1})), \qquad z_{t+1} = z_t + B_{s'}(F(\tilde z_t)),
       \qquad F(\tilde z_0) = F(z_1)
 
-    The params that you see are the extrapolated points :math:`\tilde z_t`, where the next gradient
-    is due; the iterate is ``params - state.displacement``. The first call only extrapolates.
-    What changes the params from outside (a projection, weight clipping) moves the iterate with
-    them. :func:`optimistic` differs in using one direction of ``base`` for both half-steps.
+    The params are the extrapolated points :math:`\tilde z_t`, because the next gradient is taken
+    there; the iterate is ``params - state.displacement``. The first call only extrapolates. A
+    change of the params from outside (a projection, weight clipping) moves the iterate too.
+    :func:`optimistic` differs: it uses one direction of ``base`` for both half-steps.
 
     Args:
       base: any transformation, also of a single player.
-      extrapolation_state: as in :func:`extragradient`. ``"carried"``, as Gidel et al. run it, feeds
-        every gradient to ``base`` twice: at its own update and at the next extrapolation.
+      extrapolation_state: as in :func:`extragradient`. ``"carried"``, the choice of Gidel et al.,
+        passes every gradient to ``base`` twice: for the update and for the next extrapolation.
 
     Returns:
-      A transformation with ``update(F, state, params, **extra)``: no ``grad_fn``, extra arguments
-      go to ``base``. One copy of the params in the state beside ``base``'s.
+      A transformation with ``update(F, state, params, **extra)`` and no ``grad_fn``; extra
+      arguments go to ``base``. The state adds one copy of the params.
 
     Raises:
       ValueError: for an unknown ``extrapolation_state``; from ``update`` if ``params`` is missing,
-        or if it stands inside ``partition`` or ``masked``.
+        or inside ``partition`` or ``masked``.
 
     Example:
       >>> import optax
@@ -117,7 +117,7 @@ def past_extragradient(
 
 
 def _advanced(started: Any, base: Any, committed: Any) -> Any:
-    """The base's state, ``committed`` for the players that have started."""
+    """The state of ``base``: ``committed`` for players that have started, else unchanged."""
     players = players_in(started)
     if players is None:
         return select(started, committed, base)
@@ -140,20 +140,20 @@ def past_extra_adam(
 ) -> optax.GradientTransformationExtraArgs:
     """ExtraAdam with extrapolation from the past (Gidel et al.): one gradient per step.
 
-    ``past_extragradient(adam(...))``, except that a schedule follows the iteration. Adam's moments
-    advance twice per gradient, as in the authors' own code.
+    ``past_extragradient(adam(...))``, except that a schedule counts iterations. Adam's moments
+    advance twice per gradient, as in the authors' code.
 
     Args:
-      primal_learning_rate: as in :func:`adam`, like all that follow.
-      dual_learning_rate: rate of the dual player.
-      b1: decay of the first moment in ``[0, 1)``; with momentum on both players bilinear games
-        turn unstable for every small rate.
+      primal_learning_rate: rate of the primal player; number or schedule, as in :func:`adam`.
+      dual_learning_rate: the same for the dual player.
+      b1: decay of the first moment in ``[0, 1)``. Momentum on both players makes bilinear games
+        unstable for every small rate.
       b2: decay of the second moment in ``[0, 1)``.
       eps: added outside the root.
 
     Returns:
-      A transformation of ``PrimalDual`` trees, one gradient per step; see
-      :func:`past_extragradient` for what the visible players are.
+      A transformation of ``PrimalDual`` trees, one gradient per step. The params are displaced
+      points, see :func:`past_extragradient`.
 
     Raises:
       ValueError: for a concrete number out of range.

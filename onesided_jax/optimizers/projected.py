@@ -1,4 +1,4 @@
-"""Keeps the players of any optimizer inside a set, also where it looks ahead."""
+"""Keeps the players of any optimizer inside a set, also when it looks ahead."""
 
 from __future__ import annotations
 
@@ -19,30 +19,29 @@ __all__ = ["projected"]
 def projected(
     tx: optax.GradientTransformation, project: Callable[[Any], Any]
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Projects the players after every step, and wherever ``tx`` asks for the field.
+    r"""Projects the players after every step and before every call of ``grad_fn``.
 
     With :math:`P` the projection, extragradient becomes the projected method:
 
     .. math::
       \tilde z_t = P(z_t - \eta F(z_t)), \qquad z_{t+1} = P(z_t - \eta F(\tilde z_t))
 
-    A wrapper and not an argument of each optimizer, because every optimizer meets the players in
-    the same two places: ``grad_fn`` and the updates that it returns. So one rule holds for all of
-    them, with any base. :func:`make_step` and :func:`sweep` wrap the optimizer of a game that has a
-    ``project`` on their own; your own loop calls this.
+    If the game has a ``project``, :func:`make_step` and :func:`sweep` wrap its optimizer
+    themselves; call this in your own loop.
 
-    Methods whose params are displaced points (see :func:`iterate`) have both points projected: the
-    iterate, and the point that you see. If only one player's transformation is displaced, inside
-    ``descent_ascent``, the point that you see alone is projected.
+    If the params are displaced points (see :func:`iterate`), both the iterate and the params are
+    projected. If only one player's transformation inside ``descent_ascent`` is displaced, only the
+    params are projected.
 
     Args:
       tx: any optimizer of both players.
-      project: ``players -> players``, the nearest point of a convex set; it sees both players and
-        may leave one alone. A box fits every optimizer. Other sets do not fit preconditioned steps.
+      project: ``players -> players``, the nearest point of a convex set. It gets both players and
+        may leave one unchanged. A box suits every optimizer; other sets do not suit preconditioned
+        steps.
 
     Returns:
-      A transformation with the state of ``tx``; extra arguments go to ``tx``. ``dual_steps`` of
-      :func:`alternating` are projected where the field is evaluated, and after the last one.
+      A transformation with the state of ``tx``; extra arguments go to ``tx``. The ``dual_steps`` of
+      :func:`alternating` are projected where the field is evaluated and after the last one.
 
     Raises:
       ValueError: from ``update``, if ``params`` is missing.
@@ -54,7 +53,7 @@ def projected(
       >>> field = lambda z, i: PrimalDual(2 * z.primal + z.dual, 1.0 - z.primal)
       >>> z = PrimalDual(0.0, 0.25)
       >>> updates, _ = tx.update(field(z, 0), tx.init(z), z, grad_fn=field)
-      >>> float(z.dual + updates.dual)  # a plain step would end below 0
+      >>> float(z.dual + updates.dual)  # without projection below 0
       0.0
 
     References:
@@ -77,7 +76,7 @@ def projected(
             inside = project(add(iterate, shift))
             shift = cast_like(jax.tree.map(lambda a, b: a - b, inside, iterate), shift)
             state = with_shift(state, shift)
-        # What is inside stays bit for bit: rounding of (p + u) - p would move it.
+        # Inside the set keep u itself: (p + u) - p would round.
         step = jax.tree.map(
             lambda p, a, m, u: jax.numpy.where(a == m, u, a - p), params, inside, moved, step
         )

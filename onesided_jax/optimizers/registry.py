@@ -1,4 +1,4 @@
-"""Every optimizer of two learning rates by name, and what other rooms must know of each.
+"""Every optimizer of two learning rates by name, with facts for sweeps and analysis.
 
 An optimizer registers itself in its own file::
 
@@ -25,10 +25,10 @@ class Facts(NamedTuple):
     """What sweeps, analysis and certificates must know of an optimizer.
 
     Attributes:
-      looks_ahead: whether ``update`` evaluates the field at other players and needs ``grad_fn``.
-      slows_down: ``settings -> bool``, or an array of them: whether the dual's rate falls along the
-        run by the optimizer's own rule, so that a falling gradient may be its doing.
-      method: how a certificate follows it; ``None`` where no theorem speaks of it.
+      looks_ahead: whether ``update`` evaluates the field at further points and needs ``grad_fn``.
+      slows_down: ``settings -> bool`` or an array of bools: whether the optimizer itself lowers the
+        dual's rate during the run. Then the gradient may fall for this reason alone.
+      method: how a certificate follows the optimizer; ``None`` if no theorem covers it.
     """
 
     looks_ahead: bool = False
@@ -37,14 +37,14 @@ class Facts(NamedTuple):
 
 
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformationExtraArgs]] = {}
-"""By name: ``factory(primal_learning_rate, dual_learning_rate, **hyperparameters)``."""
+"""Name to ``factory(primal_learning_rate, dual_learning_rate, **hyperparameters)``."""
 
 FACTS: dict[str, Facts] = {}
-"""By the same names: :class:`Facts`."""
+"""Name to :class:`Facts`."""
 
 
 def register(**facts: Any) -> Callable[[Factory], Factory]:
-    """Enters a factory under its own name; ``facts`` are the fields of :class:`Facts`."""
+    """Registers a factory under its own name; ``facts`` are the fields of :class:`Facts`."""
 
     def enter(factory: Factory) -> Factory:
         name = factory.__name__
@@ -55,7 +55,7 @@ def register(**facts: Any) -> Callable[[Factory], Factory]:
 
 
 def defaults(name: str) -> dict[str, Any]:
-    """An optimizer's arguments and their defaults, ``inspect.Parameter.empty`` for the two rates.
+    """An optimizer's arguments and defaults; the two rates have ``inspect.Parameter.empty``.
 
     Example:
       >>> from onesided_jax.optimizers.registry import defaults

@@ -1,4 +1,4 @@
-"""Starts one player's optimizer afresh and leaves the other's alone."""
+"""Resets one player's optimizer state and keeps the other's."""
 
 from __future__ import annotations
 
@@ -17,25 +17,26 @@ __all__ = ["reset"]
 def reset(opt_state: Any, fresh: Any, player: str = "dual") -> Any:
     """Resets one player's share of an optimizer's state: moments, counters, schedules.
 
-    For a discriminator that is made new during training. Counters are per player, so the next
-    step of this player is the first step of a new optimizer. The other player's share stays.
-    Works under ``jit``. Call it between iterations, not inside a window of ``MultiSteps`` nor
-    between the two calls of transparent mode. The primal rate of :func:`tiada` reads both players'
-    sums, so there the primal feels a reset of either.
+    Use it when a discriminator is replaced during training. Counters are per player, so this
+    player's next step is the first step of a new optimizer. Works under ``jit``. Call it between
+    iterations, not inside a window of ``MultiSteps`` or between the two calls of transparent mode.
+    In :func:`tiada` the primal rate depends on both players' sums, so a reset of the dual also
+    changes the primal.
 
     Args:
-      opt_state: state of any optimizer here, or of one in optax's combinators.
-      fresh: what ``tx.init(players)`` returns for the players as they are now.
+      opt_state: state of any optimizer here, also inside optax's combinators.
+      fresh: ``tx.init(players)`` for the current players.
       player: ``"primal"`` or ``"dual"``.
 
     Returns:
-      ``opt_state`` with that player's share taken from ``fresh``. What both share stays: counters
-      of :func:`apply_if_finite` and ``MultiSteps``, injected hyperparameters.
+      ``opt_state`` with that player's share taken from ``fresh``. The other player's share stays,
+      and so does the shared part: counters of :func:`apply_if_finite` and ``MultiSteps``, injected
+      hyperparameters.
 
     Raises:
-      ValueError: for another ``player``; if the two states differ in structure; if no share of a
-        player is in the state; if an optax transformation of both players has one counter for
-        both, as ``optax.adam`` outside :func:`descent_ascent`.
+      ValueError: for another ``player``; if the two states differ in structure; if the state has no
+        share of a player; if an optax transformation counts for both players, such as
+        ``optax.adam`` outside :func:`descent_ascent`.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -49,8 +50,8 @@ def reset(opt_state: Any, fresh: Any, player: str = "dual") -> Any:
     check_choice("player", player, PrimalDual._fields)
     if jax.tree.structure(opt_state) != jax.tree.structure(fresh):
         raise ValueError(
-            "reset expected fresh=tx.init(players) of the optimizer that made opt_state, but the "
-            "two states differ in structure"
+            "reset: opt_state and fresh differ in structure; expected fresh=tx.init(players) of "
+            "the same optimizer"
         )
     parts = jax.tree.leaves(opt_state, is_leaf=_ends)
     shared = [part for part in parts if _counts_for_both(part)]
@@ -61,7 +62,7 @@ def reset(opt_state: Any, fresh: Any, player: str = "dual") -> Any:
         )
     if not any(players_in(part) is not None for part in parts):
         raise ValueError(
-            "reset found no share of a player in the state; it knows PrimalDual trees and trees "
+            "reset found no share of a player in the state: expected PrimalDual trees, or trees "
             "with usual names such as 'generator' and 'discriminator'"
         )
     return merge_players(lambda name, old, new: new if name == player else old, opt_state, fresh)
@@ -72,7 +73,7 @@ def _ends(part: Any) -> bool:
 
 
 def _counts_for_both(part: Any) -> bool:
-    """Whether ``part`` is a state with one ``count`` beside moments of both players."""
+    """Whether ``part`` has one ``count`` for moments of both players."""
     if "count" not in getattr(part, "_fields", ()) or not jax.tree_util.all_leaves([part.count]):
         return False
     return any(

@@ -15,10 +15,9 @@ __all__ = ["dual_rate_decay"]
 def dual_rate_decay(init_value: Any, power: Any = 0.5) -> optax.Schedule:
     r"""Polynomial decay of the dual player's rate, :math:`\eta_{y,t} = \eta_y\, t^{-p}, t \ge 1`.
 
-    With the dual extrapolation slowed down like this, AMSGrad extragradient reaches one-sided
-    stationary points at rate :math:`O(T^{-2p})` for ``power < 1/2`` and
-    :math:`O(\log T / T)` at ``1/2``. The exponent of the original paper is not known to us;
-    ``1/2`` is our default.
+    With this decay of the dual extrapolation, AMSGrad extragradient reaches one-sided stationary
+    points at rate :math:`O(T^{-2p})` for ``power < 1/2`` and :math:`O(\log T / T)` at ``1/2``. We
+    do not know the exponent of the original paper; ``1/2`` is our default.
 
     Args:
       init_value: positive rate at the first iteration; float, scalar array or tracer.

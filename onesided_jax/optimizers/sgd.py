@@ -21,7 +21,7 @@ Rate = Any  # float, scalar array, tracer, or optax schedule of the iteration co
 def sgda(
     primal_learning_rate: Rate, dual_learning_rate: Rate
 ) -> optax.GradientTransformationExtraArgs:
-    """Simultaneous (stochastic) gradient descent-ascent; it spirals out of bilinear games.
+    """Simultaneous (stochastic) gradient descent-ascent; diverges on bilinear games.
 
     Args:
       primal_learning_rate: non-negative float, scalar array, tracer, or schedule of the iteration.
@@ -50,12 +50,12 @@ def sgda(
 def extra_sgd(
     primal_learning_rate: Rate, dual_learning_rate: Rate, *, opaque_mode: bool = True
 ) -> optax.GradientTransformationExtraArgs:
-    """Extragradient as Korpelevich has it: ``extragradient(sgda(...))``.
+    """Korpelevich's extragradient: ``extragradient(sgda(...))``.
 
-    Converges under the MVI for rates below one over the Lipschitz constant of the field.
+    Converges under the MVI for rates below ``1 / L``, with ``L`` the field's Lipschitz constant.
 
     Args:
-      primal_learning_rate: as in :func:`sgda`; a schedule follows the iteration.
+      primal_learning_rate: as in :func:`sgda`; a schedule counts iterations.
       dual_learning_rate: the same for the dual player.
       opaque_mode: see :func:`extragradient`.
 
@@ -73,5 +73,5 @@ def extra_sgd(
       Korpelevich, The extragradient method for finding saddle points and other problems, 1976.
     """
     base = sgda(primal_learning_rate, dual_learning_rate)
-    # Nothing to carry but the schedules' clock, which "discarded" lets tick once an iteration.
+    # The only state is the schedules' count, which "discarded" advances once per iteration.
     return extragradient(base, extrapolation_state="discarded", opaque_mode=opaque_mode)

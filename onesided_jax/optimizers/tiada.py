@@ -1,4 +1,4 @@
-"""AdaGrad for both players, where the primal waits for the dual."""
+"""TiAda: AdaGrad for both players; large dual gradients also slow the primal."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class TiadaState(NamedTuple):
     """State of :func:`tiada`.
 
     Attributes:
-      count: int32 scalars, gradients seen, one for each player.
-      sum_of_squares: two scalars, the squared norms of these gradients summed, on top of
-        ``initial_accumulator``; float32 at least.
+      count: int32 scalars, gradients seen, one per player.
+      sum_of_squares: two scalars, ``initial_accumulator`` plus the squared norms of the gradients;
+        float32 or wider.
     """
 
     count: PrimalDual  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -39,30 +39,30 @@ def tiada(
     dual_power: Any = 0.4,
     initial_accumulator: Any = 0.1,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""TiAda: rates that find the time-scale separation of the two players by themselves.
+    r"""TiAda: adapts the time-scale separation of the two players by itself.
 
     .. math::
       v^x_{t+1} = v^x_t + \|F_x(z_t)\|^2, \qquad v^y_{t+1} = v^y_t + \|F_y(z_t)\|^2, \\
       x_{t+1} = x_t - \frac{\eta_x}{\max(v^x_{t+1}, v^y_{t+1})^\alpha} F_x(z_t), \qquad
       y_{t+1} = y_t - \frac{\eta_y}{(v^y_{t+1})^\beta} F_y(z_t)
 
-    The sums are scalars, one for each player, as in the paper's Algorithm 1. While the dual's
-    gradients are large, the maximum slows the primal down; then :math:`\alpha > \beta` keeps it
-    slower. Both rates fall along the run by this rule, so a falling gradient alone is no evidence
-    of convergence.
+    The sums are scalars, one per player, as in the paper's Algorithm 1. While the dual's gradients
+    are large, the maximum slows the primal down; later :math:`\alpha > \beta` keeps it slower. This
+    rule lowers both rates during the run, so a falling gradient alone is no evidence of
+    convergence.
 
     Args:
       primal_learning_rate: :math:`\eta_x`, non-negative float, scalar array, tracer, or schedule of
         the iteration.
       dual_learning_rate: :math:`\eta_y`, the same for the dual player.
-      primal_power: :math:`\alpha` in ``[0, 1)``; the theorems ask for :math:`\beta < \alpha`.
+      primal_power: :math:`\alpha` in ``[0, 1)``; the theorems need :math:`\beta < \alpha`.
       dual_power: :math:`\beta` in ``[0, 1)``.
-      initial_accumulator: :math:`v_0`, one value for both sums, of the order of a typical squared
-        gradient norm. 0 divides by 0 if the first gradient vanishes.
+      initial_accumulator: :math:`v_0 \ge 0`, the start of both sums, of the order of a typical
+        squared gradient norm. 0 causes a division by 0 if the first gradient is 0.
 
     Returns:
-      A transformation of ``PrimalDual`` trees, one gradient per step, no ``grad_fn``. Two scalars
-      in the state. Wrap it in :func:`projected` for the paper's projection of the dual.
+      A transformation of ``PrimalDual`` trees, one gradient per step, no ``grad_fn``. Its moments
+      are two scalars. Wrap it in :func:`projected` for the paper's projection of the dual.
 
     Raises:
       ValueError: for a concrete number out of range.
@@ -88,7 +88,7 @@ def tiada(
     )
 
     def init(params):
-        # A placeholder of optax.tree_map_params is no pair, and these sums are not like params.
+        # A placeholder of optax.tree_map_params is no pair; the sums do not have params' shapes.
         players = params if isinstance(params, PrimalDual) else (0.0, 0.0)
         start = (jnp.array(initial_accumulator, _dtype_of(player)) for player in players)
         return TiadaState(two_counts(), PrimalDual(*start))
@@ -121,6 +121,6 @@ def _squared_norm(gradient: Any) -> Any:
 
 
 def _dtype_of(player: Any) -> Any:
-    """Real, float32 at least: what a sum of this player's squares is kept in."""
+    """Dtype for the sum of a player's squares: real, float32 or wider."""
     leaves = [jnp.real(jnp.zeros((), jnp.result_type(leaf))) for leaf in jax.tree.leaves(player)]
     return jnp.result_type(jnp.float32, *leaves)

@@ -141,7 +141,7 @@ def test_a_coordinator_that_is_not_there_is_named(start, narrow, tmp_path):
     command += ["--num-processes", "2", "--process-id", "1", "--connect-timeout", "1"]
     code, said = run(start, COMMAND_LINE, *command)
     assert code == 2
-    assert f"coordinator {address}: nobody answered within 1 s" in said
+    assert f"coordinator {address}: no answer within 1 s" in said
     assert not out.exists()
 
 
@@ -152,7 +152,7 @@ def test_processes_that_do_not_come_are_missed(start, narrow, tmp_path):
     command += ["--num-processes", "2", "--process-id", "0", "--connect-timeout", "2"]
     code, said = run(start, COMMAND_LINE, *command)
     assert code == 2, said
-    assert f"{address}: the processes could not be joined: not all came within 2 s" in said
+    assert f"{address}: the processes could not be joined: not all joined within 2 s" in said
     assert not out.exists()
 
 
@@ -161,7 +161,7 @@ def test_counts_that_differ_are_refused(start, narrow, tmp_path):
     victims = together(start, 2, "sweep", path, "--out", str(tmp_path / "run"), numbers=[2, 3])
     codes, said = ended(victims)
     assert codes[1] == 2, said
-    assert "told 3 processes here, and 2 by process 0" in said[1]
+    assert "num_processes is 3 here and 2 in process 0" in said[1]
     assert codes[0] in (1, -signal.SIGABRT)  # by us, or by JAX, if it is the first to notice
 
 
