@@ -430,7 +430,7 @@ def test_bad_sweeps():
     with pytest.raises(ValueError, match="needs primal_learning_rate: name the swept"):
         sweep(make, osj.certificate(game, "amsgrad_eg"))
     names = lambda h: {"primal_learning_rate": h["rate"], "dual_learning_rate": h["rate"]}  # noqa: E731
-    with pytest.raises(ValueError, match="take it out of chain"):
+    with pytest.raises(ValueError, match="out of chain and other wrappers"):
         sweep(
             lambda rate: optax.chain(optax.clip(1.0), make(rate)),
             osj.certificate(game, "amsgrad_eg", names),

@@ -1,4 +1,4 @@
-"""Theory beside the code: certificates of the theorems' bounds, diagnostics of a game's field."""
+"""Certificates of the theorems' bounds, and diagnostics of a game's field."""
 
 from onesided_jax.theory.angles import Alignment, PathAngle, alignment, path_angle
 from onesided_jax.theory.certified import Bound, Certificate, certify

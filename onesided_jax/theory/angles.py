@@ -1,6 +1,6 @@
-"""Angles of a game's field: along a line of players, and to the way from a solution.
+"""Angles of a game's field: with a line of players, and with the direction from a solution.
 
-A bump in the path-angle means rotation, a negative alignment that the MVI fails at that point.
+A bump in the path angle shows rotation. A negative alignment shows that the MVI fails at a point.
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ from onesided_jax.theory.points import as_players, batch_for, check_match, unit
 
 __all__ = ["Alignment", "PathAngle", "alignment", "path_angle"]
 
-_CHUNK = 16  # points of a line or run that are evaluated at once
+_CHUNK = 16  # points that are evaluated at once
 
 
 class PathAngle(NamedTuple):
     """The field along a line of ``P`` points.
 
     Attributes:
-      alphas: ``float[P]``, the places on the line: 0 is its start, 1 its end.
-      cosine: ``float[P]`` in [-1, 1], of the field and ``start - end``; 0 where the field is 0.
-      norm: ``float[P]``, of the field.
+      alphas: ``float[P]``, positions on the line: 0 is the start, 1 the end.
+      cosine: ``float[P]`` in [-1, 1], between the field and ``start - end``; 0 where the field
+        is 0.
+      norm: ``float[P]``, norm of the field.
     """
 
     alphas: jax.Array
@@ -39,12 +40,12 @@ class PathAngle(NamedTuple):
 
 
 class Alignment(NamedTuple):
-    """Cosines of the field and the way from a solution; NaN where the solution is not known.
+    """Cosines between the field and the direction from a solution; NaN for an unknown solution.
 
     Attributes:
-      both: ``float[*axes]`` in [-1, 1], of ``z - z*`` and ``F``; the MVI says that it is ``>= 0``.
-      primal: of ``x - x*`` and ``F.primal``; so does the one-sided MVI of this one.
-      dual: of ``y - y*`` and ``F.dual``.
+      both: ``float[*axes]`` in [-1, 1], between ``z - z*`` and ``F``; ``>= 0`` under the MVI.
+      primal: between ``x - x*`` and ``F.primal``; ``>= 0`` under the one-sided MVI.
+      dual: between ``y - y*`` and ``F.dual``.
     """
 
     both: jax.Array
@@ -69,33 +70,32 @@ def path_angle(
     .. math:: c(\alpha) = \frac{\langle w_{start} - w_{end}, F(w_\alpha) \rangle}
       {\|w_{start} - w_{end}\|\, \|F(w_\alpha)\|}
 
-    with the sign of Berard et al.'s code: ``F`` is the descent form, which points uphill, so that
-    :math:`c > 0` where a descent step leads on from start to end. If ``end`` is near a stationary
-    point, at a distance :math:`d` from the line and :math:`s` further along it,
+    with the sign of Berard et al.'s code. ``F`` points uphill, so :math:`c > 0` where a descent
+    step moves from start towards end. Let ``end`` be near a stationary point, with :math:`s` the
+    distance along the line and :math:`d` the distance of the point from the line. Then
 
     * attraction is a sign switch at :math:`\alpha = 1` from + to -, :math:`s / \sqrt{s^2 + d^2}`;
       repulsion switches from - to +;
     * rotation is a bump at :math:`\alpha = 1` of either sign, :math:`\pm d / \sqrt{s^2 + d^2}`,
-      and 0 all along if the line meets the point;
-    * both at once are a switch with a bump.
+      and 0 everywhere if the line meets the point;
+    * both together are a switch with a bump.
 
     Args:
       game: the game.
-      start: where the line has :math:`\alpha = 0`, such as the players before training.
-      end: where it has :math:`\alpha = 1`, such as those after.
-      state: the game's, from ``game.init``; one for all points.
-      batch: the minibatch on which ``F`` is taken at all points; ``None`` for
-        ``game.batch(jax.random.key(0))``.
-      points: number ``P`` of places, ``>= 2``.
-      span: first and last :math:`\alpha`, in increasing order. The default places leave 1 itself
-        out: at a solution the angle is one of rounding errors.
+      start: point at :math:`\alpha = 0`, such as the players before training.
+      end: point at :math:`\alpha = 1`, such as the players after training.
+      state: the game's state, from ``game.init``; one for all points.
+      batch: minibatch for ``F`` at all points; ``None`` takes ``game.batch(jax.random.key(0))``.
+      points: number ``P`` of positions, ``>= 2``.
+      span: first and last :math:`\alpha`, in increasing order. The default positions leave out 1,
+        because at a solution the angle is rounding error.
 
     Returns:
-      The :class:`PathAngle`. The cosine of a field that is 0 is 0.
+      The :class:`PathAngle`.
 
     Raises:
-      ValueError: if start and end differ in shape or not at all, for points or a span out of
-        range, or players, state and batch that are not the game's.
+      ValueError: if start and end are equal or differ in shape, for ``points`` or ``span`` out of
+        range, or for players, state or batch that do not fit the game.
 
     Example:
       >>> import jax
@@ -119,7 +119,7 @@ def path_angle(
     end = as_players("end", end)
     check_match("end", end, "start", start)
     if jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), start, end)):
-        raise ValueError("start and end are equal: expected two points, there is no line")
+        raise ValueError("start and end are equal: expected two different points")
     batch = batch_for(game, start, state, batch)
     return _path(game.field, points, start, end, tuple(span), state, batch)
 
@@ -133,30 +133,30 @@ def alignment(
     batch: ArrayTree = None,
     axes: int = 0,
 ) -> Alignment:
-    r"""Cosine of the field and the way from the solution: the MVI at these players, without scale.
+    r"""Cosine between the field and the direction from the solution: a scale-free test of the MVI.
 
     .. math:: \frac{\langle z - z^*, F(z) \rangle}{\|z - z^*\|\, \|F(z)\|}, \qquad
       \frac{\langle x - x^*, F_x(z) \rangle}{\|x - x^*\|\, \|F_x(z)\|}, \qquad
       \frac{\langle y - y^*, F_y(z) \rangle}{\|y - y^*\|\, \|F_y(z)\|}
 
-    1 means that a descent step goes straight to the solution, 0 that it turns around it, and a
-    negative number that the condition fails here.
+    At 1 a descent step goes straight to the solution, at 0 it circles the solution, and at a
+    negative value the condition fails at this point.
 
     Args:
       game: the game.
       players: the points, leaves ``float[*axes, ...]``.
-      solution: ``PrimalDual(x*, y*)``, either may be ``None``; ``None`` for that of ``game.facts``.
-      state: the game's, from ``game.init``; one for all points.
-      batch: the minibatch on which ``F`` is taken at all points; ``None`` for
-        ``game.batch(jax.random.key(0))``.
+      solution: ``PrimalDual(x*, y*)``, either may be ``None``; ``None`` takes that of
+        ``game.facts``.
+      state: the game's state, from ``game.init``; one for all points.
+      batch: minibatch for ``F`` at all points; ``None`` takes ``game.batch(jax.random.key(0))``.
       axes: number of leading axes of the players, such as run and time.
 
     Returns:
-      The :class:`Alignment`. A cosine is 0 where the field is 0 or the player at its solution.
+      The :class:`Alignment`. A cosine is 0 where the field is 0 or a player equals its solution.
 
     Raises:
-      ValueError: if no solution is known, for a solution of other shapes than the players, axes
-        out of range, or players, state and batch that are not the game's.
+      ValueError: if no solution is known, if its shapes differ from the players', for ``axes`` out
+        of range, or for players, state or batch that do not fit the game.
 
     Example:
       >>> import jax
@@ -165,7 +165,7 @@ def alignment(
       >>> game = games.wind_log()
       >>> players, _ = jax.vmap(game.init)(jax.random.split(jax.random.key(0), 3))
       >>> both, primal, dual = alignment(game, players, axes=1)
-      >>> bool((primal > 0.5).all()), dual.tolist()  # x* for any dual, no y*
+      >>> bool((primal > 0.5).all()), dual.tolist()  # the game has x* but no y*
       (True, [nan, nan, nan])
 
     References:
@@ -175,8 +175,8 @@ def alignment(
     leaves = jax.tree.leaves(players)
     check_integers(0, min(leaf.ndim for leaf in leaves), axes=axes)
     if len({leaf.shape[:axes] for leaf in leaves}) > 1:
-        found = sorted({leaf.shape[:axes] for leaf in leaves})
-        raise ValueError(f"axes={axes}: expected the same leading axes of all players, got {found}")
+        leads = sorted({leaf.shape[:axes] for leaf in leaves})
+        raise ValueError(f"axes={axes}: expected the same leading axes of all players, got {leads}")
     point = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[axes:], a.dtype), players)
     if solution is None:
         facts = game.facts
@@ -227,8 +227,8 @@ def _align(field, axes, players, solution, state, batch):
         return Alignment(cosine(z, solution if known else None, F), *map(cosine, z, solution, F))
 
     flat = jax.tree.map(lambda a: a.reshape(math.prod(lead), *a.shape[axes:]), players)
-    found = jax.lax.map(point, flat, batch_size=_CHUNK)
-    return jax.tree.map(lambda c: c.reshape(lead), found)
+    cosines = jax.lax.map(point, flat, batch_size=_CHUNK)
+    return jax.tree.map(lambda c: c.reshape(lead), cosines)
 
 
 def _cosine(a: jax.Array, b: jax.Array) -> jax.Array:

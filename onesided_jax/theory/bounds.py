@@ -1,4 +1,4 @@
-"""The bounds of the theorems, their premises, and the check of both after every iteration."""
+"""The theorems' bounds and premises, checked after every iteration."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from onesided_jax.theory.sums import Known, Move, Sums, add_move, largest, no_su
 
 __all__ = ["BOUNDS", "PREMISES", "ROUNDING", "Progress", "advance", "start"]
 
-ROUNDING = 1e-9  # relative; C1 is an equality on the carousel's ring
+ROUNDING = 1e-9  # relative slack, because C1 is an equality on the carousel's ring
 
 
 class Progress(NamedTuple):
-    """What a certificate carries through a run.
+    """State of a certificate during a run.
 
     Attributes:
       sums: the running sums.
-      lhs: left sides at this step, one for each of ``BOUNDS``.
+      lhs: left sides at this step, one per entry of ``BOUNDS``.
       rhs: right sides.
       worst: the largest ratio so far.
       first: the first step with ``lhs > rhs``, 0 if none.
-      failed: the first step without each of ``PREMISES``, 0 while it holds.
+      failed: the first step at which each of ``PREMISES`` failed, 0 if none.
     """
 
     sums: Sums
@@ -37,13 +37,13 @@ class Progress(NamedTuple):
 
 
 PREMISES = {
-    "extragradient": "it is about extragradient",
-    "plain": "it is about methods without extrapolation",
-    "past": "it is about extrapolation from the past",
-    "no_past": "it is not about extrapolation from the past",
+    "extragradient": "the theorem is about extragradient",
+    "plain": "the theorem is about methods without extrapolation",
+    "past": "the theorem is about extrapolation from the past",
+    "no_past": "the theorem is not about extrapolation from the past",
     "finite": "a sum is not finite",
-    "exact": "the steps do not follow the field itself (clipping, weight decay, momentum? "
-    "another method, rate or option than named?)",
+    "exact": "the steps do not follow the field itself (check for clipping, weight decay, "
+    "momentum, or another method, rate or option than named)",
     "deterministic": "the game is stochastic",
     "independent": "both evaluations of a step see the same minibatch",
     "one_sided_mvi": "the one-sided MVI does not hold along the run",
@@ -52,7 +52,7 @@ PREMISES = {
     "strong": "the one-sided MVI is not strong",
     "mean_minty": "the game has no one-sided MVI in the mean",
     "box": "the run left the box on which the constants hold",
-    "radius": "the iterates left the radius given",
+    "radius": "the iterates left the given radius",
     "step": "the step is too large: needs rate <= delta / (sqrt(2) L_x)",
     "half_step": "the step is too large: needs rate <= delta / (2 L_x)",
     "past_step": "the step is too large: needs rate <= delta / (2 sqrt(2) L_x)",
@@ -70,13 +70,13 @@ PREMISES = {
     "dual_rests": "the dual extrapolates",
     "objective": "the game has no objective",
 }
-"""Premise to what is said where it fails."""
+"""Premise to the reason that is reported if it fails."""
 
 _T1 = ("extragradient", "exact", "deterministic", "one_sided_mvi", "primal_momentum", "unscaled",
        "step", "box", "radius", "finite")  # fmt: skip
 
 BOUNDS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "C0": ("the master identity, to rounding", ("finite",)),
+    "C0": ("the master identity, up to rounding", ("finite",)),
     "C1": ("the identity under the one-sided MVI, for this x*", ("finite",)),
     "C2": ("the same for any x* in the run's bounding box", ("finite",)),
     "T1": ("one-sided convergence", _T1),
@@ -118,11 +118,11 @@ BOUNDS: dict[str, tuple[str, tuple[str, ...]]] = {
          "shortened", "step", "box", "radius", "finite"),
     ),
 }  # fmt: skip
-"""Name to what it says and its premises, in the order they are reported."""
+"""Name to statement and premises, in the order of the report."""
 
 
 def start(players: PrimalDual, known: Known, momentum: bool) -> Progress:
-    """No iteration yet; ``momentum``: whether the primal's update may carry any."""
+    """The state before the first iteration; ``momentum``: the primal's update may have momentum."""
     fixed = _fixed_premises(known)
     failed = [0 if fixed.get(name, True) else 1 for name in PREMISES]
     none, never = jnp.full(len(BOUNDS), jnp.nan), jnp.zeros(len(BOUNDS), jnp.int32)
@@ -131,7 +131,7 @@ def start(players: PrimalDual, known: Known, momentum: bool) -> Progress:
 
 
 def advance(progress: Progress, move: Move, known: Known) -> Progress:
-    """Takes in one iteration and checks every inequality at this ``T``."""
+    """Adds one iteration and checks every inequality."""
     sums = add_move(progress.sums, move, known)
     lhs, rhs, size = _sides(sums, known)
     ratio, broken = _compare(lhs, rhs, size)
@@ -151,7 +151,7 @@ def advance(progress: Progress, move: Move, known: Known) -> Progress:
 
 
 def _fixed_premises(known: Known) -> dict[str, bool]:
-    """The premises that the game and the method settle before the run."""
+    """The premises that depend only on the game and the method."""
     facts = known.facts
     deterministic = facts.noise_variance == 0
     return {
@@ -171,7 +171,7 @@ def _fixed_premises(known: Known) -> dict[str, bool]:
 
 
 def _sides(sums: Sums, known: Known) -> list[Any]:
-    """Left sides, right sides and scales of rounding of all inequalities, times the rates' sum."""
+    """Left sides, right sides and rounding scales of all inequalities, times the sum of rates."""
     x_star, facts, delta = known.solution.primal, known.facts, known.delta.primal
     lipschitz_y = math.sqrt(2) * facts.lipschitz_xy
     nan = jnp.full((), jnp.nan, jnp.float64)
@@ -235,7 +235,7 @@ def _boxed(sums: Sums, x_star: Any) -> Any:
 
 
 def _momentum(sums: Sums, delta: Any) -> Any:
-    """What momentum adds to the right side of Theorem 8."""
+    """The momentum term in the right side of Theorem 8."""
     entries = sum(leaf.size for leaf in jax.tree.leaves(sums.gradient))
     return (
         8 * entries * sums.steepest * sums.farthest * sums.b1
@@ -244,7 +244,7 @@ def _momentum(sums: Sums, delta: Any) -> Any:
 
 
 def _run_premises(sums: Sums, move: Move, known: Known) -> dict[str, Any]:
-    """The premises on points, momentum and the run so far that only the run can settle."""
+    """The premises on the points, the momentum and the run so far."""
     facts, z = known.facts, move.before
     no_primal_momentum = jnp.logical_and(move.b1[0] == 0, move.b1[1] == 0)
     premises = {
@@ -277,7 +277,7 @@ def _run_premises(sums: Sums, move: Move, known: Known) -> dict[str, Any]:
 def _step_sizes(move: Move, known: Known) -> dict[str, Any]:
     """The premises on the size of this step."""
     facts, delta, root = known.facts, known.delta, math.sqrt(2)
-    slack = 1 + ROUNDING  # for a rate that sits on the bound itself
+    slack = 1 + ROUNDING  # for a rate exactly at the bound
     steepness = move.rates.primal * root * facts.lipschitz_xx / delta.primal  # rate L_x / delta
     premises = {
         "step": steepness <= slack / root,
@@ -299,7 +299,7 @@ def _near_one(ratio: Any) -> Any:
 
 
 def _compare(lhs: Any, rhs: Any, size: Any) -> tuple[Any, Any]:
-    """Ratios of the sides and whether ``lhs > rhs``; of C0, an equality, the relative residual."""
+    """Ratios of the sides and whether ``lhs > rhs``; for the equality C0, its relative residual."""
     excess = lhs - rhs
     ratio = jnp.where(lhs <= 0, 0.0, jnp.where(rhs > 0, lhs / rhs, jnp.inf))
     ratio = jnp.where(jnp.isnan(rhs), jnp.nan, ratio)

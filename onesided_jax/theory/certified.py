@@ -1,4 +1,4 @@
-"""Whether a run obeys the theorems' bounds, with every constant known or measured."""
+"""Checks whether a run obeys the theorems' bounds."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ class Bound(NamedTuple):
     """One inequality on ``R`` runs at ``S`` snapshots.
 
     Attributes:
-      statement: what it says.
-      lhs: ``f64[R, S]``, its left side up to each snapshot, divided by the sum of the primal's
-        rates: for the theorems the running mean of the squared primal gradient norm in the
-        inverse preconditioner.
-      rhs: ``f64[R, S]``, the right side, likewise.
-      worst_ratio: ``f64[R]``, the largest ``lhs / rhs`` over **all** steps (of C0: the largest
+      statement: the bound in words.
+      lhs: ``f64[R, S]``, left side up to each snapshot, divided by the sum of the primal's rates.
+        For the theorems: the running mean of the squared primal gradient norm in the inverse
+        preconditioner.
+      rhs: ``f64[R, S]``, right side, divided likewise.
+      worst_ratio: ``f64[R]``, largest ``lhs / rhs`` over **all** steps (for C0: the largest
         relative residual).
-      first_violation: ``int[R]``, the first of all steps with ``lhs > rhs``, 0 if none.
-      status: ``R`` of "holds", "violated" or "not covered" (a premise fails).
-      reason: ``R`` texts: the premises that fail and since when.
+      first_violation: ``int[R]``, first of all steps with ``lhs > rhs``, 0 if none.
+      status: ``R`` strings: "holds", "violated" or "not covered" (a premise fails).
+      reason: ``R`` strings: the failed premises, and from which step.
     """
 
     statement: str
@@ -48,15 +48,15 @@ class Bound(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Certificate:
-    """What :func:`certify` found; prints as a table, and ``found["T1"]`` is a :class:`Bound`.
+    """Result of :func:`certify`; prints as a table, and ``certificate["T1"]`` is a :class:`Bound`.
 
     Attributes:
       steps: ``int[S]``, iterations at each snapshot.
       bounds: name ("C0" to "C2", "T1" to "T9", "T1 strong") to :class:`Bound`.
-      sum_minty: ``f64[R, S]``, the sum of ``<grad_x f(z~_t), x~_t - x*>``; the one-sided MVI along
-        the trajectory says that it is never negative. Without momentum half the slack of C1.
-      kappa: ``f64[R]``, ``||q - p||^2 / ||p||^2`` summed over the run; the proofs use that it is at
-        most 1/2 plus the dual's share.
+      sum_minty: ``f64[R, S]``, sum of ``<grad_x f(z~_t), x~_t - x*>``; never negative if the
+        one-sided MVI holds along the trajectory. Without momentum it is half the slack of C1.
+      kappa: ``f64[R]``, sum of ``||q - p||^2`` over sum of ``||p||^2``. The proofs bound it by 1/2
+        plus the dual's share.
     """
 
     steps: np.ndarray
@@ -93,29 +93,29 @@ def certify(
     radius: float | None = None,
     observer: str = "certificate",
 ) -> Certificate:
-    r"""Checks every bound of the theory at every step of a run, and says which are proved for it.
+    r"""Checks every bound of the theory at every step of a run.
 
-    For each theorem the measured left side, for T1 :math:`\frac1T \sum_t
-    \|\nabla_x f(x_t, y_t)\|^2_{H_t^{-1}}`, is compared with the right side, whose constants are
-    known from the game (Lipschitz constants, noise) or measured on the run (distances, trace,
-    displacements). A bound *holds* only where every premise of its theorem does too.
+    Each theorem's measured left side, for T1 :math:`\frac1T \sum_t
+    \|\nabla_x f(x_t, y_t)\|^2_{H_t^{-1}}`, is compared with its right side. The constants of the
+    right side are known from the game (Lipschitz constants, noise) or measured on the run
+    (distances, trace, displacements). A bound *holds* only if every premise of its theorem holds.
 
     Args:
-      run: the result of a sweep that carried :func:`certificate`; snapshots are its checkpoints.
-        Or a :class:`Trajectory`; snapshots are all its steps.
-      game: of a ``Trajectory``: the deterministic game it was recorded on.
-      method: of a ``Trajectory``: the optimizer's name as for :func:`certificate`, or its kind,
+      run: the result of a sweep with the observer :func:`certificate`, whose checkpoints are the
+        snapshots; or a :class:`Trajectory`, whose steps are.
+      game: for a ``Trajectory``: the deterministic game that was recorded.
+      method: for a ``Trajectory``: the optimizer's name as for :func:`certificate`, or its kind,
         "extragradient" or "plain".
-      solution: of a ``Trajectory``: as for :func:`certificate`.
-      radius: of a ``Trajectory``: as for :func:`certificate`.
-      observer: the name under which the sweep carried the certificate.
+      solution: for a ``Trajectory``: as for :func:`certificate`.
+      radius: for a ``Trajectory``: as for :func:`certificate`.
+      observer: the certificate's name among the sweep's observers.
 
     Returns:
       The :class:`Certificate`.
 
     Raises:
-      ValueError: if the run lacks the recorded quantities (says which to record and how), for
-        mismatched shapes, or a game without ``x*``.
+      ValueError: if the run lacks recorded quantities (the message says how to record them), for
+        mismatched shapes, or for a game without ``x*``.
 
     Example:
       >>> import numpy as np
@@ -151,7 +151,7 @@ def _certify_sweep(result: Any, observer: str) -> Certificate:
     carried = checkpoints[steps[-1]].observers
     if observer not in carried:
         raise ValueError(
-            f"the sweep carried no observer {observer!r}, only {sorted(carried)}: run it with "
+            f"the sweep has no observer {observer!r}, only {sorted(carried)}: run it with "
             f"{_HOW_TO_CARRY}"
         )
     snapshots = [checkpoints[step].observers[observer]["progress"] for step in steps]
@@ -167,7 +167,7 @@ def _certify_sweep(result: Any, observer: str) -> Certificate:
 def _report(
     steps: np.ndarray, progress: Progress, groups: list[np.ndarray], diverged_at: np.ndarray
 ) -> Certificate:
-    """Host arrays ``[R, S, ...]`` as a certificate; the runs of a group differ in the seed only."""
+    """Makes a certificate of host arrays ``[R, S, ...]``; runs of a group differ in seed only."""
     sums = progress.sums
     rate = np.where(sums.rate > 0, sums.rate, np.nan)
     bounds = {}
@@ -182,7 +182,7 @@ def _report(
             if diverged_at[run] >= 0:
                 notes.append(f"the run diverged at step {diverged_at[run]}")
             if name == "C2" and np.isinf(rhs[run, -1]):
-                notes.append("x* lies outside the run's bounding box")
+                notes.append("x* is outside the run's bounding box")
             if notes and first[run]:
                 notes.append(f"lhs exceeds rhs at step {first[run]}")
             bound.status.append(NOT_COVERED if notes else VIOLATED if first[run] else HOLDS)
@@ -193,7 +193,7 @@ def _report(
 
 
 def _average_over_seeds(bound: Bound, groups: list[np.ndarray], steps: np.ndarray) -> list[int]:
-    """Puts the means over a group in the place of its runs; returns the runs without company."""
+    """Replaces the values of runs by their group's means; returns the runs alone in their group."""
     alone = []
     for runs in groups:
         lhs, rhs = bound.lhs[runs].mean(0), bound.rhs[runs].mean(0)
@@ -207,7 +207,7 @@ def _average_over_seeds(bound: Bound, groups: list[np.ndarray], steps: np.ndarra
 
 
 def _failed_premises(first_failures: dict[str, int], premises: tuple[str, ...]) -> list[str]:
-    """The premises that failed and since when; of another kind of method only that."""
+    """The failed premises and their first steps; only the kind if the theorem needs another."""
     failed = [name for name in premises if first_failures[name]]
     wrong_kind = [name for name in _KINDS if name in failed]
     if wrong_kind:

@@ -1,4 +1,4 @@
-"""What a certificate asks of the game: its constants, and whether steps follow its field."""
+"""A game's constants for a certificate, and whether steps follow its field."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ def known_of(
     radius: float | None = None,
     independent: bool = True,
 ) -> Known:
-    """What is known before the run, without the lower bounds of the preconditioners.
+    """Collects the constants of a run, except the lower bounds of the preconditioners.
 
     Raises:
-      ValueError: for a game without facts or ``x*``, or a radius that is not above 0.
+      ValueError: for a game without facts or ``x*``, or for ``radius <= 0``.
     """
     facts = game.facts
     if facts is None:
         raise ValueError(
-            "the game has no facts: give Game(..., facts=GameFacts(...)) with x* and the Lipschitz "
-            "constants of its primal gradient"
+            "the game has no facts: expected Game(..., facts=GameFacts(...)) with x* and the "
+            "Lipschitz constants of the primal gradient"
         )
     if radius is not None and not radius > 0:
         raise ValueError(f"radius={radius!r}: expected a number > 0, or None to measure it")
@@ -40,8 +40,8 @@ def known_of(
         solution = PrimalDual(facts.primal_solution, facts.dual_solution)
     if solution.primal is None:
         raise ValueError(
-            "the game has no x*: pass solution=PrimalDual(x_star, None), a point that was fixed "
-            "before the run, e.g. the primal player at the end of another, longer one"
+            "the game has no x*: pass solution=PrimalDual(x_star, None), a point fixed before the "
+            "run, e.g. the primal player at the end of another, longer run"
         )
 
     def objective(players: PrimalDual) -> jax.Array:
@@ -69,7 +69,7 @@ def check_solution(solution: PrimalDual, players: PrimalDual) -> None:
 
 
 def recorded_follows(game: Game, known: Known, move: Move) -> Any:
-    """Whether a recorded primal step is the field at its points."""
+    """Whether a recorded primal step follows the field."""
     begin = _evaluate(game, move.before)[0].primal
     if known.kind != "extragradient":
         return _made_of(begin, move.step.primal, move, "primal")
@@ -81,12 +81,12 @@ def recorded_follows(game: Game, known: Known, move: Move) -> Any:
 
 
 def step_follows(game: Game, known: Known, move: Move, view: Any) -> Any:
-    """Whether a step is one of the method that is named, with its rates, where that can be asked.
+    """Whether a step is one of the named method, made with its options.
 
-    The preconditioner is read from the optimizer's state, its floor and the rates are what the
-    options say. A step of other rates, or of a midpoint that another method looked at, is not the
-    field. A player with momentum is not asked, for its steps are no field. Nor is an extragradient
-    method on a stochastic game, where another minibatch decides.
+    Compares the step with the field, scaled by the preconditioner in the optimizer's state and by
+    the rates in the options. Another rate or another midpoint gives another step. Some steps cannot
+    be checked: those of a player with momentum, and those of an extragradient method on a
+    stochastic game, because its second minibatch is not known.
     """
     narrow = [
         a.dtype for a in jax.tree.leaves(view.before) if jnp.issubdtype(a.dtype, jnp.floating)
@@ -103,7 +103,7 @@ def step_follows(game: Game, known: Known, move: Move, view: Any) -> Any:
         middle = jax.tree.map(
             lambda z, d, like: jnp.asarray(z + d, like.dtype), move.before, move.look, view.before
         )
-        field, _ = _evaluate(game, middle)  # in the players' dtype, as the method itself asked
+        field, _ = _evaluate(game, middle)  # in the players' dtype, as in the method itself
     else:
         return same
     for player, b1 in (("primal", move.b1[0]), ("dual", move.b1[2])):
@@ -113,20 +113,20 @@ def step_follows(game: Game, known: Known, move: Move, view: Any) -> Any:
 
 
 def _evaluate(game: Game, players: PrimalDual) -> tuple[PrimalDual, GameInfo]:
-    """The field of a deterministic game without state, and its losses."""
+    """The field and losses of a deterministic game without state."""
     return game.field(players, (), game.batch(make_key(0)))
 
 
 def _made_of(field: Any, displacement: Any, move: Move, player: str, precision: float = 0.0) -> Any:
-    """Whether a displacement is minus the field in the inverse metric.
+    """Whether a displacement is minus the field in the inverse metric, up to rounding.
 
-    To one part in a million, in narrow floats to sixteen units in the last place.
+    The relative tolerance is 1e-6, or 16 ``precision`` if that is larger.
     """
     metric = getattr(move.metric, player)  # infinite where a rate is 0
     made = jax.tree.map(lambda m, g: -g / m, metric, field)
     error = total(lambda a, b: (a - b) ** 2, made, displacement)
     size = total(lambda a: a**2, made)
-    # A displacement is the difference of two stored points, the field one of terms of their size.
+    # A displacement is a difference of two stored points, so its error scales with their size.
     stored = total(lambda z: z**2, move.before)
     relative, absolute = max(1e-6, 16 * precision), max(1e-14, 16 * precision)
     return error <= relative**2 * size + absolute**2 * stored

@@ -1,4 +1,4 @@
-"""A step of a sweep as an iteration of the theory, as its optimizer reads it."""
+"""Converts a step of a sweep into an iteration of the theory."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ Options = Mapping[str, Any] | Callable[[Mapping[str, Any]], Mapping[str, Any]] |
 
 
 def find_method(name: str) -> Method:
-    """The method of an optimizer's name; an error names those that a certificate can follow."""
+    """The `Method` of an optimizer's name; an error lists the valid names."""
     method = FACTS[name].method if name in FACTS else None
     if method is None:
         names = sorted(name for name, facts in FACTS.items() if facts.method is not None)
         raise ValueError(
-            f"method={name!r}: expected one of {names}, the optimizers whose metric a "
-            f"certificate can follow{nearest(name, names)}"
+            f"method={name!r}: expected one of {names}, which a certificate can "
+            f"follow{nearest(name, names)}"
         )
     return method
 
@@ -44,16 +44,16 @@ def find_method(name: str) -> Method:
 def read_settings(
     name: str, options: Options, hyperparameters: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """An optimizer's keyword arguments, with its defaults.
+    """An optimizer's keyword arguments, defaults included.
 
     Args:
       name: a key of ``OPTIMIZERS``.
-      options: the arguments beside the hyperparameters of the same names, or a function of the
-        hyperparameters that gives all arguments.
-      hyperparameters: those of one run; names that the optimizer does not have are ignored.
+      options: arguments beside the swept hyperparameters of the same names, or a function
+        ``hyperparameters -> all arguments``.
+      hyperparameters: those of one run; names that are no arguments are ignored.
 
     Raises:
-      ValueError: for an option that the optimizer does not have, or a learning rate without value.
+      ValueError: for an option that is no argument, or a missing learning rate.
     """
     settings = defaults(name)
     if callable(options):
@@ -76,7 +76,7 @@ def read_settings(
 
 
 def may_carry_momentum(method: Method, options: Options) -> bool:
-    """Whether the primal's update may carry momentum: not where its argument is the number 0."""
+    """Whether the primal's update may have momentum: not if its argument is the number 0."""
     if method.update_momentum is None:
         return False
     b1 = None if callable(options) else (options or {}).get(method.update_momentum)
@@ -84,18 +84,18 @@ def may_carry_momentum(method: Method, options: Options) -> bool:
 
 
 def check_optimizer(name: str, settings: Mapping[str, Any], view: Any) -> None:
-    """An error where the optimizer's state is not that of ``name`` made with these settings."""
+    """Raises ``ValueError`` unless the state is that of ``name`` made with these settings."""
     made = jax.eval_shape(lambda players: OPTIMIZERS[name](**settings).init(players), view.before)
     if jax.tree.structure(made) != jax.tree.structure(view.opt_state):
         raise ValueError(
             f"the certificate of {name} follows {name} itself, made with its options, but the "
-            f"optimizer's state is a {type(view.opt_state).__name__} of another: take it out of "
-            "chain and other wrappers, or record a Trajectory and pass that to certify"
+            f"optimizer's state is a {type(view.opt_state).__name__} of another structure: take it "
+            "out of chain and other wrappers, or record a Trajectory and pass that to certify"
         )
 
 
 def first_memory(method: Method, players: PrimalDual) -> Any:
-    """What :func:`next_move` remembers before the first step."""
+    """The memory of :func:`next_move` before the first step."""
     if method.kind != "past":
         return ()
     ones = jax.tree.map(lambda a: jnp.ones(a.shape, jnp.float64), players)
@@ -105,11 +105,11 @@ def first_memory(method: Method, players: PrimalDual) -> Any:
 def next_move(
     method: Method, memory: Any, view: Any, settings: Mapping[str, Any]
 ) -> tuple[Any, Move]:
-    """The iteration that a step completes, and what to remember for the next one.
+    """The memory for the next step, and the iteration that this step completes.
 
     Args:
-      method: how the optimizer reads.
-      memory: from the step before.
+      method: of the optimizer.
+      memory: from the previous step.
       view: the sweep's ``StepView``.
       settings: the optimizer's arguments.
     """
@@ -117,7 +117,7 @@ def next_move(
     before, updates = float64(view.before), float64(view.updates)
     if method.kind != "past":
         return memory, _as_move(read, before, updates)
-    # This step ends the iteration that the last step began. Its visible players are the midpoint.
+    # This step ends the iteration that the previous step began; the params are its midpoint.
     began = Iteration(*memory)
     iterate = jax.tree.map(jnp.subtract, before, began.displacement)
     step = jax.tree.map(lambda u, d, e: u + d - e, updates, began.displacement, read.displacement)
@@ -126,7 +126,7 @@ def next_move(
 
 
 def _as_move(read: Iteration, before: PrimalDual, step: PrimalDual) -> Move:
-    """An iteration with the point where it began and the way to where it ended."""
+    """Combines an iteration with its starting point and its step."""
     players = zip(read.preconditioner, read.rates, read.update_scale, strict=True)
     look = read.displacement
     return Move(

@@ -1,4 +1,4 @@
-"""The observer that carries a certificate through a sweep."""
+"""The observer that computes a certificate during a sweep."""
 
 from __future__ import annotations
 
@@ -39,34 +39,34 @@ def certificate(
     radius: float | None = None,
     independent_samples: bool = True,
 ) -> Any:
-    r"""The observer that carries a run's certificate through a sweep, at every step.
+    r"""An observer that computes a run's certificate during a sweep, at every step.
 
-    Give it to :func:`onesided_jax.sweep` as ``observers={"certificate": ...}`` and its result to
-    :func:`certify`. It carries scalars and five vectors of the players' size, in float64: C1 is an
-    equality on some games, and float32 sums exceed it.
+    Give it to :func:`onesided_jax.sweep` as ``observers={"certificate": ...}``, and the sweep's
+    result to :func:`certify`. It holds scalars and five vectors of the players' size. They are
+    float64, because C1 is an equality on some games and float32 sums would violate it.
 
     It also compares the steps of players without momentum with the field. If they are not those of
-    the method that is named, made with these options, no theorem covers the run. For extragradient
-    methods this takes one more evaluation, and is done on deterministic games only.
+    the named method with these options, no theorem covers the run. For extragradient methods the
+    comparison takes one more evaluation and is made on deterministic games only.
 
     Args:
-      game: the game that is played, with ``facts``.
-      method: the optimizer's name, such as "amsgrad_xeg", "extra_sgd" or "adam": one whose
-        :class:`~onesided_jax.optimizers.Facts` have a ``method``. The error for another names all.
-      options: the keyword arguments it is made with, beside the swept hyperparameters of the same
-        names; or a function of the hyperparameters that gives all of them.
-      solution: ``PrimalDual(x*, y*)`` for a game whose facts have none; ``y*`` may be ``None``.
-        It must be fixed before the run: one that is fitted to the run proves nothing.
+      game: the sweep's game, with ``facts``.
+      method: the optimizer's name, such as "amsgrad_xeg", "extra_sgd" or "adam". Its
+        :class:`~onesided_jax.optimizers.Facts` must have a ``method``; the error lists all.
+      options: the optimizer's keyword arguments beside the swept hyperparameters of the same
+        names; or a function ``hyperparameters -> all arguments``.
+      solution: ``PrimalDual(x*, y*)`` if the game's facts have none; ``y*`` may be ``None``. Fix it
+        before the run: a solution fitted to the run proves nothing.
       radius: bound on ``|x_{t,i} - x*_i|`` for the right sides, ``> 0``; ``None`` measures it.
-      independent_samples: as the sweep's; the stochastic Theorem 3 needs ``True``.
+      independent_samples: as in the sweep; the stochastic Theorem 3 needs ``True``.
 
     Returns:
       An observer, ``(init(players), update(sums, step_view))``.
 
     Raises:
-      ValueError: for an unknown method, a game without ``facts`` or ``x*``, or where JAX's float64
-        is off; when the sweep starts, for missing options, a ``solution`` of other shapes than the
-        players and an optimizer that is another, or wrapped in another.
+      ValueError: for an unknown method, a game without ``facts`` or ``x*``, or if JAX's float64 is
+        off. When the sweep starts: for missing options, a ``solution`` of other shapes than the
+        players, and another or a wrapped optimizer.
 
     Example:
       >>> import functools

@@ -1,4 +1,4 @@
-"""Points of a game for its diagnostics: checks of players, states and batches; unit vectors."""
+"""Checks of the players, state and batch of a diagnostic; unit vectors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["as_players", "batch_for", "check_choice", "check_match", "unit"]
 
 
 def unit(v: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """``v`` over its norm, and the norm; scaled, for squares underflow. A zero vector stays."""
+    """``v / norm`` and the norm, scaled because squares may underflow; a zero vector stays zero."""
     scale = jnp.max(jnp.abs(v), initial=0)
     nonzero = scale != 0
     v = v / jnp.where(nonzero, scale, 1)
@@ -25,14 +25,14 @@ def unit(v: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def as_players(name: str, players: Any) -> PrimalDual:
-    """The players as floating-point arrays; ``ValueError`` unless they are a ``PrimalDual``."""
+    """Casts the players to floating point; ``ValueError`` unless they are a ``PrimalDual``."""
     if not isinstance(players, PrimalDual):
         raise ValueError(f"{name}: expected a PrimalDual, got {type(players).__name__}")
     return jax.tree.map(lambda a: jnp.asarray(a, jnp.result_type(a, float)), players)
 
 
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
-    """Raises ``ValueError`` naming the nearest valid choice unless ``value`` is one of them."""
+    """Raises ``ValueError`` naming the nearest choice unless ``value`` is one of ``choices``."""
     if value not in choices:
         hint = nearest(value, choices)
         raise ValueError(f"{name}={value!r}: expected one of {list(choices)}{hint}")
@@ -42,18 +42,20 @@ def check_match(name: str, tree: Any, like_name: str, like: Any) -> None:
     """Raises ``ValueError`` unless ``tree`` has the structure and shapes of ``like``."""
     structure, expected = jax.tree.structure(tree), jax.tree.structure(like)
     if structure != expected:
-        raise ValueError(f"{name}: expected the structure of {like_name}, {expected}: {structure}")
+        raise ValueError(
+            f"{name}: expected the structure of {like_name}, {expected}, got {structure}"
+        )
     for (path, a), b in zip(jax.tree.leaves_with_path(tree), jax.tree.leaves(like)):
         if np.shape(a) != np.shape(b):
             where = jax.tree_util.keystr(path)
             raise ValueError(
-                f"{name}{where} of shape {np.shape(a)}: expected {np.shape(b)}, "
-                f"that of {like_name}{where}"
+                f"{name}{where} of shape {np.shape(a)}: expected {np.shape(b)} "
+                f"as in {like_name}{where}"
             )
 
 
 def batch_for(game: Game, players: Any, state: ArrayTree, batch: ArrayTree) -> ArrayTree:
-    """The batch, or the game's own for key 0; ``ValueError`` if the field takes no such points."""
+    """The batch, or the game's for key 0; ``ValueError`` if the field rejects these inputs."""
     batch = game.batch(make_key(0)) if batch is None else batch
     try:
         F, _ = jax.eval_shape(game.field, players, state, batch)

@@ -1,7 +1,6 @@
 """Eigenvalues of the Jacobian of a game's field at a point.
 
-They say why a method stalls or circles where no theorem is at hand: eigenvalues off the real axis
-mean rotation.
+They explain why a method stalls or circles: eigenvalues off the real axis mean rotation.
 """
 
 from __future__ import annotations
@@ -29,11 +28,11 @@ class Spectrum(NamedTuple):
     """Eigenvalues of a field's Jacobian, NumPy arrays.
 
     Attributes:
-      eigenvalues: ``complex[k]``, by magnitude, largest first; of a conjugate pair the upper one
-        first. NaN where the Jacobian is not finite.
-      residuals: ``float[k]``, ``||J v - lambda v||`` for the unit Ritz vector ``v`` of each, at
-        least the rounding of the largest; 0 if dense. Some matrix this close to ``J`` has the
-        eigenvalue exactly.
+      eigenvalues: ``complex[k]``, by magnitude, largest first; in a conjugate pair the one with
+        positive imaginary part first. NaN if the Jacobian is not finite.
+      residuals: ``float[k]``, ``||J v - lambda v||`` for each unit Ritz vector ``v``, at least the
+        rounding error of the largest eigenvalue; 0 if dense. Some matrix within this distance of
+        ``J`` has exactly this eigenvalue.
       method: "dense" or "arnoldi".
     """
 
@@ -56,30 +55,30 @@ def jacobian_spectrum(
     r"""Eigenvalues of the Jacobian of the field ``F``, in descent form, at one point.
 
     Descent-ascent at rate :math:`\eta` is locally stable if :math:`|1 - \eta \lambda| < 1` for
-    all eigenvalues: it needs :math:`\mathrm{Re}\,\lambda > 0` and small rates where the imaginary
-    parts, the rotation, dominate. The largest eigenvalues come from the whole Jacobian of a small
-    game, or from Arnoldi's method, which needs only its products with vectors (``jax.jvp``).
-    Without restarts it finds the outer eigenvalues first; the residuals say which.
+    all eigenvalues. This needs :math:`\mathrm{Re}\,\lambda > 0`, and small rates if the imaginary
+    parts, the rotation, dominate. A small game's whole Jacobian is formed. Otherwise Arnoldi's
+    method computes the largest eigenvalues from products with vectors (``jax.jvp``). It does not
+    restart, so outer eigenvalues converge first; the residuals show which have converged.
 
     Args:
       game: the game.
       players: the point.
-      state: the game's, from ``game.init``.
-      batch: the minibatch on which ``F`` is taken; ``None`` for ``game.batch(jax.random.key(0))``.
-      key: draws Arnoldi's first vector; ``None`` for ``jax.random.key(0)``.
-      count: number ``k`` of eigenvalues, from 1 to the ``n`` entries of the players. For Arnoldi
-        also of its steps, which keep ``k + 1`` vectors like the players: ask for a few times as
-        many as should converge. ``None``: all if dense, else ``min(n, 64)``.
+      state: the game's state, from ``game.init``.
+      batch: minibatch for ``F``; ``None`` takes ``game.batch(jax.random.key(0))``.
+      key: draws Arnoldi's first vector; ``None`` takes ``jax.random.key(0)``.
+      count: number ``k`` of eigenvalues, from 1 to the number ``n`` of entries of the players.
+        Arnoldi makes ``k`` steps and keeps ``k + 1`` vectors like the players, so ask for a few
+        times as many as should converge. ``None``: all if dense, else ``min(n, 64)``.
       method: "dense", "arnoldi", or "auto", which is dense up to ``n = 512``.
-      player: "both", or "primal" or "dual" for that player's diagonal block, the Hessian of its
-        own loss.
+      player: "both"; or "primal" or "dual" for that player's diagonal block, the Hessian of that
+        player's loss.
 
     Returns:
       The :class:`Spectrum`, in the precision of the players.
 
     Raises:
-      ValueError: for an unknown method or player, a count out of range, or players, state and
-        batch that are not the game's.
+      ValueError: for an unknown method or player, ``count`` out of range, or players, state or
+        batch that do not fit the game.
 
     Example:
       >>> import jax
@@ -113,26 +112,26 @@ def jacobian_spectrum(
         matrix = _arnoldi(game.field, player, steps, players, state, batch, key)
     values, residuals = _ritz(np.asarray(matrix, np.float64))
     dtype = jnp.promote_types(matrix.dtype, jnp.float32)
-    if method == "arnoldi":  # the estimates go on falling where rounding does not
+    if method == "arnoldi":  # these estimates fall below the rounding error
         residuals = np.maximum(residuals, jnp.finfo(dtype).eps * np.abs(values).max())
     order = np.lexsort((-np.imag(values), -np.real(values), -np.abs(values)))[:count]
     values = values[order].astype(jnp.promote_types(dtype, jnp.complex64))
     return Spectrum(values, residuals[order].astype(dtype), method)
 
 
-# ---- compiled once for a field: it and the options are static arguments ----
+# Compiled once per field, because the field and the options are static arguments.
 
 
 @functools.partial(jax.jit, static_argnames=("field", "player"))
 def _jacobian(field, player, players, state, batch):
-    """The Jacobian over a row of zeros, ``[n + 1, n]``: in the form of Arnoldi's, with no rest."""
+    """The Jacobian above a row of zeros, ``[n + 1, n]``, as `_arnoldi` returns it."""
     flat_field, z = _flat(field, player, players, state, batch)
     return jnp.pad(jax.jacfwd(flat_field)(z), ((0, 1), (0, 0)))
 
 
 @functools.partial(jax.jit, static_argnames=("field", "player", "steps"))
 def _arnoldi(field, player, steps, players, state, batch, key):
-    """The extended Hessenberg matrix ``[steps + 1, steps]``: ``J Q[:-1]^T = Q^T H``, rows of Q."""
+    """The extended Hessenberg matrix ``H[steps + 1, steps]``; ``J Q[:-1]^T = Q^T H``."""
     flat_field, z = _flat(field, player, players, state, batch)
     epsilon = jnp.finfo(z.dtype).eps
 
@@ -141,7 +140,7 @@ def _arnoldi(field, player, steps, players, state, batch, key):
 
     def orthogonalise(basis, v):
         h = jnp.zeros(len(basis), v.dtype)
-        for _ in range(2):  # twice is enough, and once is not (Kahan and Parlett)
+        for _ in range(2):  # one pass is not enough, two are (Kahan and Parlett)
             overlap = jnp.matmul(basis, v, precision="highest")
             v -= jnp.matmul(overlap, basis, precision="highest")
             h += overlap
@@ -151,7 +150,7 @@ def _arnoldi(field, player, steps, players, state, batch, key):
         image = jax.jvp(flat_field, (z,), (basis[k],))[1].astype(z.dtype)
         size = unit(image)[1]
         rest, column = orthogonalise(basis, image)
-        # In an invariant subspace nothing is left: go on from a new vector, decoupled.
+        # If nothing is left, the subspace is invariant: continue with a new, decoupled vector.
         ends = unit(rest)[1] <= 10 * epsilon * size
         new, length = unit(
             jax.lax.cond(ends, lambda: orthogonalise(basis, draw(k + 1))[0], lambda: rest)
@@ -163,7 +162,7 @@ def _arnoldi(field, player, steps, players, state, batch, key):
 
 
 def _flat(field, player, players, state, batch):
-    """A player's share of the field as a function of the player's entries, and these."""
+    """A player's share of the field as a function of a flat vector, and that vector."""
     z, unravel = ravel_pytree(_share(players, player))
 
     def flat_field(z):
@@ -179,7 +178,7 @@ def _share(both: PrimalDual, player: str) -> Any:
 
 
 def _ritz(extended: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Ritz values and residuals of ``[k + 1, k]``; on the host, XLA's own are for the CPU only."""
+    """Ritz values and residuals of ``[k + 1, k]``, on the host: XLA has ``eig`` on CPU only."""
     if not np.isfinite(extended).all():
         extended = np.full_like(extended, np.nan)
         return extended[0].astype(np.complex128), extended[0]

@@ -1,27 +1,26 @@
-r"""The sum that Theorem 1 needs of the one-sided MVI along a run, streamed for any later ``x*``.
+r"""The one-sided MVI's sum along a run, streamed so that ``x*`` can be chosen later.
 
-At each point where a method takes the gradient of its update, one more primal gradient ``g'`` is
-drawn on a minibatch that nobody trains on. Two sums are carried,
+At each point where the method takes its update gradient, one more primal gradient ``g'`` is
+computed on a minibatch that is not used for training. Two sums are kept,
 
 .. math:: s' = \sum_t \langle g'_t, \tilde x_t - x_0\rangle, \qquad S' = \sum_t g'_t ,
 
 so that :math:`C_T = \sum_t \langle g'_t, \tilde x_t - x^*\rangle = s' - \langle S', x^* -
-x_0\rangle` for any ``x*`` that is chosen later. The path does not depend on ``g'``; hence the
-expectation of :math:`C_T` is the sum of the expected gradients' products, also for an ``x*`` at the
-end of the run.
+x_0\rangle` for any ``x*``. The path does not depend on ``g'``. So the expectation of :math:`C_T` is
+the sum of products with expected gradients, even for an ``x*`` at the end of the run.
 
-**What can be streamed.** :math:`C_T` is linear in ``x*``; so is its part between two checkpoints,
-from the differences of the sums. Hence the share of negative mass over *blocks* of steps is exact
-for any later ``x*``. Negative and positive parts of single steps are not linear in ``x*``: they can
-be summed only for an ``x*`` that is fixed before the run (``solution``).
+**Parts of the sum.** :math:`C_T` is linear in ``x*``, and so is its part between two checkpoints.
+Hence negative mass over *blocks* of steps is exact for any later ``x*``. Positive and negative
+parts of single steps are not linear in ``x*``, so their sums need an ``x*`` that is fixed before
+the run (``solution``).
 
-**Digits.** :math:`\sum\langle g', \tilde x\rangle - \langle\sum g', x^*\rangle` would be a small
-difference of large numbers where ``|x|`` is much larger than ``|x - x*|``: it loses
-``log10(|x| / |x - x*|)`` digits. Measured from ``x_0`` the two terms are as large as the way the
-run went. A plain float32 sum of T terms also loses up to ``log10(T)`` digits; these sums are
-compensated (Neumaier 1974). What is left is the rounding of each product itself. On a quadratic
-that lies 1,000 from the origin, 4,000 float32 steps leave an error of 1e-8 of the sum of absolute
-products; plain sums leave 3 %.
+**Precision.** If ``|x|`` is much larger than ``|x - x*|``,
+:math:`\sum\langle g', \tilde x\rangle - \langle\sum g', x^*\rangle` loses
+``log10(|x| / |x - x*|)`` digits. Relative to ``x_0`` the terms are only as large as the distance
+that the run moved. A plain float32 sum of T terms also loses up to ``log10(T)`` digits, so these
+sums are compensated (Neumaier 1974). Only the rounding of each product remains. On a quadratic
+1,000 from the origin, 4,000 float32 steps leave an error of 1e-8 of the sum of absolute products;
+plain sums leave 3 %.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ __all__ = ["MintyStream", "minty_stream", "minty_sum"]
 
 
 class MintyStream(NamedTuple):
-    """What the observer carries; two copies of the primal player and its start.
+    """State of the observer; as large as three primal players.
 
     Attributes:
       origin: ``x_0``.
@@ -49,7 +48,7 @@ class MintyStream(NamedTuple):
       gradient: ``S'`` as ``(sum, correction)``, trees like the primal player.
       positive: sum of the positive ``<g', x~ - solution>`` as ``(sum, correction)``; ``()`` without
         a solution.
-      negative: the same of the negative ones; at most 0.
+      negative: the same for the negative ones; ``<= 0``.
     """
 
     origin: ArrayTree
@@ -67,24 +66,24 @@ class _Observer(NamedTuple):
 def minty_stream(
     method: str, options: Options = None, *, solution: ArrayTree | None = None
 ) -> _Observer:
-    """An observer that streams the one-sided MVI's sum, one fresh gradient a step.
+    """An observer that streams the one-sided MVI's sum, with one fresh gradient per step.
 
     Give it to :func:`onesided_jax.sweep` as ``observers={"minty": minty_stream("amsgrad_xeg")}``,
-    and a checkpoint's ``observers["minty"]`` to :func:`minty_sum`. It works in the players' own
-    precision. Its gradient is taken at the midpoint of an extragradient step, and at the players
-    themselves where the method does not look ahead.
+    and a checkpoint's ``observers["minty"]`` to :func:`minty_sum`. It works in the players'
+    precision. It takes its gradient at the midpoint of an extragradient step, and at the players if
+    the method does not look ahead.
 
     Args:
       method: the optimizer's name; see :func:`certificate`.
-      options: the keyword arguments it is made with; see :func:`certificate`.
-      solution: an ``x*`` fixed before the run, like the primal player: positive and negative
-        products are then summed apart, step by step.
+      options: the optimizer's keyword arguments; see :func:`certificate`.
+      solution: an ``x*`` fixed before the run, like the primal player. If given, positive and
+        negative products of single steps are summed separately.
 
     Returns:
       An observer, ``(init(players), update(stream, step_view))``.
 
     Raises:
-      ValueError: for a method that cannot be followed; when the sweep starts, for missing options,
+      ValueError: for a method that cannot be followed. When the sweep starts: for missing options,
         another optimizer than named, or a solution of another shape than the primal player.
 
     Example:
@@ -136,16 +135,16 @@ def minty_stream(
 
 
 def minty_sum(stream: MintyStream, x_star: ArrayTree) -> np.ndarray:
-    r"""``C_T``, the sum of ``<g', x~_t - x*>`` so far; the one-sided MVI says ``>= 0``.
+    r"""``C_T``, the sum of ``<g', x~_t - x*>`` so far; ``>= 0`` under the one-sided MVI.
 
-    The part of a block of steps is the difference of two checkpoints' sums.
+    For a block of steps, take the difference of two checkpoints' sums.
 
     Args:
-      stream: a checkpoint's, with or without leading run axes.
-      x_star: like the primal player; the same leading axes, or none for one point of all runs.
+      stream: from a checkpoint, with or without leading run axes.
+      x_star: like the primal player; with the same leading axes, or none for one common point.
 
     Returns:
-      ``f64[...]``, a number for each run.
+      ``f64[...]``, one number per run.
 
     Example:
       >>> import numpy as np
@@ -166,8 +165,8 @@ def minty_sum(stream: MintyStream, x_star: ArrayTree) -> np.ndarray:
 
 
 def _midpoint(method: Any, view: Any, settings: Any) -> PrimalDual:
-    """Where the step's update takes its gradient: ``x~, y~``, in the players' dtypes."""
-    if method.kind != "extragradient":  # of extrapolation from the past, the players are it
+    """The point ``x~, y~`` of the step's update gradient, in the players' dtypes."""
+    if method.kind != "extragradient":  # for extrapolation from the past the params are the point
         return view.before
     read = method.read(view.opt_state, view.field, view.step - 1, settings)
     return jax.tree.map(
@@ -180,13 +179,13 @@ def _minus(a: ArrayTree, b: ArrayTree) -> ArrayTree:
 
 
 def _dot(a: ArrayTree, b: ArrayTree) -> Any:
-    """The inner product of two trees; a leaf's products are summed pairwise by XLA."""
+    """The inner product of two trees."""
     parts = jax.tree.leaves(jax.tree.map(lambda p, q: jnp.sum(p * q), a, b))
     return sum(parts[1:], parts[0])
 
 
 def _add(total: Any, correction: Any, term: Any) -> tuple[Any, Any]:
-    """Neumaier's sum: what rounding takes from ``total + term`` goes into the correction."""
+    """Neumaier's sum: the rounding error of ``total + term`` goes into the correction."""
     new = total + term
     lost = jnp.where(jnp.abs(total) >= jnp.abs(term), (total - new) + term, (term - new) + total)
     return new, correction + lost

@@ -1,4 +1,4 @@
-"""Running sums over the iterations of a run, from which every bound is computed; float64."""
+"""Running float64 sums over a run's iterations; every bound is computed from them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["Known", "Move", "Sums", "add_move", "largest", "no_sums", "total"]
 
 
 class Move(NamedTuple):
-    """One iteration of a run, whatever optimizer made it; leaves ``f64[...]`` like the players'."""
+    """One iteration of a run, for any optimizer; leaves ``f64[...]`` like the players."""
 
     active: Any  # bool: False for a call that completes no iteration
     before: PrimalDual  # z_t
-    look: PrimalDual  # z~_t - z_t; 0 where nothing is extrapolated
+    look: PrimalDual  # z~_t - z_t; 0 without extrapolation
     step: PrimalDual  # z_{t+1} - z_t
     metric: PrimalDual  # M_t = H_t / eta_t, of the update
     rates: PrimalDual  # gamma_t of the extrapolation (without one, of the update), two scalars
@@ -30,13 +30,13 @@ class Move(NamedTuple):
 
 
 class Known(NamedTuple):
-    """What does not change along a run."""
+    """The constants of a run."""
 
     kind: str  # "extragradient", "plain" or "past"
     solution: PrimalDual  # (x*, y*); y* may be None
     delta: PrimalDual  # lower bounds of the two preconditioners
     facts: GameFacts
-    radius: float | None  # bound on |x_i - x*_i| fixed beforehand, or None: measured
+    radius: float | None  # bound on |x_i - x*_i| fixed before the run; None: measured
     independent: bool  # a step's two evaluations see independent minibatches
     objective: Callable[[PrimalDual], Any] | None  # players -> f; None leaves Theorem 5 out
 
@@ -70,7 +70,7 @@ class Sums(NamedTuple):
 
 
 def no_sums(players: PrimalDual, momentum: bool) -> Sums:
-    """Sums over no iteration; ``momentum``: whether the primal's update may carry any."""
+    """The sums before the first iteration; ``momentum``: the primal's update may have momentum."""
     zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, jnp.float64), players)
     here = jax.tree.map(lambda a: a.astype(jnp.float64), players)
     zero: Any = jnp.zeros((), jnp.float64)
@@ -138,7 +138,7 @@ def _gradients(
     norms = map(_squared_norm, p, move.metric)
     squared = PrimalDual(*(r * norm for r, norm in zip(move.shrink, norms, strict=True)))
     ahead = q.primal
-    if jax.tree.leaves(sums.last_update):  # take the momentum back
+    if jax.tree.leaves(sums.last_update):  # remove the momentum
         b1 = move.b1[0]
         ahead = jax.tree.map(lambda m, last: (m - b1 * last) / (1 - b1), ahead, sums.last_update)
     return squared, [jax.tree.map(lambda a: a * move.shrink.primal, p.primal), ahead]
@@ -150,12 +150,12 @@ def _squared_norm(vector: Any, metric: Any) -> Any:
 
 
 def total(function: Callable[..., Any], *trees: Any) -> Any:
-    """Sum over the leaves' entries of ``function(*leaves)``."""
+    """Sum of all entries of ``function(*leaves)``."""
     parts = jax.tree.leaves(jax.tree.map(lambda *a: jnp.sum(function(*a)), *trees))
     return sum(parts, jnp.zeros((), jnp.float64))
 
 
 def largest(tree: Any) -> Any:
-    """Largest absolute value of an entry, 0 of none."""
+    """Largest absolute value of an entry; 0 if there is none."""
     parts = [jnp.max(jnp.abs(leaf), initial=0.0) for leaf in jax.tree.leaves(tree)]
     return jnp.max(jnp.stack(parts)) if parts else jnp.zeros((), jnp.float64)

@@ -1,4 +1,4 @@
-"""Certificates of a run that a loop of your own recorded."""
+"""Certificates of runs that your own loop recorded."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _KINDS = ("extragradient", "plain", "past")
 
 
 class Trajectory(NamedTuple):
-    """One recorded run of ``T`` iterations, for :func:`certify`; every leaf leads with time.
+    """A recorded run of ``T`` iterations, for :func:`certify`; the first axis is time.
 
     Attributes:
       players: ``z_1, ..., z_{T+1}``, leaves ``f[T+1, ...]``.
-      midpoints: ``z~_1, ..., z~_T``, leaves ``f[T, ...]``; those of ``players`` without the last
-        for a method that does not extrapolate.
-      preconditioners: ``h_1, ..., h_T``, leaves ``f[T, ...]`` and positive: the update was
+      midpoints: ``z~_1, ..., z~_T``, leaves ``f[T, ...]``. For a method without extrapolation,
+        ``players`` without the last point.
+      preconditioners: ``h_1, ..., h_T``, leaves ``f[T, ...]``, positive: the update was
         ``z_{t+1} = z_t - eta_t q_t / h_t``. Ones for a method without preconditioner.
-      learning_rates: ``eta_t`` of both players' updates, two of ``f[T]`` or scalars.
-      extrapolation_learning_rates: the same of the extrapolations, where they differ.
+      learning_rates: ``eta_t`` of the updates, ``f[T]`` or a scalar for each player.
+      extrapolation_learning_rates: the same for the extrapolations, if they differ.
     """
 
     players: PrimalDual | None = None
@@ -48,28 +48,20 @@ def follow(
     solution: PrimalDual | None = None,
     radius: float | None = None,
 ) -> Progress:
-    """Sums and checks after every iteration of a trajectory; leaves lead with time ``T``.
-
-    Args:
-      trajectory: the recorded run.
-      game: the deterministic game it was recorded on.
-      method: an optimizer's name, or a kind: "extragradient" or "plain".
-      solution: as for :func:`certificate`.
-      radius: as for :func:`certificate`.
-
-    Raises:
-      ValueError: for a missing part, mismatched shapes or a method from the past.
-    """
+    """Sums and checks after every iteration of a trajectory, ``[T, ...]``; see :func:`certify`."""
     names = trajectory._fields[:4]
     missing = [name for name in names if getattr(trajectory, name) is None]
     if missing:
         raise ValueError(
             f"the trajectory lacks {', '.join(missing)}: record at every step the players before "
-            "it (and after the last), the midpoint that grad_fn was asked at, the preconditioner h "
-            "and the rates, as Trajectory's attributes say"
+            "it (and after the last step), the midpoint that grad_fn got, the preconditioner h and "
+            "the rates; see Trajectory"
         )
     if game is None or method is None:
-        raise ValueError("certify(Trajectory) expected the game and the method too")
+        raise ValueError(
+            "certify expected the game and the method with a Trajectory: "
+            "certify(trajectory, game, method)"
+        )
     kind = method if method in _KINDS else find_method(method).kind
     if kind == "past":
         raise ValueError(
@@ -135,7 +127,7 @@ def _check_shapes(trajectory: Trajectory, solution: PrimalDual) -> int:
         want = jax.tree.map(lambda a, lead=lead: (lead, *a.shape[1:]), players)
         got = jax.tree.map(lambda a: a.shape, getattr(trajectory, name))
         if got != want:
-            raise ValueError(f"{name} has shapes {got}, expected {want} beside those players")
+            raise ValueError(f"{name} has shapes {got}, expected {want} for these players")
     check_solution(solution, jax.tree.map(lambda a: a[0], players))
     if not all(bool(jnp.all(h > 0)) for h in jax.tree.leaves(trajectory.preconditioners)):
         raise ValueError("preconditioners: expected positive numbers")
