@@ -614,18 +614,19 @@ BAD_CLASSES = [
     ({"data": images}, "classes=3: expected data to be a Dataset or a function (key, n) -> "
      "(samples, labels), got one that returns "),
     ({"data": lambda key, n: (images(key, n), jnp.zeros((n, 1), jnp.int32))}, "data: expected "
-     "labels of shape (6,), one a sample, got (6, 1)"),
+     "labels of shape (6,), one per sample, got (6, 1)"),
     ({"data": lambda key, n: (images(key, n), jnp.zeros(n))}, "data: expected labels of an integer "
      "dtype, got float32"),
     ({"classes": 2}, "classes=2: the labels of 'noise' go from 0 to 2; expected 0 to 1"),
     ({"classes": 1}, "classes=1: expected an integer >= 2, or None for no labels"),
     ({"classes": "3"}, "classes='3': expected an integer >= 2"),
-    ({"generator": mlp((8, 8, 1), LATENT, 5)[0]}, "latent_dim=4: the generator takes no float32 "
+    ({"generator": mlp((8, 8, 1), LATENT, 5)[0]}, "latent_dim=4: the generator rejects float32 "
      "latents of shape [6, 4] and labels int32[6]; expected the latent_dim that it was made with. "
      "It raised TypeError: a network made without classes=... got labels; give games.gan and"),
-    ({"discriminator": mlp((8, 8, 1), LATENT, 5)[1]}, "discriminator: it takes no samples of shape "
-     "[6, 8, 8, 1] and labels int32[6]; expected one made for the data's. It raised TypeError: a "),
-    ({"classes": None}, "latent_dim=4: the generator takes no float32 latents of shape [6, 4]; "
+    ({"discriminator": mlp((8, 8, 1), LATENT, 5)[1]}, "discriminator: it rejects samples of shape "
+     "[6, 8, 8, 1] and labels int32[6]; expected one made for the data's shape. It raised "
+     "TypeError: a "),
+    ({"classes": None}, "latent_dim=4: the generator rejects float32 latents of shape [6, 4]; "
      "expected the latent_dim that it was made with. It raised TypeError: a network made with "
      "classes=... got no labels"),
 ]  # fmt: skip
@@ -1244,30 +1245,30 @@ BAD = [
     ({"loss": ["minimax"]}, ValueError, "loss=['minimax']: expected a Loss or one of ["),
     *(
         ({"loss": THEIRS["pearson"]._replace(**{name: jnp.mean})}, ValueError, f"loss.{name}: "
-         "expected losses of shape (6,), one a sample (the game takes the mean), got ()")
+         "expected losses of shape (6,), one per sample (the game takes the mean), got ()")
         for name in ("primal", "real", "fake")
     ),
     ({"batch_size": 0}, ValueError, "batch_size=0: expected an integer >= 1"),
     ({"batch_size": 2.5}, ValueError, "batch_size=2.5: expected an integer >= 1"),
     ({"batch_size": "8"}, ValueError, "batch_size='8': expected an integer >= 1"),
     ({"latent_dim": -1}, ValueError, "latent_dim=-1: expected an integer >= 1"),
-    ({"latent_dim": 7}, ValueError, "latent_dim=7: the generator takes no float32 latents of "
+    ({"latent_dim": 7}, ValueError, "latent_dim=7: the generator rejects float32 latents of "
      "shape [6, 7]; expected the latent_dim that it was made with. "
      "It raised TypeError: "),
     ({"data": lambda key, n: jnp.zeros((1, 2))}, ValueError, "data: expected samples of shape "
-     "(6, 2), as many as asked for, got (1, 2)"),
+     "(6, 2), batch_size first, got (1, 2)"),
     ({"data": lambda key, n: jnp.zeros(())}, ValueError, "data: expected samples of shape (6,), "),
     ({"data": lambda key, n: (jnp.zeros((n, 2)),)}, ValueError, "data: expected samples of shape "
-     "(6,), as many as asked for, got tuple"),
+     "(6,), batch_size first, got tuple"),
     ({"data": lambda key, n: jnp.zeros((n, 2), jnp.uint8)}, ValueError, "data: expected samples of "
-     "a floating dtype, got uint8; onesided_jax.datasets.scale_pixels makes them of bytes"),
+     "a floating dtype, got uint8; onesided_jax.datasets.scale_pixels converts bytes"),
     ({"data": lambda key, n: jnp.zeros((n, 3))}, ValueError, "generator: expected samples of shape "
      "(6, 3), like the data's, got (6, 2)"),
     ({"discriminator": mlp((3,), latent_dim=LATENT, width=8)[1]}, ValueError, "discriminator: it "
-     "takes no samples of shape [6, 2]; expected one made for the data's"),
+     "rejects samples of shape [6, 2]; expected one made for the data's"),
     # A critic of patches, or one that forgot to drop its last axis.
     ({"discriminator": from_nnx(lambda rngs: nnx.Linear(2, 1, rngs=rngs))}, ValueError,
-     "discriminator: expected logits of shape (6,), one a sample, got (6, 1)"),
+     "discriminator: expected logits of shape (6,), one per sample, got (6, 1)"),
     ({"gradient_penalty": -1.0}, ValueError, "gradient_penalty=-1.0: expected a finite "
      "number >= 0"),
     ({"gradient_penalty": float("nan")}, ValueError, "gradient_penalty=nan: expected a finite "),

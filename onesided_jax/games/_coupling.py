@@ -1,9 +1,9 @@
-"""Does a discriminator couple its samples? Follows the rows of a minibatch through its program.
+"""Checks whether a discriminator couples the samples of a minibatch.
 
-Every value of the traced program either does not depend on the minibatch (``None``), or has an axis
-whose slice ``i`` depends on sample ``i`` alone (`Rows`), or is `MIXED`. Nothing is computed or
-compiled, and a wrong answer is possible on one side only: an operation without a rule here counts
-as mixing.
+Follows the minibatch's rows through the traced program; nothing is computed or compiled. A value
+either does not depend on the minibatch (``None``), or has an axis whose slice ``i`` depends on
+sample ``i`` only (`Rows`), or is `MIXED`. An operation without a rule counts as mixing, so an error
+can only report coupling where there is none.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ __all__ = ["couples_samples"]
 
 
 class Rows(NamedTuple):
-    """Where the samples are: index ``j`` of sample ``(j // after) % n`` along an axis.
+    """The samples' axis: index ``j`` along it belongs to sample ``(j // after) % n``.
 
     Attributes:
       axis: of the value.
-      before: the axis has size ``before * n * after``, for it may be merged with its neighbours.
+      before: the axis has size ``before * n * after``, because neighbours may be merged into it.
       after: see ``before``.
     """
 
@@ -36,17 +36,17 @@ Place = Rows | str | None
 
 
 def couples_samples(network: Any, params: Any, state: Any, *inputs: Any) -> bool:
-    """Whether an output of a network may depend on another sample than its own.
+    """Whether an output of a network may depend on samples of other rows.
 
     Args:
       network: the network, applied in training mode.
-      params: its abstract params.
-      state: its state.
+      params: abstract params.
+      state: the network's state.
       *inputs: abstract, ``[B, ...]``: samples, and labels if there are classes.
 
     Returns:
-      ``False`` only if every output depends on the sample of its own row. A network that cannot be
-      traced, or whose program has an operation without a rule, counts as one that couples.
+      ``False`` only if every output depends on the sample of its own row only. ``True`` also for a
+      network that cannot be traced, or whose program has an operation without a rule.
     """
 
     def outputs(params, *inputs):
@@ -54,14 +54,14 @@ def couples_samples(network: Any, params: Any, state: Any, *inputs: Any) -> bool
 
     try:
         jaxpr = jax.make_jaxpr(outputs)(params, *inputs).jaxpr
-    except Exception:  # a network for one batch size; separate passes do not need another
+    except Exception:  # a network for one batch size, which separate passes keep
         return True
     places = [*[None] * len(jax.tree.leaves(params)), *[Rows(0)] * len(inputs)]
     return any(place not in (None, Rows(0)) for place in _follow(jaxpr, places, inputs[0].shape[0]))
 
 
 def _follow(jaxpr: Any, places: Sequence[Place], n: int) -> list[Place]:
-    """The places of a jaxpr's outputs, of those of its inputs."""
+    """The places of a jaxpr's outputs, given those of its inputs."""
     known: dict[Any, Place] = dict(zip(jaxpr.invars, places, strict=True))
 
     def read(atom: Any) -> Place:
@@ -80,7 +80,7 @@ def _follow(jaxpr: Any, places: Sequence[Place], n: int) -> list[Place]:
 
 
 class _MixedError(Exception):
-    """An operation that mixes samples, or may do so."""
+    """An operation that may mix samples."""
 
 
 def _apply(equation: Any, operands: list[Place], n: int) -> list[Place]:
@@ -104,7 +104,7 @@ def _check(condition: Any) -> None:
 
 
 def _common(operands: Sequence[Place]) -> Any:
-    """The place that all operands which depend on the samples have."""
+    """The common place of all operands that depend on the samples."""
     places = {place for place in operands if place is not None}
     _check(len(places) == 1)
     return places.pop()
@@ -124,7 +124,7 @@ def _common_place(equation: Any, operands: list[Place], n: int) -> Place:
 
 
 def _along(axes: Callable[[Any], Any]) -> Callable[..., Place]:
-    """An operation along some axes that keeps all of them."""
+    """Rule of an operation along some axes that keeps all axes."""
 
     def rule(equation: Any, operands: list[Place], n: int) -> Place:
         rows = _common(operands)
@@ -136,7 +136,7 @@ def _along(axes: Callable[[Any], Any]) -> Callable[..., Place]:
 
 
 def _without(axes: Callable[[Any], Any]) -> Callable[..., Place]:
-    """An operation that takes some axes away."""
+    """Rule of an operation that removes some axes."""
 
     def rule(equation: Any, operands: list[Place], n: int) -> Place:
         rows, gone = _common(operands), axes(equation.params)
@@ -147,7 +147,7 @@ def _without(axes: Callable[[Any], Any]) -> Callable[..., Place]:
 
 
 def _whole(equation: Any, operands: list[Place], n: int) -> Place:
-    """A part of the other axes, or a window over them: the samples' axis stays as it is."""
+    """A slice of, or a window over, the other axes; the samples' axis stays whole."""
     rows, p = _only_first(operands), equation.params
     size = equation.invars[0].aval.shape[rows.axis]
     _check(equation.outvars[0].aval.shape[rows.axis] == size)
@@ -169,7 +169,7 @@ def _transpose(equation: Any, operands: list[Place], n: int) -> Place:
 
 
 def _reshape(equation: Any, operands: list[Place], n: int) -> Place:
-    """An axis of the new shape holds the samples' axis, if it splits where that one does."""
+    """The new axis that contains the samples' axis, if both split at the same places."""
     rows = _only_first(operands)
     _check(equation.params.get("dimensions") is None)
     outer = math.prod(equation.invars[0].aval.shape[: rows.axis]) * rows.before
@@ -203,7 +203,7 @@ def _dot(equation: Any, operands: list[Place], n: int) -> Place:
 
 
 def _last(equation: Any, operands: list[Place], n: int) -> Place:
-    """An operation along the last axes: as many as ``fft_lengths``, or one."""
+    """An operation along the last ``len(fft_lengths)`` axes."""
     rows = _common(operands)
     axes = len(equation.params.get("fft_lengths", (1,)))
     _check(rows.axis < len(equation.invars[0].aval.shape) - axes)
@@ -237,7 +237,7 @@ def _cond(params: Any, operands: list[Place], n: int) -> list[Place]:
 
 
 def _loop(body: Callable[[list[Place]], list[Place]], carry: list[Place]) -> list[Place]:
-    """The places that a loop's carry has after any number of rounds."""
+    """The places of a loop's carry after any number of iterations."""
     while True:
         after = [_join(*pair) for pair in zip(carry, body(carry), strict=True)]
         if after == carry:

@@ -1,4 +1,4 @@
-"""Do networks, data and loss fit each other? Checks shapes; nothing is computed."""
+"""Checks whether networks, data and loss fit each other, with ``jax.eval_shape``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["check_network", "check_shapes", "find_labels", "find_sampler"]
 
 
 def check_network(name: str, network: Any) -> tuple[Any, Any]:
-    """A network's abstract params and state; ``TypeError`` if it is no pair of pure functions."""
+    """A network's abstract params and state; ``TypeError`` if it is not a ``Network``."""
     try:
         params, state = jax.eval_shape(network.init, make_key(0))
         if not callable(network.apply):
@@ -25,7 +25,7 @@ def check_network(name: str, network: Any) -> tuple[Any, Any]:
     except Exception as error:
         raise TypeError(
             f"{name}: expected a Network(init, apply), got {type(network).__name__}; "
-            "networks.from_nnx and networks.from_linen make one of a flax module"
+            "networks.from_nnx and networks.from_linen convert a flax module"
         ) from error
     return params, state
 
@@ -40,16 +40,16 @@ def check_shapes(
     batch_size: int,
     latent_dim: int,
 ) -> tuple[Any, Any, tuple[Any, ...]]:
-    """Check that each part takes what another one makes.
+    """Checks that each part accepts the output of the others.
 
     Args:
       generator: a network.
-      primal: its abstract params and state.
+      primal: the generator's abstract params and state.
       discriminator: a network.
-      dual: its abstract params and state.
+      dual: the discriminator's abstract params and state.
       loss: the loss.
-      draw: the data, of `find_sampler`.
-      batch_size: samples of a minibatch.
+      draw: the data, from `find_sampler`.
+      batch_size: samples per minibatch.
       latent_dim: size of a latent.
 
     Returns:
@@ -80,7 +80,7 @@ def _check_latents(
         return _outputs(generator, params, state, latent, *labels)
     except Exception as error:
         raise ValueError(
-            f"latent_dim={latent_dim}: the generator takes no float32 latents of shape "
+            f"latent_dim={latent_dim}: the generator rejects float32 latents of shape "
             f"{list(latent.shape)}{_and(labels)}; expected the latent_dim that it was made with. "
             f"It raised {type(error).__name__}: {error}"
         ) from error
@@ -94,14 +94,14 @@ def _check_data(draw: Callable[[PRNGKey, int], Any], batch_size: int) -> tuple[A
     """An abstract minibatch of real samples, and a tuple of its labels, if any."""
     real, *labels = jax.eval_shape(lambda key: draw(key, batch_size), make_key(0))
     shape = (batch_size, *getattr(real, "shape", ())[1:])
-    _check_shape("data", "samples", real, shape, "as many as asked for")
+    _check_shape("data", "samples", real, shape, "batch_size first")
     if not jnp.issubdtype(real.dtype, jnp.floating):
         raise ValueError(
             f"data: expected samples of a floating dtype, got {real.dtype}; "
-            "onesided_jax.datasets.scale_pixels makes them of bytes"
+            "onesided_jax.datasets.scale_pixels converts bytes"
         )
     for label in labels:
-        _check_shape("data", "labels", label, (batch_size,), "one a sample")
+        _check_shape("data", "labels", label, (batch_size,), "one per sample")
         if not jnp.issubdtype(label.dtype, jnp.integer):
             raise ValueError(f"data: expected labels of an integer dtype, got {label.dtype}")
     return real, tuple(labels)
@@ -115,38 +115,38 @@ def _check_discriminator(
         logits = _outputs(discriminator, params, state, real, *labels)
     except Exception as error:
         raise ValueError(
-            f"discriminator: it takes no samples of shape {list(real.shape)}{_and(labels)}; "
-            f"expected one made for the data's. It raised {type(error).__name__}: {error}"
+            f"discriminator: it rejects samples of shape {list(real.shape)}{_and(labels)}; "
+            f"expected one made for the data's shape. It raised {type(error).__name__}: {error}"
         ) from error
-    _check_shape("discriminator", "logits", logits, real.shape[:1], "one a sample")
+    _check_shape("discriminator", "logits", logits, real.shape[:1], "one per sample")
     return logits
 
 
 def _check_losses(loss: Loss, logits: Any) -> None:
-    """The mean over samples is the game's to take: a loss that is one already is not per sample."""
+    """Checks that losses are per sample; a loss that takes the mean itself is refused."""
     for name in ("primal", "real", "fake"):
         losses = jax.eval_shape(getattr(loss, name), logits)
-        why = "one a sample (the game takes the mean)"
+        why = "one per sample (the game takes the mean)"
         _check_shape(f"loss.{name}", "losses", losses, logits.shape, why)
 
 
-def _check_shape(name: str, what: str, found: Any, shape: tuple[int, ...], why: str) -> None:
-    got = getattr(found, "shape", type(found).__name__)
+def _check_shape(name: str, kind: str, value: Any, shape: tuple[int, ...], why: str) -> None:
+    got = getattr(value, "shape", type(value).__name__)
     if got != shape:
-        raise ValueError(f"{name}: expected {what} of shape {shape}, {why}, got {got}")
+        raise ValueError(f"{name}: expected {kind} of shape {shape}, {why}, got {got}")
 
 
 def _outputs(network: Any, params: Any, state: Any, *inputs: Any) -> Any:
-    """What a network makes of abstract inputs."""
+    """A network's abstract outputs in training mode."""
     return jax.eval_shape(lambda *a: network.apply(*a, train=True)[0], params, state, *inputs)
 
 
 def find_sampler(data: Any, classes: int | None) -> Callable[..., tuple[Any, ...]]:
-    """What draws a minibatch: ``(key, n) -> (samples,)``, or ``(samples, labels)`` with classes.
+    """Makes the sampler ``(key, n) -> (samples,)``, or ``(samples, labels)`` with classes.
 
     Raises:
-      ValueError: if there are no labels for the classes, or labels of other classes.
-      TypeError: if ``data`` is no Dataset and cannot be called.
+      ValueError: if labels are missing or not below ``classes``.
+      TypeError: if ``data`` is neither a Dataset nor callable.
     """
     draw = getattr(data, "sample", data)
     if not callable(draw):
@@ -163,7 +163,7 @@ def find_sampler(data: Any, classes: int | None) -> Callable[..., tuple[Any, ...
     if data.labels is None:
         raise ValueError(
             f"classes={classes}: {data.name!r} has no labels; expected data with labels, such as "
-            "from_array(images, labels=labels), or no classes"
+            "from_array(images, labels=labels), or classes=None"
         )
     if data.labels.min() < 0 or data.labels.max() >= classes:
         raise ValueError(
@@ -175,7 +175,7 @@ def find_sampler(data: Any, classes: int | None) -> Callable[..., tuple[Any, ...
 
 
 class _Draw(NamedTuple):
-    """A function that draws, and the arrays that it may be given as a last argument."""
+    """A sampler, and the arrays that it accepts as a last argument."""
 
     function: Callable[..., tuple[Any, ...]]
     data: Any
@@ -194,11 +194,11 @@ def _pair(drawn: Any, classes: int) -> tuple[Any, Any]:
 
 
 def find_labels(labels: Any, n: int, classes: int) -> jax.Array:
-    """The classes of ``n`` samples from one label or ``n``; ``ValueError`` if they are none."""
+    """Broadcasts one label or ``n`` labels to ``int32[n]``; ``ValueError`` if they are invalid."""
     traced = isinstance(labels, Tracer)
     given: Any = labels if traced else np.asarray(labels)
-    right = jnp.issubdtype(given.dtype, jnp.integer) and given.shape in ((), (n,))
-    if not right or not (traced or ((given >= 0) & (given < classes)).all()):
+    fits = jnp.issubdtype(given.dtype, jnp.integer) and given.shape in ((), (n,))
+    if not fits or not (traced or ((given >= 0) & (given < classes)).all()):
         raise ValueError(
             f"labels={labels!r}: expected integers from 0 to {classes - 1}, one or {n} of them"
         )

@@ -1,4 +1,4 @@
-"""The gradients of a GAN's two players on one minibatch, in one shared pass or in separate ones."""
+"""Gradients of a GAN's two players on one minibatch, in one shared pass or in two."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from onesided_jax.players import PrimalDual
 
 __all__ = ["Objective", "separate_gradients", "shared_gradients"]
 
-# A cotangent of the discriminator smaller than this is replaced by it before the shared backward
-# pass: its quotient with the generator's stays exact, and what it adds to the discriminator's
+# Smaller cotangents of the discriminator are raised to this floor before the shared backward pass.
+# The quotient with the generator's cotangent stays exact, and the addition to the discriminator's
 # gradient is far below float32 rounding.
 _COTANGENT_FLOOR = 1e-20
 
 
 class Objective(NamedTuple):
-    """What both players minimise, of the discriminator's logits.
+    """The losses of both players.
 
     Attributes:
       discriminator: the network.
-      loss: of its logits.
+      loss: of the discriminator's logits.
       gradient_penalty: weight of ``E (||grad D|| - 1)^2`` between real and generated samples;
         ``None`` for no such term.
       r1: weight of ``E ||grad D||^2 / 2`` at real samples; 0 for no such term.
@@ -38,15 +38,15 @@ class Objective(NamedTuple):
 
     @property
     def is_penalized(self) -> bool:
-        """Whether the discriminator's loss has a term that is no function of its logits."""
+        """Whether the discriminator's loss has a gradient penalty."""
         return self.gradient_penalty is not None or bool(self.r1)
 
 
 def shared_gradients(objective, params, state, batch, fake):
     """One discriminator pass and one backward pass for both players.
 
-    Its derivative is that of the separate passes: the quotient of the shared one has none where a
-    logit is saturated, or at the minimum of a loss.
+    Its derivative is that of the separate passes, because the quotient in the shared pass has none
+    where a logit is saturated or at the minimum of a loss.
     """
 
     @jax.custom_jvp
@@ -62,10 +62,10 @@ def shared_gradients(objective, params, state, batch, fake):
 
 
 def _one_pass(objective, params, state, batch, fake):
-    """The gradients of both players.
+    """The shared pass, exact because rows do not interact.
 
-    Exact because rows do not interact: row ``i`` of the input gradient is linear in the cotangent
-    of logit ``i``, so the generator's is the discriminator's times the quotient of cotangents.
+    Row ``i`` of the input gradient is linear in the cotangent of logit ``i``. So the generator's
+    gradient is the discriminator's times the quotient of their cotangents.
     """
     discriminator, loss, size = objective.discriminator, objective.loss, fake.shape[0]
     labels = [jnp.concatenate([labels, labels]) for labels in batch.labels]
@@ -74,7 +74,7 @@ def _one_pass(objective, params, state, batch, fake):
         params,
         jnp.concatenate([batch.real, fake]),
     )
-    if logits.dtype == jnp.float16:  # it cannot hold the floor; the quotient would be 0 / 0
+    if logits.dtype == jnp.float16:  # the floor underflows in float16, so the quotient is 0 / 0
         return separate_gradients(objective, params, state, batch, fake)
     real_logits, fake_logits = logits[:size], logits[size:]
     real_loss, real_cotangent = _value_and_slope(loss.real, real_logits)
@@ -91,7 +91,7 @@ def _one_pass(objective, params, state, batch, fake):
 
 
 def separate_gradients(objective, params, state, batch, fake):
-    """A backward pass per player: for networks that couple samples, and gradient penalties."""
+    """One backward pass per player, for networks that couple samples and for gradient penalties."""
     loss = objective.loss
 
     def apply(params, state, inputs):
@@ -123,7 +123,7 @@ def _gradient_penalty(critic, batch, fake):
     mix = batch.mix.reshape((-1,) + (1,) * (fake.ndim - 1))
     mixed = mix * batch.real + (1 - mix) * fake
     squared = _squared_slopes(critic, mixed)
-    # sqrt has no derivative at 0; a dead critic has gradient 0 there.
+    # sqrt has no derivative at 0; where the critic's gradient is 0, take derivative 0.
     norm = jnp.where(squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1.0)), 0.0)
     return jnp.mean((norm - 1) ** 2)
 

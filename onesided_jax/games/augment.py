@@ -1,4 +1,4 @@
-"""Differentiable augmentation: real and generated images look the same to the discriminator."""
+"""Differentiable augmentation of real and generated images."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Augmentation = Callable[[PRNGKey, jax.Array], jax.Array]
 
 
 def _flip(key: PRNGKey, image: jax.Array) -> jax.Array:
-    """Left and right change places, for one image in two."""
+    """Mirrors half of the images left to right."""
     return jnp.where(jax.random.bernoulli(key), image[:, ::-1], image)
 
 
 def _shift(key: PRNGKey, image: jax.Array) -> jax.Array:
-    """Moves by up to an eighth of the height and width; zeros come in."""
+    """Moves by up to an eighth of the height and width; fills with zeros."""
     down, right = (round(size / 8) for size in image.shape[:2])
     most = jnp.array([2 * down + 1, 2 * right + 1], jnp.int32)
     y, x = jax.random.randint(key, (2,), 0, most, jnp.int32)
@@ -31,7 +31,7 @@ def _shift(key: PRNGKey, image: jax.Array) -> jax.Array:
 
 
 def _cutout(key: PRNGKey, image: jax.Array) -> jax.Array:
-    """Zeros in a box of half the height and width around a pixel; the border cuts the box."""
+    """Zeros a box of half the height and width around a random pixel; the border may cut it."""
     centre = jax.random.randint(key, (2,), 0, jnp.array(image.shape[:2], jnp.int32), jnp.int32)
     inside = []
     for size, middle in zip(image.shape[:2], centre, strict=True):
@@ -41,19 +41,19 @@ def _cutout(key: PRNGKey, image: jax.Array) -> jax.Array:
 
 
 AUGMENTATIONS: dict[str, Augmentation] = {"flip": _flip, "shift": _shift, "cutout": _cutout}
-"""Every augmentation by name: ``(key, f[H, W, C]) -> f[H, W, C]``."""
+"""Name to augmentation, ``(key, f[H, W, C]) -> f[H, W, C]``."""
 
 
 def diff_augment(policy: str) -> Augmentation:
-    """An augmentation of one image that gradients pass through.
+    """A differentiable augmentation of one image.
 
-    A discriminator that sees few real images learns them by heart. Random changes of *both* real
-    and generated images hinder it, and do not leak into the generator's images.
+    A discriminator with few real images memorises them. Random changes of *both* real and generated
+    images prevent this, and do not leak into the generator's images.
 
     Args:
-      policy: names in the order in which they act, separated by commas. ``"flip"`` mirrors one
-        image in two. ``"shift"`` moves it by up to an eighth of its size; zeros (grey) come in.
-        ``"cutout"`` sets a box of half its size to zero.
+      policy: names in the order of application, separated by commas. ``"flip"`` mirrors half of the
+        images. ``"shift"`` moves an image by up to an eighth of its size and fills with zeros
+        (grey). ``"cutout"`` sets a box of half its size to zero.
 
     Returns:
       ``(key, image f[H, W, C]) -> f[H, W, C]``, for `gan`'s ``augment`` or under ``jax.vmap``.
@@ -71,7 +71,7 @@ def diff_augment(policy: str) -> Augmentation:
 
     References:
       Zhao, Liu, Lin, Zhu, Han, Differentiable augmentation for data-efficient GAN training, NeurIPS
-      2020, arXiv:2006.10738: translation and cutout; their colour jitter is not here.
+      2020, arXiv:2006.10738 (translation and cutout; their colour jitter is not implemented).
     """
     names = [name.strip() for name in policy.split(",")] if isinstance(policy, str) else [policy]
     for name in names:
@@ -90,10 +90,10 @@ def diff_augment(policy: str) -> Augmentation:
 
 
 def find_augmentation(augment: Any, samples: Any) -> Callable[[Any, Any], Any]:
-    """What `gan` applies to a minibatch: ``(keys[B], samples[B, ...]) -> samples``.
+    """The augmentation of a minibatch, ``(keys[B], samples[B, ...]) -> samples``.
 
     Raises:
-      ValueError: for an unknown name, or one that changes the shape of ``samples`` (abstract).
+      ValueError: for an unknown name, or if the shape or dtype of ``samples`` (abstract) changes.
     """
     if augment is None:
         return lambda keys, samples: samples
@@ -103,10 +103,10 @@ def find_augmentation(augment: Any, samples: Any) -> Callable[[Any, Any], Any]:
     if named and len(shape) != 3:
         raise ValueError(f"augment={augment!r}: expected images (H, W, C), got samples {shape}")
     keys = jax.eval_shape(lambda: jax.random.split(make_key(0), samples.shape[0]))
-    found = jax.eval_shape(batched, keys, samples)
-    if (found.shape, found.dtype) != (samples.shape, samples.dtype):
+    after = jax.eval_shape(batched, keys, samples)
+    if (after.shape, after.dtype) != (samples.shape, samples.dtype):
         raise ValueError(
             f"augment: expected a function (key, sample) -> sample that keeps shape {shape} and "
-            f"dtype {samples.dtype}, got {found.shape[1:]} and {found.dtype}"
+            f"dtype {samples.dtype}, got {after.shape[1:]} and {after.dtype}"
         )
     return batched

@@ -1,4 +1,4 @@
-"""Constrained problems to learn from."""
+"""Example problems with constraints."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ def norm_constrained_logistic(
     batch_size: int | None = None,
     penalty: float = 0.0,
 ) -> Game:
-    r"""Multinomial logistic regression whose squared parameter norm is bounded.
+    r"""Multinomial logistic regression with a bound on the squared parameter norm.
 
     .. math::
       \min_{W, b} \ \text{mean cross-entropy} \quad \text{subject to} \quad
       \|W\|^2 + \|b\|^2 \le \text{bound}
 
     The problem of Cooper's tutorial "Training a logistic regression classifier on MNIST under a
-    norm constraint". Convex, so the multiplier is that of weight decay: training with
-    ``multiplier * (norm - bound)`` in the loss gives the same classifier.
+    norm constraint". It is convex, so training with ``multiplier * squared_norm`` in the loss
+    (weight decay) gives the same classifier.
 
     Args:
-      inputs: ``float[N, ...]``; what follows the first axis is flattened.
+      inputs: ``float[N, ...]``; all axes after the first are flattened.
       labels: ``int[N]`` in ``[0, classes)``.
       classes: number of classes.
-      bound: of the squared norm, ``> 0``.
-      batch_size: rows drawn with replacement for each evaluation; ``None`` takes all of them.
+      bound: bound on the squared norm, ``> 0``.
+      batch_size: rows per evaluation, drawn with replacement; ``None`` takes all rows.
       penalty: see :func:`lagrangian`.
 
     Returns:
-      A :class:`Game` with params ``{"weight": [D, classes], "bias": [classes]}``, uniform in
-      :math:`\pm 1/\sqrt D` at first as in PyTorch, and one inequality multiplier.
+      A :class:`Game` with params ``{"weight": [D, classes], "bias": [classes]}``, drawn uniformly
+      from :math:`\pm 1/\sqrt D` as in PyTorch, and one inequality multiplier.
 
     Raises:
       ValueError: if the numbers of inputs and labels differ.
@@ -61,7 +61,7 @@ def norm_constrained_logistic(
     """
     inputs, labels = jnp.asarray(inputs), jnp.asarray(labels)
     if len(inputs) != len(labels):
-        raise ValueError(f"{len(inputs)} inputs, {len(labels)} labels: expected as many of each")
+        raise ValueError(f"{len(inputs)} inputs, {len(labels)} labels: expected equal numbers")
     inputs = inputs.reshape(len(inputs), -1)
     width = inputs.shape[1]
     dtype = jnp.result_type(inputs, jnp.float32)

@@ -1,4 +1,4 @@
-"""Whether the players of a constrained problem satisfy its constraints, and whether any could."""
+"""Whether the players of a constrained problem satisfy its constraints."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from onesided_jax.players import PrimalDual, make_key
 
 __all__ = ["Feasibility", "feasibility", "max_multiplier", "max_violation"]
 
-SHRINKS = 0.5  # a violation that fell below this share of its earlier value is on its way
+SHRINKS = 0.5  # a violation below this share of its earlier value is shrinking
 
 
 class Feasibility(NamedTuple):
-    """What :func:`feasibility` reads; with a leading axis ``R`` if the players have one.
+    """Result of :func:`feasibility`; with a leading axis ``R`` if the players have one.
 
     Attributes:
       status: ``"feasible"``, ``"violated"`` or ``"growing"``; array of strings.
@@ -26,8 +26,8 @@ class Feasibility(NamedTuple):
       max_multiplier: largest absolute multiplier.
       complementarity: largest ``|multiplier * g|`` of the inequalities; 0 at a solution.
       values: ``g`` and ``h`` of every constraint.
-      multipliers: of every constraint.
-      sentence: the finding in words, one sentence for each run.
+      multipliers: multiplier of every constraint.
+      sentence: the finding in words, one sentence per run.
     """
 
     status: np.ndarray
@@ -40,7 +40,7 @@ class Feasibility(NamedTuple):
 
 
 def max_violation(step_view: Any) -> jax.Array:
-    """The largest violation before a step, a metric for ``sweep(record=...)``; costs nothing.
+    """A metric for ``sweep(record=...)``: the largest violation before a step, at no extra cost.
 
     Example:
       >>> import jax.numpy as jnp
@@ -58,7 +58,7 @@ def max_violation(step_view: Any) -> jax.Array:
 
 
 def max_multiplier(step_view: Any) -> jax.Array:
-    """The largest absolute multiplier after a step, a metric for ``sweep(record=...)``.
+    """A metric for ``sweep(record=...)``: the largest absolute multiplier after a step.
 
     Example:
       >>> record = {"max_multiplier": max_multiplier}  # as with :func:`max_violation`
@@ -76,33 +76,33 @@ def feasibility(
     batches: int = 1,
     seed: int = 0,
 ) -> Feasibility:
-    """Reads off which constraints hold, and which multiplier grows without end.
+    """Reports whether the constraints hold, and whether a multiplier grows without bound.
 
-    A multiplier grows by its rate times the violation. If nothing satisfies the constraint it never
-    stops, while losses and norms of a run may look calm. That is a statement about two moments, so
-    it needs ``earlier``:
+    In each step a multiplier grows by its rate times the violation. If no params satisfy the
+    constraint, it grows without bound, though losses and norms may look normal. This check compares
+    two steps, so it needs ``earlier``:
 
     ============== ==============================================================================
     ``"feasible"`` no violation above ``tolerance``
-    ``"violated"`` some are; train longer, or raise the dual learning rate
-    ``"growing"``  of a violated constraint, the multiplier grew since ``earlier`` and the violation
+    ``"violated"`` some violation above ``tolerance``: train longer, or raise the dual rate
+    ``"growing"``  a violated constraint whose multiplier grew since ``earlier`` and whose violation
                    did not fall by half: the problem looks infeasible
     ============== ==============================================================================
 
     Args:
       game: made by :func:`lagrangian`.
       players: of this game, with or without a leading run axis, as in ``result.players``.
-      earlier: the same at an earlier step, such as ``result.checkpoints[step].players``.
+      earlier: players at an earlier step, such as ``result.checkpoints[step].players``.
       state: the game's state.
       tolerance: largest violation that counts as none, ``> 0``.
-      batches: minibatches over which constraint values are averaged.
-      seed: of these minibatches.
+      batches: number of minibatches over which constraint values are averaged, ``>= 1``.
+      seed: seed of these minibatches.
 
     Returns:
       A :class:`Feasibility` of host arrays.
 
     Raises:
-      ValueError: for a game whose dual player is no :class:`Multipliers`, or an argument out of
+      ValueError: if the game's dual player is not :class:`Multipliers`, or for an argument out of
         range.
 
     Example:
@@ -119,7 +119,7 @@ def feasibility(
       >>> finding, str(found.status[0])
       ('The problem looks infeasible', 'growing')
       >>> reading
-      'inequality is still violated by 1 (before by 1) while its multiplier grew from 10 to 20.'
+      'inequality is still violated by 1 (earlier by 1) while its multiplier grew from 10 to 20.'
     """
     if not isinstance(players.dual, Multipliers):
         raise ValueError(
@@ -152,7 +152,7 @@ def feasibility(
 
 
 class _Reading(NamedTuple):
-    """Of all runs: trees ``[R, ...]``, and flat arrays ``[R, constraints]`` with their names."""
+    """Trees ``[R, ...]`` of all runs, and flat arrays ``[R, constraints]`` with their names."""
 
     stacked: bool
     values: Multipliers
@@ -180,14 +180,14 @@ def _read(game: Game, players: PrimalDual, state: Any, batches: int, seed: int) 
 
         return jax.tree.map(lambda a: a.mean(axis=0), jax.lax.map(one, keys))
 
-    found = jax.jit(jax.vmap(values, in_axes=(0, None)))(players, game.data)
-    found, multipliers = jax.device_get((found, players.dual))
-    flat = [_flat(tree) for tree in (found, multipliers)]
-    bad = Multipliers(
-        jax.tree.map(lambda a: np.maximum(a, 0), found.inequality),
-        jax.tree.map(np.abs, found.equality),
+    means = jax.jit(jax.vmap(values, in_axes=(0, None)))(players, game.data)
+    means, multipliers = jax.device_get((means, players.dual))
+    flat = [_flat(tree) for tree in (means, multipliers)]
+    violations = Multipliers(
+        jax.tree.map(lambda a: np.maximum(a, 0), means.inequality),
+        jax.tree.map(np.abs, means.equality),
     )
-    return _Reading(stacked, found, multipliers, flat[0], _flat(bad), flat[1], _names(plain))
+    return _Reading(stacked, means, multipliers, flat[0], _flat(violations), flat[1], _names(plain))
 
 
 def _flat(tree: Any) -> np.ndarray:
@@ -196,7 +196,7 @@ def _flat(tree: Any) -> np.ndarray:
 
 
 def _names(plain: Multipliers) -> list[str]:
-    """``inequality['rate'][2]`` and so on, in the order of :func:`_flat`."""
+    """Names such as ``inequality['rate'][2]``, in the order of :func:`_flat`."""
     names = []
     for path, leaf in jax.tree.flatten_with_path(plain)[0]:
         name = jax.tree_util.keystr(path).removeprefix(".")
@@ -220,7 +220,7 @@ def _one(now: _Reading, before: _Reading | None, run: int, tolerance: float) -> 
             i = int(np.argmax(np.where(growing, violation, -1)))
             return "growing", (
                 f"The problem looks infeasible: {now.names[i]} is still violated by "
-                f"{violation[i]:.3g} (before by {past[i]:.3g}) while its multiplier grew from "
+                f"{violation[i]:.3g} (earlier by {past[i]:.3g}) while its multiplier grew from "
                 f"{earlier[i]:.3g} to {multiplier[i]:.3g}."
             )
     return "violated", (

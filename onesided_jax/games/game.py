@@ -1,4 +1,4 @@
-"""The shape of a game: pure functions that are clean under jit, vmap and scan."""
+"""`Game`: a min-max game as pure functions for jit, vmap and scan."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["Game", "GameFacts", "GameInfo", "zero_sum_field"]
 
 
 class GameInfo(NamedTuple):
-    """What one evaluation of a field tells beside the field.
+    """Further results of one evaluation of the field.
 
     Attributes:
-      losses: two scalars, what the primal and the dual player minimise.
-      state: network state (BatchNorm statistics and the like) after this evaluation, or ``()``.
+      losses: two scalars, the losses that the primal and the dual player minimise.
+      state: network state (such as BatchNorm statistics) after this evaluation, or ``()``.
     """
 
     losses: PrimalDual
@@ -28,7 +28,7 @@ class GameInfo(NamedTuple):
 
 
 class GameFacts(NamedTuple):
-    """What is known of an analytic game; ``None`` means "does not exist" or "not known".
+    """Known facts of an analytic game; ``None`` means "does not exist" or "not known".
 
     Attributes:
       primal_solution: ``x*`` of the one-sided MVI, in the structure of the primal player.
@@ -38,10 +38,10 @@ class GameFacts(NamedTuple):
       lipschitz_xx: bound on the Hessian block ``||grad_xx f||`` on the box.
       lipschitz_xy: bound on ``||grad_xy f||`` on the box.
       lipschitz: joint Lipschitz constant of ``F`` on the box.
-      box: the constants hold where every ``|z_i| <= box``; infinity: everywhere. A ``PrimalDual``
-        bounds each player's entries on their own.
-      dual_one_sided_mvi: whether ``<y - y*, -grad_y f(x, y)> >= 0`` for all ``x, y``, for some
-        ``y*``.
+      box: the constants hold where every ``|z_i| <= box``; infinity means everywhere. A
+        ``PrimalDual`` has one bound per player.
+      dual_one_sided_mvi: whether some ``y*`` has ``<y - y*, -grad_y f(x, y)> >= 0`` for all
+        ``x, y``.
       monotone: whether ``<z - z', F(z) - F(z')> >= 0`` for all ``z, z'``.
       weak_mvi: a ``rho`` with ``<z - z*, F(z)> >= -rho/2 ||F(z)||^2`` for all ``z``; 0 under the
         MVI.
@@ -74,31 +74,31 @@ class GameFacts(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Game:
-    """A min-max game as pure functions; build your own by giving the first three.
+    """A min-max game as pure functions; only the first three are required.
 
-    A game is hashable by identity, so a compiled program can be cached for it.
-    ``dataclasses.replace`` makes a changed copy.
+    A game is hashable by identity, so compiled programs can be cached for it. Change a copy with
+    ``dataclasses.replace``.
 
     Attributes:
       init: ``key -> (players, state)``.
-      sample: ``key -> batch``, one minibatch; ``()`` for a deterministic game. A game with ``data``
-        has ``(key, data) -> batch`` instead.
-      field: ``(players, state, batch) -> (F, info)`` with the field in **descent** form: for a
-        zero-sum ``f``, ``F = (grad_x f, -grad_y f)``. The max player's sign lives here only.
-      generate: ``(players, state, key, n) -> samples[n, ...]``; GANs. With ``classes`` it takes
-        labels, one or ``int[n]``, as a fifth argument that may be left out.
+      sample: ``key -> batch``, one minibatch; ``()`` for a deterministic game. With ``data`` it is
+        ``(key, data) -> batch``.
+      field: ``(players, state, batch) -> (F, info)``, the field in **descent** form: for a zero-sum
+        ``f``, ``F = (grad_x f, -grad_y f)``. Only the field has the max player's sign.
+      generate: ``(players, state, key, n) -> samples[n, ...]``, for GANs. With ``classes`` it has
+        an optional fifth argument: one label or ``int[n]``.
       flip_dual: ``dual -> dual`` with the critic's sign flipped; the control of an MVI check.
-      facts: what is known of the game.
-      primal_slope: ``(players, state, direction, batch) -> (losses[B], slopes[B])``, the primal
-        player's loss of every sample and its derivative at ``x`` along ``direction`` (a tree like
-        ``players.primal``). The mean of ``slopes`` is ``<direction, F.primal>``; an MVI check
-        needs its spread over samples too. ``None``: computed from ``field``, without spread.
+      facts: known facts of the game.
+      primal_slope: ``(players, state, direction, batch) -> (losses[B], slopes[B])``: the primal
+        player's loss of every sample, and its derivative at ``x`` along ``direction`` (a tree like
+        ``players.primal``). The mean of ``slopes`` is ``<direction, F.primal>``. An MVI check also
+        needs the spread over samples; with ``None`` it uses ``field`` and has no spread.
       data: arrays that ``sample`` reads, such as ``uint8[N, 28, 28, 1]`` images. Compiled programs
-        take them as an argument, so they are no constants of each executable.
-      project: ``players -> players``, the nearest players that are allowed, such as multipliers
-        ``>= 0``. ``None``: all are. Every step of :func:`make_step` and every look-ahead is
-        projected; a loop of your own wraps its optimizer in :func:`projected`.
-      classes: how many classes ``generate``'s labels choose from; ``None`` for no labels.
+        take them as an argument, not as a constant.
+      project: ``players -> players``, the nearest allowed players, such as multipliers ``>= 0``;
+        ``None`` if all are allowed. :func:`make_step` projects every step and every look-ahead; in
+        your own loop wrap the optimizer in :func:`projected`.
+      classes: number of classes for ``generate``'s labels; ``None`` for no labels.
 
     Example:
       >>> import jax
@@ -130,8 +130,8 @@ class Game:
 
         Args:
           key: a key of ``jax.random``.
-          data: what to draw it from; ``None`` takes the game's own data, which become a constant
-            of the program if this is called under ``jax.jit``.
+          data: arrays to draw from; ``None`` takes the game's own data. Under ``jax.jit`` these
+            then become a constant of the program.
         """
         data = jax.tree.map(jnp.asarray, self.data) if data is None else data
         return self.sample(key, data) if jax.tree.leaves(data) else self.sample(key)
@@ -140,11 +140,11 @@ class Game:
 def zero_sum_field(
     objective: Callable[..., jax.Array], *, takes_batch: bool = False
 ) -> Callable[[PrimalDual, ArrayTree, ArrayTree], tuple[PrimalDual, GameInfo]]:
-    """The field of a zero-sum game ``f(x, y)``, both gradients in one backward pass.
+    """The field of a zero-sum game ``f(x, y)``; one backward pass computes both gradients.
 
     Args:
       objective: ``(x, y) -> scalar``, minimised over ``x`` and maximised over ``y``.
-      takes_batch: ``objective`` is ``(x, y, batch) -> scalar``, of what the game samples.
+      takes_batch: whether ``objective`` is ``(x, y, batch) -> scalar``, with the game's minibatch.
 
     Returns:
       A ``field`` for :class:`Game`: ``F = (grad_x f, -grad_y f)``, losses ``(f, -f)``.

@@ -15,11 +15,11 @@ __all__ = ["Multipliers", "lagrangian"]
 
 
 class Multipliers(NamedTuple):
-    r"""The dual player of :func:`lagrangian`, and anything that each constraint has one of.
+    r"""One value per constraint; the dual player of :func:`lagrangian`.
 
     Attributes:
-      inequality: :math:`\lambda \ge 0`, arrays like what ``inequality`` returns, or ``()``.
-      equality: :math:`\mu`, arrays like what ``equality`` returns, or ``()``.
+      inequality: :math:`\lambda \ge 0`, shaped like the result of ``inequality``, or ``()``.
+      equality: :math:`\mu`, shaped like the result of ``equality``, or ``()``.
     """
 
     inequality: Any = ()
@@ -43,20 +43,20 @@ def lagrangian(
       \min_x \max_{\lambda \ge 0, \mu} L(x, \lambda, \mu) = f(x) + \langle \lambda, g(x) \rangle
       + \langle \mu, h(x) \rangle
 
-    The primal player is your params, the dual one is :class:`Multipliers`, which start at 0. The
-    game's ``project`` keeps :math:`\lambda \ge 0`: :func:`make_step` and :func:`sweep` apply it
-    after every step and at every look-ahead of any optimizer; a loop of your own wraps its
-    optimizer in :func:`projected`. A projection and not a parametrisation such as
-    :math:`\lambda = e^y`, because a multiplier must be able to reach 0 and to leave it again.
+    The primal player is your params; the dual player is :class:`Multipliers`, which start at 0. The
+    game's ``project`` keeps :math:`\lambda \ge 0`. :func:`make_step` and :func:`sweep` apply it
+    after every step and at every look-ahead; in your own loop wrap the optimizer in
+    :func:`projected`. A parametrisation such as :math:`\lambda = e^y` would not do, because a
+    multiplier must be able to reach 0 and leave it again.
 
-    With a penalty :math:`c > 0` the primal descends the *augmented* Lagrangian instead:
+    With a penalty :math:`c > 0` the primal descends the *augmented* Lagrangian:
 
     .. math::
       f(x) + \frac{1}{2c} \sum_i \big(\max(\lambda_i + c\,g_i(x), 0)^2 - \lambda_i^2\big)
       + \langle \mu, h(x) \rangle + \frac{c}{2} \|h(x)\|^2
 
-    The dual always ascends along the true ``g(x)`` and ``h(x)``. Objective and constraints may
-    compute the same network output: XLA evaluates it once.
+    The dual always ascends along the true ``g(x)`` and ``h(x)``. If objective and constraints
+    compute the same network output, XLA evaluates it once.
 
     Args:
       objective: ``f``, ``params -> scalar``; ``(params, batch) -> scalar`` if there is a
@@ -64,17 +64,17 @@ def lagrangian(
       init: ``key -> params``, any pytree of arrays.
       inequality: ``g``, returns an array or a pytree of arrays, each entry a constraint ``<= 0``.
       equality: ``h``, the same for ``= 0``.
-      proxy: differentiable stand-ins for constraints that are not, such as an error rate; returns
-        :class:`Multipliers` shaped like ``(g, h)``. The primal's gradient uses these, the dual's
-        the true ones, so the game is no zero-sum game.
-      penalty: ``c >= 0`` of the augmented Lagrangian; 0 is the plain one.
+      proxy: differentiable substitutes for constraints that are not differentiable, such as an
+        error rate; returns :class:`Multipliers` shaped like ``(g, h)``. The primal's gradient uses
+        the substitutes and the dual's the true constraints, so the game is not zero-sum.
+      penalty: ``c >= 0``; 0 is the plain Lagrangian.
       sample: ``key -> batch``, or ``(key, data) -> batch`` if there are ``data``.
       data: arrays that ``sample`` reads, see :class:`Game`.
 
     Returns:
-      A :class:`Game`. ``losses`` are the (augmented) Lagrangian, with the proxies if there are any,
-      and minus the plain one. ``F.dual`` is minus the constraint values, so
-      :func:`feasibility` and :func:`max_violation` need nothing else.
+      A :class:`Game`. Its primal loss is the (augmented) Lagrangian, with the proxies if given; its
+      dual loss is minus the plain Lagrangian. ``F.dual`` is minus the constraint values;
+      :func:`feasibility` and :func:`max_violation` read them there.
 
     Raises:
       ValueError: without a constraint, or for a negative ``penalty``; from ``init``, for
@@ -83,7 +83,7 @@ def lagrangian(
     Example:
       >>> import jax.numpy as jnp
       >>> import onesided_jax as osj
-      >>> game = osj.games.lagrangian(  # the point of x + y >= 1 that is nearest to 0
+      >>> game = osj.games.lagrangian(  # the point nearest to 0 with x + y >= 1
       ...     lambda x: x @ x,
       ...     init=lambda key: jnp.zeros(2),
       ...     inequality=lambda x: 1 - x.sum(),
@@ -100,7 +100,7 @@ def lagrangian(
       Nocedal & Wright, Numerical Optimization, 2006, section 17.4 (augmented Lagrangian).
     """
     if inequality is None and equality is None:
-        raise ValueError("inequality=None, equality=None: expected at least one of the constraints")
+        raise ValueError("inequality=None, equality=None: expected at least one constraint")
     if not 0 <= penalty < float("inf"):
         raise ValueError(f"penalty={penalty}: expected a finite number with 0 <= penalty")
     inequality, equality = inequality or _nothing, equality or _nothing
@@ -152,7 +152,7 @@ def _inner(multipliers: Any, values: Any) -> Any:
 
 
 def _penalised(multipliers: Multipliers, values: Multipliers, penalty: float) -> Any:
-    """What the constraints add to the objective of the primal player."""
+    """The constraints' terms in the primal player's loss."""
     if penalty == 0:
         return _inner(multipliers, values)
 
@@ -179,8 +179,8 @@ def _check_constraints(values: Multipliers) -> None:
         for path, leaf in jax.tree.flatten_with_path(part)[0]:
             if not jnp.issubdtype(leaf.dtype, jnp.floating):
                 raise ValueError(
-                    f"{name}{jax.tree_util.keystr(path)} has dtype {leaf.dtype}: expected floating "
-                    "point, because its multiplier moves by rate times this value"
+                    f"{name}{jax.tree_util.keystr(path)} has dtype {leaf.dtype}: expected a "
+                    "floating dtype, because its multiplier moves by rate times this value"
                 )
 
 
@@ -188,5 +188,5 @@ def _check_proxy(proxies: Any, values: Multipliers) -> None:
     shapes = [jax.tree.map(lambda a: a.shape, tree) for tree in (proxies, values)]
     if shapes[0] != shapes[1]:
         raise ValueError(
-            f"proxy returns {shapes[0]}: expected shapes {shapes[1]}, as the true constraints have"
+            f"proxy returns {shapes[0]}: expected shapes {shapes[1]}, those of the constraints"
         )

@@ -1,4 +1,4 @@
-"""GAN losses, per sample, as functions of the discriminator's logits."""
+"""GAN losses per sample, as functions of the discriminator's logits."""
 
 from __future__ import annotations
 
@@ -14,15 +14,13 @@ __all__ = ["LOSSES", "Loss", "find_loss", "find_penalty", "find_weight", "smooth
 
 
 class Loss(NamedTuple):
-    """A GAN loss; every function maps logits ``[B]`` to losses ``[B]``, the game takes means.
-
-    One that takes the mean itself is refused by `gan`.
+    """A GAN loss. Each function maps logits ``[B]`` to losses ``[B]``; the game takes the mean.
 
     Attributes:
-      primal: what the generator minimises, of the logits of generated samples.
+      primal: the generator's loss on generated samples.
       real: the discriminator's loss on real samples.
       fake: the discriminator's loss on generated samples.
-      gradient_penalty: whether it is a Wasserstein critic's, which gets the WGAN-GP term.
+      gradient_penalty: whether it is a Wasserstein critic's loss, which gets the WGAN-GP term.
 
     Example:
       >>> import jax.numpy as jnp
@@ -40,7 +38,7 @@ class Loss(NamedTuple):
 
 LOSSES: dict[str, Loss] = {
     # f(x, y) = E log sigmoid(D(real)) + E log(1 - sigmoid(D(fake))), Goodfellow et al. 2014;
-    # E log sigmoid(D(real)) does not depend on the generator and is left out of its loss.
+    # The generator's loss omits E log sigmoid(D(real)), which does not depend on the generator.
     "minimax": Loss(
         primal=lambda logits: -jax.nn.softplus(logits),
         real=lambda logits: jax.nn.softplus(-logits),
@@ -72,11 +70,11 @@ LOSSES: dict[str, Loss] = {
         fake=lambda logits: logits**2 / 2,
     ),
 }
-"""Every GAN loss by name."""
+"""Name to GAN loss."""
 
 
 def find_loss(loss: str | Loss) -> Loss:
-    """Looks a loss up by name; a ``Loss`` passes through."""
+    """Finds a loss by name; a ``Loss`` is returned unchanged."""
     if isinstance(loss, Loss):
         return loss
     if not isinstance(loss, str) or loss not in LOSSES:
@@ -87,23 +85,23 @@ def find_loss(loss: str | Loss) -> Loss:
 
 
 def find_weight(name: str, value: float) -> float:
-    """The weight of a term of the discriminator's loss; ``ValueError`` if it is no number >= 0."""
+    """Returns ``value``; raises ``ValueError`` unless it is a finite number ``>= 0``."""
     require_number(name, value, ">= 0", lambda weight: weight >= 0)
     return value
 
 
 def find_penalty(loss: str | Loss, weight: float | None) -> float | None:
-    """The weight of the gradient penalty beside a loss; ``None`` for no penalty."""
+    """The weight of the gradient penalty; ``None`` for no penalty."""
     if find_loss(loss).gradient_penalty:
         return 10.0 if weight is None else find_weight("gradient_penalty", weight)
     return None if weight is None else find_weight("gradient_penalty", weight) or None
 
 
 def smoothed(loss: Loss, share: float) -> Loss:
-    """The loss of a discriminator that is to call a share of the real samples generated.
+    """The loss with one-sided label smoothing.
 
     Raises:
-      ValueError: for a share that is not in ``[0, 1)``, or a critic, whose logits are no labels.
+      ValueError: for a share outside ``[0, 1)``, or a Wasserstein critic, which has no labels.
     """
     require_number("label_smoothing", share, "in [0, 1)", lambda share: 0 <= share < 1)
     if not share:

@@ -1,4 +1,4 @@
-"""One large run on several devices: each takes a part of the minibatch."""
+"""Data parallelism: one large run on several devices."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ __all__ = ["shard_batch"]
 
 
 def shard_batch(game: Game, mesh: Mesh, axis: str = "batch") -> Game:
-    """The same game with its minibatches split over the devices of a mesh.
+    """Splits a game's minibatches over the devices of a mesh (data parallelism).
 
-    Data parallelism for a run that is too large for one device: every device holds both players
-    whole, draws and evaluates its part of a minibatch, and XLA adds up the gradients. It is the
-    same game, with the same samples: statistics that networks take over the minibatch (BatchNorm)
-    are those of all of it, and a step differs from that of one device by the order of sums only.
-    Optimizers and `make_step` know nothing of it; `sweep`, which gives each device whole runs,
-    cannot play it. Other axes of the mesh are left alone.
+    For a run that is too large for one device. Every device holds both players, and draws and
+    evaluates its part of each minibatch; XLA adds up the gradients. Samples are the same as on one
+    device, and minibatch statistics (BatchNorm) are those of the whole minibatch. So a step differs
+    from that on one device only by the order of sums.
+
+    Use the game with any optimizer and `make_step`. It does not work with `sweep`, which gives each
+    device whole runs. Other mesh axes are not used.
 
     Args:
-      game: what is played; every leaf of its batches has the samples as its first axis.
-      mesh: of devices, ``jax.make_mesh((8,), ("batch",))`` for instance.
+      game: the game; the first axis of every leaf of its batches must be the samples.
+      mesh: mesh of devices, such as ``jax.make_mesh((8,), ("batch",))``.
       axis: name of the mesh axis to split minibatches over.
 
     Returns:
-      The game; use its ``field`` under `jax.jit`.
+      The split game; use its ``field`` under `jax.jit`.
 
     Raises:
-      ValueError: if the mesh has no such axis, or batches cannot be split over it evenly.
+      ValueError: if the mesh has no such axis, or batches do not split evenly over it.
 
     Example:
       >>> import jax
@@ -51,7 +52,7 @@ def shard_batch(game: Game, mesh: Mesh, axis: str = "batch") -> Game:
             f"batches of {sorted(sizes) or 'nothing'}: expected multiples of {parts}, "
             f"the size of mesh axis {axis!r}"
         )
-    # Axes that XLA may fill in: what `jax.make_mesh` returns wants every operation annotated.
+    # Auto axes, because those of `jax.make_mesh` need a sharding annotation on every operation.
     mesh = Mesh(mesh.devices, mesh.axis_names)
     split, whole = (NamedSharding(mesh, PartitionSpec(*names)) for names in ((axis,), ()))
 

@@ -1,10 +1,10 @@
-"""Neural networks as pure functions: what a GAN game takes for its two players.
+"""Neural networks as pure functions, for the two players of a GAN game.
 
-A `Network` is ``(init, apply)``. Build the package's own with `dcgan`, `mlp` and `sn_resnet`, or
-bring any flax module through `from_nnx` or `from_linen`; `Conv` and `ConvTranspose` are flax's
-layers, computed as matrix products where that is faster (ten times, for vmapped training on a CPU).
+A `Network` is ``(init, apply)``. Build one with `dcgan`, `mlp` or `sn_resnet`, or convert a flax
+module with `from_nnx` or `from_linen`. `Conv` and `ConvTranspose` are flax's layers, computed as
+matrix products where that is faster (ten times, for vmapped training on a CPU).
 
-Names that need flax are imported when they are first touched, because flax is slow to import.
+Names that need flax are imported on first use, because flax is slow to import.
 
 Example:
   >>> import jax

@@ -1,4 +1,4 @@
-"""How our networks take the class of each sample: an embedding in G, a projection in D."""
+"""Class labels in our networks: an embedding in G, a projection in D."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ __all__ = ["Head", "check_classes", "embedding", "join_class", "project_class"]
 
 
 def check_classes(classes: int | None) -> None:
-    """``ValueError`` unless it is ``None`` or a number of classes."""
+    """Raises ``ValueError`` unless ``classes`` is ``None`` or an integer ``>= 2``."""
     if classes is not None:
         check_integers(2, classes=classes)
 
 
 def embedding(classes: int | None, features: int, scale: float, rngs: nnx.Rngs) -> Any:
-    """A vector for each class, ``f[classes, features]``, normal; ``None`` without classes."""
+    """Normal vectors, one per class, ``f[classes, features]``; ``None`` without classes."""
     if classes is None:
         return None
     return nnx.Param(scale * jax.random.normal(rngs.params(), (classes, features), jnp.float32))
 
 
 class Head(nnx.Linear):
-    """An affine layer to one logit; with classes it adds their projection."""
+    """An affine layer to one logit, plus the class projection if there are classes."""
 
     def __init__(self, features: int, classes: int | None, rngs: nnx.Rngs):
         super().__init__(features, 1, rngs=rngs)
@@ -39,7 +39,7 @@ class Head(nnx.Linear):
 
 
 def join_class(latents: jax.Array, labels: tuple[jax.Array, ...], table: Any) -> jax.Array:
-    """Latents ``f[B, L]``, followed by the vectors of their classes where there are classes."""
+    """Latents ``f[B, L]``, joined with their class vectors if there are classes."""
     vectors = _look_up(labels, table)
     return latents if vectors is None else jnp.concatenate([latents, vectors], axis=1)
 
@@ -47,7 +47,7 @@ def join_class(latents: jax.Array, labels: tuple[jax.Array, ...], table: Any) ->
 def project_class(
     logits: jax.Array, features: jax.Array, labels: tuple[jax.Array, ...], table: Any
 ) -> jax.Array:
-    """Logits, plus the inner product of features and class vector where there are classes."""
+    """Logits, plus the inner product of features and class vector if there are classes."""
     vectors = _look_up(labels, table)
     return logits if vectors is None else logits + jnp.sum(features * vectors, axis=1)
 
@@ -61,6 +61,6 @@ def _look_up(labels: tuple[jax.Array, ...], table: Any) -> jax.Array | None:
         )
     if table is None:
         return None
-    # A product, not an indexed row: its gradient needs no scatter, and vmap leaves it a product.
+    # A matrix product, not indexing, because its gradient needs no scatter, also under vmap.
     rows = jnp.asarray(table[...] if isinstance(table, nnx.Variable) else table)
     return jax.nn.one_hot(labels[0], rows.shape[0], dtype=rows.dtype) @ rows

@@ -1,4 +1,4 @@
-"""DCGAN, with BatchNorm or without: the image GAN of this package's experiments."""
+"""DCGAN, with or without BatchNorm: the image GAN of this package's experiments."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ from onesided_jax.networks.network import Network, from_nnx
 
 __all__ = ["dcgan"]
 
-KERNEL = (4, 4)  # DCGAN's kernel, and twice its stride: every output sees equally many taps
+KERNEL = (4, 4)  # DCGAN's kernel; twice the stride, so every output gets equally many taps
 STRIDE = 2
 COARSEST = 7  # halving stops at this many rows or columns or fewer: 28 -> 14 -> 7, 32 -> ... -> 4
-# The statistics' memory in the authors' code; the running ones only serve evaluation mode.
-MOMENTUM = 0.9
+MOMENTUM = 0.9  # of the running statistics, as in the authors' code; only evaluation uses them
 LEAK = 0.2  # slope of the discriminator's leaky ReLU (Radford et al. 2016, section 3)
 
 Normalization: TypeAlias = Literal["none", "batch"]
@@ -35,46 +34,46 @@ def dcgan(
     normalization: str = "none",
     classes: int | None = None,
 ) -> tuple[Network, Network]:
-    """Build a DCGAN: a convolutional generator and discriminator of images.
+    """Builds a DCGAN: a convolutional generator and discriminator of images.
 
     H and W are halved together, rounded up, while the smaller exceeds 7; channels double at each
-    halving. 28 x 28 are halved twice (to 7 x 7), 32 x 32 three times (to 4 x 4), 64 x 64 and
-    96 x 96 four times, 128 x 128 and 178 x 218 five times (to 4 x 4 and 6 x 7). The generator
-    doubles sizes and leaves out the last row or column where its target is odd. For 28 x 28 images
-    and width w:
+    halving. 28 x 28 is halved twice (to 7 x 7), 32 x 32 three times (to 4 x 4), 64 x 64 and 96 x 96
+    four times, 128 x 128 and 178 x 218 five times (to 4 x 4 and 6 x 7). The generator doubles
+    sizes, and drops the last row or column where the target size is odd. For 28 x 28 images and
+    width w:
 
     - generator: dense to 7 x 7 x 2w, ReLU, transposed convolution to 14 x 14 x w, ReLU, transposed
       convolution to 28 x 28 x C, tanh;
     - discriminator: convolution to 14 x 14 x w, leaky ReLU, convolution to 7 x 7 x 2w, leaky ReLU,
       dense to one logit.
 
-    All convolutions are 4 x 4, stride 2, SAME; weights start as flax's default (LeCun normal) and
-    biases at zero. Without BatchNorm the discriminator treats samples independently, so one
+    All convolutions are 4 x 4, stride 2, SAME. Weights are initialised as in flax (LeCun normal),
+    biases with zero. Without BatchNorm the discriminator treats samples independently, so one
     backward pass can serve both players.
 
-    With BatchNorm (``normalization="batch"``) every layer is normalised before its activation, as
-    in the paper, but the generator's last and the discriminator's first and last; a normalised
-    layer has no bias of its own. Each minibatch is normalised by its own mean and variance; the
-    running ones (momentum 0.9) are the network's state and serve evaluation mode. A discriminator
-    with a single convolution (images that are halved once) has nothing to normalise.
+    With BatchNorm (``normalization="batch"``) every layer is normalised before its activation,
+    except the generator's last and the discriminator's first and last, as in the paper. A
+    normalised layer has no bias. Each minibatch is normalised by its own mean and variance. The
+    running statistics (momentum 0.9) are the network's state, for evaluation mode. A discriminator
+    with one convolution (images that are halved once) has nothing to normalise.
 
     Args:
       image_shape: ``(H, W, C)``; H and W at least 8.
       latent_dim: length of the generator's input, at least 1.
       width: channels of the finest hidden level, ``w``, at least 1.
-      conv: how convolutions are computed, ``"auto"``, ``"gemm"`` or ``"native"``; see
+      conv: form of the convolutions, ``"auto"``, ``"gemm"`` or ``"native"``; see
         `onesided_jax.networks.choose_form`.
       normalization: ``"none"`` or ``"batch"``.
       classes: number of classes for a conditional GAN, at least 2. The generator then takes
-        ``(latents, labels int[B])`` and joins a learnt vector of each class, as long as a latent,
-        to the latents. The discriminator takes ``(samples, labels)`` and adds the inner product of
-        its last features with a learnt vector of the class (projection, Miyato and Koyama 2018).
+        ``(latents, labels int[B])`` and joins a learnt class vector, as long as a latent, to each
+        latent. The discriminator takes ``(samples, labels)`` and adds the inner product of its last
+        features and a learnt class vector (projection, Miyato and Koyama 2018).
 
     Returns:
       ``(generator, discriminator)``. The generator maps latents ``f32[B, latent_dim]`` to images
       ``f32[B, H, W, C]`` in (-1, 1); the discriminator maps images to logits ``f32[B]``. Without
       BatchNorm both have the empty state ``()``. The discriminator's last layer is
-      ``params["head"]``: negating it flips the sign of the logits.
+      ``params["head"]``; negating it flips the sign of the logits.
 
     Raises:
       ValueError: no halving is possible, or an argument is out of range or unknown.
@@ -108,7 +107,7 @@ def dcgan(
 
 
 def _check_normalization(normalization: str) -> bool:
-    """Whether to normalise by batches."""
+    """Whether to use BatchNorm."""
     choices = get_args(Normalization)
     if normalization not in choices:
         raise ValueError(
@@ -119,12 +118,12 @@ def _check_normalization(normalization: str) -> bool:
 
 
 def _batch_norm(features: int, rngs: nnx.Rngs) -> nnx.BatchNorm:
-    # Flax's fast variance, E x^2 - (E x)^2, loses digits where a channel's mean is large.
+    # Flax's fast variance, E x^2 - (E x)^2, loses digits if a channel's mean is large.
     return nnx.BatchNorm(features, momentum=MOMENTUM, use_fast_variance=False, rngs=rngs)
 
 
 def _pyramid(image_shape: tuple[int, int, int]) -> list[tuple[int, int]]:
-    """The sizes (H, W) of the levels, finest first."""
+    """Sizes (H, W) of the levels, finest first."""
     if len(image_shape) != 3:
         raise ValueError(
             f"image_shape must be (height, width, channels), as (28, 28, 1); got {image_shape!r}"
@@ -160,9 +159,9 @@ class _Generator(nnx.Module):
         widths = [width * 2**level for level in reversed(range(levels))]
         self.coarsest = (*coarsest, widths[0])
         self.sizes = tuple(reversed(sizes[:-1]))
-        # A convolution's bias before a normalisation would have a gradient of pure rounding error,
-        # which optimizers that divide by its size turn into a random walk. The dense layer's has
-        # none in the authors' code either.
+        # Before a normalisation a bias has a gradient of pure rounding error. Optimizers that
+        # divide by the gradient's size would turn it into a random walk. In the authors' code the
+        # dense layer has no bias either.
         self.dense = nnx.Linear(
             latent_dim if classes is None else 2 * latent_dim,
             coarsest[0] * coarsest[1] * widths[0],

@@ -1,4 +1,4 @@
-"""`from_linen`: a flax linen module as two pure functions."""
+"""`from_linen`: converts a flax linen module into a `Network`."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ if TYPE_CHECKING:
 
 __all__ = ["from_linen"]
 
-REMEDY = "from_linen tells the mode by the argument 'train' of __call__, which is true in training"
+REMEDY = "from_linen passes the mode as the argument 'train' of __call__, True in training"
 
 
 def from_linen(
     module: linen.Module, example_input: ArrayTree, example_labels: ArrayTree | None = None
 ) -> Network:
-    """Make a `Network` of a flax linen module.
+    """Converts a flax linen module into a `Network`.
 
-    The ``params`` collection is the params, all other collections (``batch_stats``, ...) the
-    state. The module's ``__call__`` is told the mode by its argument ``train``, if it has one. A
-    module with BatchNorm, dropout or a state that training changes must have it: both modes are
-    traced here, and must differ.
+    The collection ``params`` becomes the params, and all other collections (``batch_stats``, ...)
+    the state. If ``__call__`` has an argument ``train``, it gets the mode. A module with BatchNorm,
+    dropout or a state that training changes must have this argument. To check this, both modes are
+    traced and must differ.
 
     Args:
-      module: the module, not bound; its ``__call__`` takes ``inputs`` first.
-      example_input: inputs of the right shapes and dtypes, as arrays or `jax.ShapeDtypeStruct`;
-        the values are not used.
-      example_labels: the same of the labels ``int[B]`` of a conditional GAN, which ``__call__``
-        takes second.
+      module: the unbound module; its ``__call__`` takes ``inputs`` first.
+      example_input: arrays or `jax.ShapeDtypeStruct` with the shapes and dtypes of the inputs; the
+        values are not used.
+      example_labels: the same for the labels ``int[B]`` of a conditional GAN, the second argument
+        of ``__call__``.
 
     Returns:
       The network.
 
     Raises:
-      ValueError: the module draws random numbers when applied (dropout), which linen keeps
-        outside its variables (write such a network in nnx), a collection of its variables
-        changes shape when applied (``sow``), which no loop can carry, a module with modes
-        computes the same in both, or its ``__call__`` needs more than ``inputs`` and ``train``.
+      ValueError: if the module draws random numbers when applied (dropout; write it in nnx, because
+        linen keeps random streams outside the variables); if a collection changes shape when
+        applied (``sow``), so that a loop cannot carry it; if a module with modes computes the same
+        in both; or if ``__call__`` requires more than ``inputs`` and ``train``.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -102,7 +102,7 @@ def _check_required(module: linen.Module, parameters: Any, inputs: int) -> None:
 
 
 def _check_state(module: linen.Module, init: Any, apply: Any, example: Any) -> tuple[Any, Any]:
-    """The abstract params and state, once it is known that a loop can carry the state."""
+    """The abstract params and state; ``ValueError`` if a loop cannot carry the state."""
     from flax import errors
 
     name = type(module).__name__
@@ -115,15 +115,15 @@ def _check_state(module: linen.Module, init: Any, apply: Any, example: Any) -> t
         params, state, after = jax.eval_shape(states, make_key(0), example)
     except errors.InvalidRngError as error:
         raise ValueError(
-            f"{name} draws random numbers when applied (dropout?); a linen module "
-            "has nowhere to keep their state, so write it as an nnx module and use from_nnx"
+            f"{name} draws random numbers when applied (dropout?); a linen module cannot store "
+            "their state, so write it as an nnx module and use from_nnx"
         ) from error
     shapes, new = ({k: _shapes(v) for k, v in dict(tree).items()} for tree in (state, after))
     growing = sorted(k for k in shapes | new if shapes.get(k) != new.get(k))
     if growing:
         raise ValueError(
             f"{name} has collections that change shape when it is applied, "
-            f"{growing} (sow?): a state must stay as it is to be carried through a loop"
+            f"{growing} (sow?): expected constant shapes, because a loop carries the state"
         )
     return params, state
 
@@ -154,7 +154,7 @@ def _check_modes(module: linen.Module, params: Any, state: Any, example: Any, mo
             return traced(module.clone(**fields), options).changes_state != training.changes_state
         except errors.InvalidRngError:
             return True
-        except Exception:  # an option that means something else
+        except Exception:  # the option is not a mode
             return False
 
     def switched() -> list[str]:

@@ -17,7 +17,7 @@ from onesided_jax.networks.network import Network, from_nnx
 
 __all__ = ["mlp"]
 
-LEAK = 0.2  # slope of the discriminator's leaky ReLU, as in the DCGAN
+LEAK = 0.2  # slope of the discriminator's leaky ReLU, as in DCGAN
 
 
 def mlp(
@@ -28,26 +28,23 @@ def mlp(
     *,
     classes: int | None = None,
 ) -> tuple[Network, Network]:
-    """Build a fully connected generator and discriminator.
+    """Builds a fully connected generator and discriminator.
 
-    The generator's hidden layers are ReLU, the discriminator's leaky ReLU (slope 0.2); weights
-    start as flax's default (LeCun normal), biases at zero. The generator ends linearly for vectors
-    (``sample_shape`` of length 1) and in tanh for images, whose pixels lie in [-1, 1].
+    The generator's hidden layers use ReLU, the discriminator's leaky ReLU (slope 0.2). Weights are
+    initialised as in flax (LeCun normal), biases with zero. The generator's output is linear for
+    vectors (``sample_shape`` of length 1) and tanh for images, whose pixels lie in [-1, 1].
 
     Args:
       sample_shape: shape of one sample, ``(d,)`` or ``(H, W, C)``.
       latent_dim: length of the generator's input, at least 1.
       width: units in each hidden layer, at least 1.
       depth: hidden layers of each network; 0 makes both linear.
-      classes: number of classes for a conditional GAN, at least 2. The generator then takes
-        ``(latents, labels int[B])`` and joins a learnt vector of each class, as long as a latent,
-        to the latents. The discriminator takes ``(samples, labels)`` and adds the inner product of
-        its last features with a learnt vector of the class (projection, Miyato and Koyama 2018).
+      classes: number of classes for a conditional GAN, at least 2; see `dcgan`.
 
     Returns:
       ``(generator, discriminator)``. The generator maps latents ``f32[B, latent_dim]`` to samples
       ``f32[B, *sample_shape]``; the discriminator maps samples to logits ``f32[B]``. Both have
-      the empty state ``()``; each one's last layer is ``params["head"]``.
+      the empty state ``()`` and the last layer ``params["head"]``.
 
     Raises:
       ValueError: an argument is out of range.

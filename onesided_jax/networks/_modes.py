@@ -1,4 +1,4 @@
-"""Does a network know training from evaluation? Compares the programs that JAX traces."""
+"""Checks whether a network distinguishes training from evaluation, by the traced programs."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Traced(NamedTuple):
     """A traced application of a network.
 
     Attributes:
-      program: the text of its jaxpr, without the addresses of Python objects.
-      constants: the arrays that it closes over.
-      changes_state: whether a leaf of the new state is not the leaf that went in.
+      program: text of the jaxpr, without the addresses of Python objects.
+      constants: arrays that the jaxpr closes over.
+      changes_state: whether a leaf of the new state is not the input leaf.
     """
 
     program: str
@@ -37,7 +37,7 @@ class Traced(NamedTuple):
 
 
 def trace(application: Callable[..., Any], state: Any, *arguments: Any) -> Traced:
-    """Trace ``application(state, *arguments) -> (state, outputs)`` on abstract values."""
+    """Traces ``application(state, *arguments) -> (state, outputs)`` on abstract values."""
     closed = jax.make_jaxpr(application)(state, *arguments)
     size = len(jax.tree.leaves(state))
     pairs = zip(closed.jaxpr.invars[:size], closed.jaxpr.outvars[:size])
@@ -53,7 +53,7 @@ def _equal(a: Any, b: Any) -> bool:
 
 
 def boolean_switches(defaults: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
-    """Other values of the options that are true, false or None."""
+    """The other values of options that default to True, False or None."""
     for name, default in defaults.items():
         if default is None or isinstance(default, bool):
             yield from ((name, value) for value in (True, False) if value is not default)
@@ -73,16 +73,16 @@ def check_modes(
     switched: Callable[[], list[str]],
     remedy: str,
 ) -> None:
-    """Raise ValueError for a network that has modes but does not know which one it is in.
+    """Raises ``ValueError`` for a network that has modes but computes the same in both.
 
     Args:
       name: of the module.
       modes: the network traced in training and in evaluation.
-      layers: kinds of layers in it that have modes (BatchNorm, Dropout).
-      state_names: names of its state.
-      switched: traces the module with every option switched; names those that decide whether it
-        changes its state or draws random numbers.
-      remedy: how the module is told its mode.
+      layers: types of the module's layers that have modes (BatchNorm, Dropout).
+      state_names: names of the module's state.
+      switched: traces the module with each option switched; returns the options that decide
+        whether it changes its state or draws random numbers.
+      remedy: how the module gets its mode.
     """
     training, evaluation = modes
     if not training.computes_like(evaluation):
@@ -99,5 +99,5 @@ def check_modes(
     hint = f", not by {' or '.join(options)}" if options else ""
     raise ValueError(
         f"{name} computes the same in training and in evaluation, yet {evidence}. "
-        f"{remedy}{hint}. A network without modes can be written as a Network(init, apply)."
+        f"{remedy}{hint}. If the network has no modes, write it as a Network(init, apply)."
     )

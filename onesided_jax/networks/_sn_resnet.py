@@ -1,4 +1,4 @@
-"""The residual GAN of spectral normalisation, for 32 x 32 photographs."""
+"""The residual GAN of the spectral normalisation paper, for 32 x 32 photographs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["sn_resnet"]
 
 DOUBLINGS = 3  # of the generator: 4 -> 8 -> 16 -> 32
 HALVINGS = 2  # of the discriminator: 32 -> 16 -> 8
-MOMENTUM = 0.9  # of BatchNorm's running statistics, which only serve evaluation mode
+MOMENTUM = 0.9  # of BatchNorm's running statistics; only evaluation uses them
 
 
 def sn_resnet(
@@ -33,44 +33,41 @@ def sn_resnet(
     conv: str = "auto",
     classes: int | None = None,
 ) -> tuple[Network, Network]:
-    r"""Build a residual GAN with a spectrally normalised discriminator.
+    r"""Builds a residual GAN with a spectrally normalised discriminator.
 
-    With ``width=128`` the network of Miyato et al. for CIFAR-10 (their table 4), with other widths
-    its scaled relatives. For 32 x 32 images and width w:
+    With ``width=128`` this is the network of Miyato et al. for CIFAR-10 (their table 4). For
+    32 x 32 images and width w:
 
     - generator: dense to 4 x 4 x 2w, three residual blocks that double the size, BatchNorm, ReLU,
-      convolution to C channels, tanh; a block is BatchNorm, ReLU, upsampling, convolution,
-      BatchNorm, ReLU, convolution, beside an upsampled 1 x 1 convolution;
+      convolution to C channels, tanh. A block is BatchNorm, ReLU, upsampling, convolution,
+      BatchNorm, ReLU, convolution; its shortcut is an upsampled 1 x 1 convolution;
     - discriminator: two residual blocks of w channels that halve the size, two that keep it, ReLU,
-      sum over all pixels, dense to one logit; a block is ReLU, convolution, ReLU, convolution (and
-      mean over 2 x 2), beside a 1 x 1 convolution of the same size where shapes change; the
-      first block has no leading ReLU.
+      sum over all pixels, dense to one logit. A block is ReLU, convolution, ReLU, convolution (and
+      mean over 2 x 2); its shortcut is a 1 x 1 convolution if shapes change, with the same mean.
+      The first block has no leading ReLU.
 
-    Convolutions are 3 x 3 and upsampling repeats pixels. Weights start as flax's default (LeCun
-    normal; Miyato et al. start as Glorot uniform) and biases at zero; the generator's blocks have
-    none, which BatchNorm would take away.
+    Convolutions are 3 x 3 and upsampling repeats pixels. Weights are initialised as in flax (LeCun
+    normal; Miyato et al. use Glorot uniform), biases with zero. The generator's blocks have no
+    biases, because BatchNorm would remove them.
 
-    Every weight of the discriminator is divided by its spectral norm, as a matrix ``[9 C, F]``. In
-    the paper one step of power iteration in each training step follows that norm; here it is
-    computed to rounding (a Schatten norm of order 2048, at most 0.3 % above), so that the
-    discriminator has no state, treats samples independently, and both players' gradients are
-    derivatives of one function, of every order. The generator's BatchNorm statistics are state.
+    Every weight of the discriminator, as a matrix ``[9 C, F]``, is divided by its spectral norm.
+    The paper tracks the norm with one step of power iteration per training step. Here a Schatten
+    norm of order 2048 computes it (at most 0.3 % too large). So the discriminator has no state and
+    treats samples independently, and both players' gradients are derivatives of one smooth
+    function. The generator's BatchNorm statistics are state.
 
     Args:
       image_shape: ``(H, W, C)``; H and W multiples of 8.
       latent_dim: length of the generator's input, at least 1.
       width: channels of the discriminator, half the generator's, at least 1.
-      conv: how convolutions are computed, ``"auto"``, ``"gemm"`` or ``"native"``; see
+      conv: form of the convolutions, ``"auto"``, ``"gemm"`` or ``"native"``; see
         `onesided_jax.networks.choose_form`.
-      classes: number of classes for a conditional GAN, at least 2. The generator then takes
-        ``(latents, labels int[B])`` and joins a learnt vector of each class, as long as a latent,
-        to the latents. The discriminator takes ``(samples, labels)`` and adds the inner product of
-        its last features with a learnt vector of the class (projection, Miyato and Koyama 2018).
+      classes: number of classes for a conditional GAN, at least 2; see `dcgan`.
 
     Returns:
       ``(generator, discriminator)``. The generator maps latents ``f32[B, latent_dim]`` to images
       ``f32[B, H, W, C]`` in (-1, 1); the discriminator maps images to logits ``f32[B]`` and has
-      the empty state ``()``. The discriminator's last layer is ``params["head"]``: negating it
+      the empty state ``()``. The discriminator's last layer is ``params["head"]``; negating it
       flips the sign of the logits.
 
     Raises:
@@ -123,10 +120,11 @@ def _coarsest(image_shape: tuple[int, int, int]) -> tuple[tuple[int, int], int]:
 
 
 class _Conv(nnx.Module):
-    """A convolution, spectrally normalised or not, of an image that is doubled or then halved.
+    """A convolution, optionally spectrally normalised, after doubling or before halving.
 
-    Repeating pixels before a 3 x 3 convolution is a transposed 4 x 4 convolution of stride 2, and
-    a mean over 2 x 2 pixels after one a 4 x 4 convolution of stride 2; both take 4/9 of the work.
+    Doubling and a 3 x 3 convolution are one transposed 4 x 4 convolution of stride 2. A 3 x 3
+    convolution and a mean over 2 x 2 pixels are one 4 x 4 convolution of stride 2. Both take 4/9 of
+    the work.
     """
 
     def __init__(
@@ -153,8 +151,8 @@ class _Conv(nnx.Module):
         elif self.resize == "halve":
             y = conv(x, _twice(kernel) / 4, 2, form=self.form)
         elif kernel.shape[3] < kernel.shape[2]:
-            # With stride 1 the two are one; where channels get fewer, products before sums are
-            # less to store than patches before products (a fifth of the time, from 64 to 3).
+            # At stride 1 this equals conv. With fewer output channels, products are smaller than
+            # patches, so this takes less memory and time (a fifth, from 64 to 3 channels).
             y = conv_transpose(x, kernel, 1, form=self.form)
         else:
             y = conv(x, kernel, form=self.form)
@@ -162,13 +160,13 @@ class _Conv(nnx.Module):
 
 
 def _promoted(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Both in the wider dtype of the two, as flax's layers take them."""
+    """Casts both to their common dtype, as flax's layers do."""
     dtype = jnp.promote_types(x.dtype, kernel.dtype)
     return x.astype(dtype), kernel.astype(dtype)
 
 
 def _twice(kernel: jax.Array) -> jax.Array:
-    """The sum of a kernel's four shifts by up to one pixel, ``[4, 4, C, F]``."""
+    """Sum of a kernel's four shifts by up to one pixel, ``[4, 4, C, F]``."""
     shifts = [((i, 1 - i), (j, 1 - j), (0, 0), (0, 0)) for i in (0, 1) for j in (0, 1)]
     return functools.reduce(operator.add, (jnp.pad(kernel, pads) for pads in shifts))
 
@@ -190,9 +188,8 @@ def _halve(x: jax.Array) -> jax.Array:
 
 class _UpBlock(nnx.Module):
     def __init__(self, width: int, form: str, rngs: nnx.Rngs):
-        # The next normalisation, at last the generator's own, takes away whatever a bias adds to
-        # a channel. Its gradient would be rounding error, which optimizers that divide by the
-        # gradient's size turn into a random walk.
+        # The next normalisation removes a bias, so its gradient would be pure rounding error.
+        # Optimizers that divide by the gradient's size would turn it into a random walk.
         layer = functools.partial(_Conv, (width, width), form, rngs, use_bias=False)
         self.norms = nnx.List(_batch_norm(width, rngs) for _ in range(2))
         self.convs = nnx.List([layer(resize="double"), layer()])
@@ -231,7 +228,7 @@ class _Generator(nnx.Module):
 
 
 class _DownBlock(nnx.Module):
-    """A block that halves, or one that keeps its shape and has no shortcut layer."""
+    """A block that halves, or that keeps the shape and has no shortcut layer."""
 
     def __init__(
         self, features: tuple[int, int], form: str, rngs: nnx.Rngs, *, first: bool, halves: bool

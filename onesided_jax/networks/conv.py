@@ -1,16 +1,14 @@
-"""Convolutions as matrix products: what XLA runs fast on a CPU, under ``vmap`` and ``scan``.
+"""Convolutions as matrix products, which are fast on a CPU under ``vmap`` and ``scan``.
 
-XLA:CPU turns a vmapped convolution into a grouped one and runs convolutions inside a loop on one
-thread: ten times slower than the arithmetic needs. A matrix product has neither trouble, so here a
-convolution is *patches, then one product*, and a transposed convolution is *one product, then
-overlap-add*. Strides go first: ``s x s`` blocks of pixels move into the channels once
-(space-to-depth), after which a ``k x k`` convolution of stride ``s`` is one of stride 1 over
-``ceil(k / s)^2`` contiguous slices. On TPU and GPU the native convolution moves fewer bytes, so
-`choose_form` picks for the platform that a program is compiled for, wherever it is traced.
-Parameters and numbers are the same either way.
+XLA:CPU turns a vmapped convolution into a grouped one, and runs convolutions inside a loop on one
+thread. This is ten times slower than a matrix product. So here a convolution is *patches, then one
+product*, and a transposed convolution is *one product, then overlap-add*. Strides are removed
+first: ``s x s`` blocks of pixels move into the channels (space-to-depth). Then a ``k x k``
+convolution of stride ``s`` is one of stride 1 over ``ceil(k / s)^2`` contiguous slices.
 
-Gradients are plain autodiff of these operations: forward mode, reverse mode and any nesting of
-the two work.
+On TPU and GPU the native convolution moves fewer bytes, so `choose_form` decides by the platform
+that a program is compiled for. Parameters and results are the same in both forms. Forward mode,
+reverse mode and any nesting of the two work.
 """
 
 from __future__ import annotations
@@ -30,27 +28,27 @@ from jax import lax
 __all__ = ["Form", "Padding", "choose_form", "conv", "conv_transpose"]
 
 Form: TypeAlias = Literal["auto", "gemm", "native"]
-"""How a convolution is computed; ``"auto"`` asks `choose_form`."""
+"""How a convolution is computed; see `choose_form`."""
 
 Padding: TypeAlias = str | int | Sequence[int | tuple[int, int]]
-"""``"SAME"``, ``"VALID"``, or the rows and columns to add, spelled as flax spells them."""
+"""``"SAME"``, ``"VALID"``, or the rows and columns to add, as in flax."""
 
 _Pair: TypeAlias = tuple[int, int]
 _Pads: TypeAlias = tuple[_Pair, _Pair]
 
 
 def choose_form(form: str = "auto") -> Callable[..., jax.Array]:
-    """Decide how convolutions are computed: the one place that knows about platforms.
+    """Chooses how convolutions are computed.
 
-    ``"auto"`` is settled when a program is lowered, for the platform that it is lowered for: a
-    program compiled on a CPU for a TPU, or exported for several platforms, holds the right one.
+    ``"auto"`` is resolved at lowering, for the target platform. So a program compiled on a CPU for
+    a TPU, or exported for several platforms, contains the right form.
 
     Args:
-      form: ``"gemm"`` or ``"native"`` to insist; ``"auto"`` for ``"gemm"`` on a CPU and
-        ``"native"`` elsewhere (on a TPU v5e it moves 3.9 times fewer bytes).
+      form: ``"gemm"``, ``"native"``, or ``"auto"``: ``"gemm"`` on a CPU and ``"native"`` elsewhere
+        (on a TPU v5e it moves 3.9 times fewer bytes).
 
     Returns:
-      ``compute(gemm, native, *operands)``: the value of one of two functions of the operands.
+      ``compute(gemm, native, *operands)``, which applies one of the two functions to the operands.
 
     Raises:
       ValueError: for any other form.
@@ -84,14 +82,14 @@ def conv(
     form: str = "auto",
     precision: Any = None,
 ) -> jax.Array:
-    """Convolve images: `jax.lax.conv_general_dilated` with NHWC images and an HWIO kernel.
+    """Convolves images: `jax.lax.conv_general_dilated` with NHWC images and an HWIO kernel.
 
     Args:
       x: images, float ``[B, H, W, C]``.
       kernel: float ``[kh, kw, C, F]``, of the dtype of ``x``.
       strides: one positive integer, or one for each of H and W.
-      padding: ``"SAME"``, ``"VALID"`` or the zeros to add around, ``((top, bottom), (left,
-        right))``; one integer stands for both of a pair or for all four, negative ones crop.
+      padding: ``"SAME"``, ``"VALID"``, or the number of zeros to add, ``((top, bottom), (left,
+        right))``. One integer replaces a pair or all four; negative integers crop.
       form: see `choose_form`.
       precision: as in `jax.lax.dot_general`.
 
@@ -119,8 +117,8 @@ def conv(
             piece = x[:, i : i + out[0], j : j + out[1], :rows, :columns]
             patches.append(piece.reshape(*piece.shape[:3], -1))
             weights.append(kernel[part].reshape(-1, kernel.shape[3]))
-        # The weight is held as [F, K] so that its gradient is the product (F x N)(N x K), three
-        # times faster on XLA:CPU than (K x N)(N x F); the barrier keeps XLA from turning it again.
+        # With the weight as [F, K] its gradient is the product (F x N)(N x K), three times faster
+        # on XLA:CPU than (K x N)(N x F). The barrier keeps XLA from transposing it back.
         weight = lax.optimization_barrier(jnp.concatenate(weights).T)
         contract = (((3,), (1,)), ((), ()))
         return lax.dot_general(jnp.concatenate(patches, -1), weight, contract, precision=precision)
@@ -143,17 +141,17 @@ def conv_transpose(
     form: str = "auto",
     precision: Any = None,
 ) -> jax.Array:
-    """Upsample images by a transposed convolution: `jax.lax.conv_transpose`, NHWC and HWIO.
+    """Upsamples images by a transposed convolution: `jax.lax.conv_transpose`, NHWC and HWIO.
 
-    The native form multiplies by the zeros it inserts between pixels (``s^2`` times the work); the
-    GEMM form computes what each pixel contributes to its ``kh x kw`` outputs, then adds up.
+    The native form also multiplies the zeros that it inserts between pixels (``s^2`` times the
+    work). The GEMM form computes each pixel's contribution to ``kh x kw`` outputs, then adds up.
 
     Args:
       x: images, float ``[B, H, W, C]``.
       kernel: float ``[kh, kw, C, F]``, of the dtype of ``x``; not flipped, as in JAX and flax.
       strides: one positive integer, or one for each of H and W.
-      padding: ``"SAME"`` (the output is ``s`` times the input), ``"VALID"``, or as in `conv` the
-        zeros to add around, after those inserted between pixels.
+      padding: ``"SAME"`` (the output is ``s`` times the input), ``"VALID"``, or the zeros to add as
+        in `conv`, after those between pixels are inserted.
       form: see `choose_form`.
       precision: as in `jax.lax.dot_general`.
 
@@ -173,8 +171,8 @@ def conv_transpose(
     out = [s * (n - 1) + 2 + sum(p) - k for n, p, k, s in zip(size, pads, window, stride)]
 
     def gemm(x, kernel):
-        # In blocks of s x s outputs, full[B, h, w, sh, sw, F]: pixel i reaches the outputs s i + u,
-        # u = 0..k-1, through the flipped kernel. Patches or products, whichever is less to store.
+        # In blocks of s x s outputs, full[B, h, w, sh, sw, F]: pixel i contributes to the outputs
+        # s i + u, u = 0..k-1, through the flipped kernel. Takes the form that stores less.
         small = x.shape[3] < math.prod(stride) * kernel.shape[3]
         if small and all(k % s == 0 for k, s in zip(window, stride)):
             blocks = _blocks_by_patches(x, kernel, stride, precision)
@@ -192,7 +190,7 @@ def conv_transpose(
 
 
 def _blocks_by_patches(x: jax.Array, kernel: jax.Array, stride: _Pair, precision: Any) -> jax.Array:
-    """All s x s outputs of a block from the pixels that reach it: a convolution of stride 1."""
+    """All s x s outputs of a block from the contributing pixels: a convolution of stride 1."""
     (kh, kw, c, f), (sh, sw) = kernel.shape, stride
     kernel = kernel.reshape(kh // sh, sh, kw // sw, sw, c, f)[:, ::-1, :, ::-1]
     kernel = kernel.transpose(0, 2, 4, 1, 3, 5).reshape(kh // sh, kw // sw, c, sh * sw * f)
@@ -204,7 +202,7 @@ def _blocks_by_patches(x: jax.Array, kernel: jax.Array, stride: _Pair, precision
 def _blocks_by_overlap_add(
     x: jax.Array, kernel: jax.Array, stride: _Pair, precision: Any
 ) -> jax.Array:
-    """What each pixel contributes to the blocks it reaches, then the sum where they overlap."""
+    """Each pixel's contributions to the blocks, added where they overlap."""
     window = (kernel.shape[0], kernel.shape[1])
     kernel = kernel[::-1, ::-1].swapaxes(2, 3)  # [kh, kw, F, C]
     taps = list(_taps(window, stride))
@@ -223,7 +221,7 @@ def _blocks_by_overlap_add(
 def _geometry(
     x: jax.Array, kernel: jax.Array, strides: int | Sequence[int]
 ) -> tuple[_Pair, _Pair, _Pair]:
-    """The sizes (rows, columns) of image, kernel and stride, once they are known to fit."""
+    """Sizes (rows, columns) of image, kernel and stride; ``ValueError`` if they do not fit."""
     if x.ndim != 4 or kernel.ndim != 4 or x.shape[3] != kernel.shape[2] or x.dtype != kernel.dtype:
         raise ValueError(
             "expected images [B, H, W, C] and a kernel [kh, kw, C, F] of one dtype; "
@@ -244,7 +242,7 @@ def _any_empty(*sizes: Any) -> bool:
 
 
 def _pads(padding: Padding, named: Callable[[str], Sequence[_Pair]]) -> _Pads:
-    """Padding as ((top, bottom), (left, right)); ``named`` knows what SAME and VALID mean."""
+    """Padding as ((top, bottom), (left, right)); ``named`` resolves SAME and VALID."""
     try:
         if isinstance(padding, str):
             rows, columns = named({"SAME": "SAME", "VALID": "VALID"}[padding])
@@ -260,23 +258,23 @@ def _pads(padding: Padding, named: Callable[[str], Sequence[_Pair]]) -> _Pads:
 
 
 def _both(pair: Any) -> _Pair:
-    """A pair of integers, for which one may stand."""
+    """A pair of integers from one or two."""
     low, high = (pair, pair) if isinstance(pair, numbers.Integral) else pair
     return operator.index(low), operator.index(high)
 
 
 def _transpose_pads(k: int, s: int, name: str) -> _Pair:
-    """What `jax.lax.conv_transpose` means by SAME (output s n) and VALID (s n + max(k - s, 0))."""
+    """Padding of `jax.lax.conv_transpose`: SAME gives s n outputs, VALID s n + max(k - s, 0)."""
     total = k + s - 2 + (max(k - s, 0) if name == "VALID" else 0)
     low = k - 1 if name == "VALID" or s > k - 1 else math.ceil(total / 2)
     return low, total - low
 
 
 def _taps(window: _Pair, stride: _Pair) -> Iterator[tuple[_Pair, _Pair, tuple[slice, slice]]]:
-    """Cut a kernel into stride-sized blocks: (block's position, its extent, its slices).
+    """Cuts a kernel into stride-sized blocks: (position, extent, slices).
 
-    The last block along an axis is smaller when the stride does not divide the kernel, so no
-    arithmetic is spent on zeros.
+    If the stride does not divide the kernel, the last block along an axis is smaller, which saves
+    products with zeros.
     """
     (kh, kw), (sh, sw) = window, stride
     for i in range(0, kh, sh):
@@ -286,7 +284,7 @@ def _taps(window: _Pair, stride: _Pair) -> Iterator[tuple[_Pair, _Pair, tuple[sl
 
 
 def _pad(x: jax.Array, margins: Sequence[_Pair]) -> jax.Array:
-    """Zeros around the axes after the first; negative margins crop."""
+    """Pads the axes after the first with zeros; negative margins crop."""
     rest = [(0, 0)] * (x.ndim - 1 - len(margins))
     config = [(low, high, 0) for low, high in [(0, 0), *margins, *rest]]
     return lax.pad(x, jnp.zeros((), x.dtype), config)

@@ -1,7 +1,7 @@
 """Flax nnx layers whose convolutions run as matrix products where that is faster.
 
-Parameters, initialisers, options and numbers are those of `flax.nnx.Conv` and
-`flax.nnx.ConvTranspose`, so a checkpoint of one loads into the other.
+Parameters, initialisers, options and results are those of `flax.nnx.Conv` and
+`flax.nnx.ConvTranspose`, so checkpoints are interchangeable.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def _conv_general_dilated(
     form: str,
     **options: Any,
 ) -> jax.Array:
-    """`jax.lax.conv_general_dilated`; 2-d convolutions without extras go to `conv`."""
+    """`conv` for plain 2-d convolutions, `jax.lax.conv_general_dilated` for all others."""
     plain = {
         "lhs_dilation": (1, 1),
         "rhs_dilation": (1, 1),
@@ -44,11 +44,11 @@ def _conv_general_dilated(
 
 
 def _is_other(padding: Any) -> bool:
-    """A name of a padding that is flax's or JAX's own."""
+    """Whether ``padding`` is a name that `conv` does not know."""
     return isinstance(padding, str) and padding not in ("SAME", "VALID")
 
 
-# One function object a form: nnx compares the static fields of two modules with ==.
+# One function object per form, because nnx compares static fields of modules with ==.
 _HOOKS = {
     form: functools.partial(_conv_general_dilated, form=form) for form in ("auto", "gemm", "native")
 }
@@ -57,17 +57,17 @@ _HOOKS = {
 def _kernel_init(key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32) -> jax.Array:
     """Flax's default, LeCun normal, drawn as a matrix [kh kw C, F].
 
-    The numbers are those of the 4-d draw, bit for bit, but XLA:CPU compiles it in 0.7 s, not 2.5.
+    Bits equal those of the 4-d draw, but XLA:CPU compiles it in 0.7 s instead of 2.5 s.
     """
     matrix = (math.prod(shape[:-1]), shape[-1])
     return jax.nn.initializers.lecun_normal()(key, matrix, dtype).reshape(shape)
 
 
 class Conv(nnx.Conv):
-    """`flax.nnx.Conv` with a choice of how it is computed.
+    """`flax.nnx.Conv` with a choice of form.
 
-    1-d and 3-d convolutions, dilated, grouped and explicitly sharded ones and ``"SAME_LOWER"``
-    padding are accepted and computed natively; every other option works with both forms.
+    1-d, 3-d, dilated, grouped and explicitly sharded convolutions and ``"SAME_LOWER"`` padding are
+    always computed natively. All other options work in both forms.
 
     Args:
       in_features: channels of the input, ``C``.
@@ -110,10 +110,10 @@ class Conv(nnx.Conv):
 
 
 class ConvTranspose(nnx.ConvTranspose):
-    """`flax.nnx.ConvTranspose` with a choice of how it is computed.
+    """`flax.nnx.ConvTranspose` with a choice of form.
 
-    1-d and 3-d convolutions, dilated, masked and circular ones and flipped kernels are accepted
-    and computed natively; every other option works with both forms.
+    1-d, 3-d, dilated, masked and circular convolutions and flipped kernels are always computed
+    natively. All other options work in both forms.
 
     Args:
       in_features: channels of the input, ``C``.

@@ -1,4 +1,4 @@
-"""`Network`: a neural network as two pure functions, and `from_nnx`, which makes one."""
+"""`Network`: a neural network as two pure functions, and `from_nnx`."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ if TYPE_CHECKING:
 __all__ = ["Network", "from_nnx"]
 
 REMEDY = (
-    "from_nnx tells the mode by the module's train() and eval(), which set 'deterministic' and "
+    "from_nnx sets the mode by the module's train() and eval(), which set 'deterministic' and "
     "'use_running_average' of its layers"
 )
 
 
 class Network(NamedTuple):
-    """A neural network as a pair of pure functions: what a GAN game takes for each player.
+    """A neural network as a pair of pure functions, for one player of a GAN game.
 
-    Both functions are clean under ``jit``, ``vmap``, ``grad`` and ``scan``. Bring your own by
-    writing the two functions, or from a flax module with `from_nnx` or `from_linen`.
+    Both functions work under ``jit``, ``vmap``, ``grad`` and ``scan``. Write them yourself, or
+    convert a flax module with `from_nnx` or `from_linen`.
 
     Attributes:
-      init: ``init(key) -> (params, state)``: nested dicts of arrays with string keys. ``params``
-        is what the optimizer trains; ``state`` is what training changes besides (BatchNorm
-        statistics, dropout's random streams), or ``()`` where there is nothing of the kind.
+      init: ``init(key) -> (params, state)``, nested dicts of arrays with string keys. The optimizer
+        trains ``params``. ``state`` holds all else that training changes (BatchNorm statistics,
+        dropout's random streams), or is ``()``.
       apply: ``apply(params, state, inputs, *, train=True) -> (outputs, state)``. ``train=False``
-        evaluates (BatchNorm uses its running statistics, dropout does nothing) and hands
-        ``state`` back unchanged. A network of a conditional GAN has
-        ``apply(params, state, inputs, labels, *, train=True)`` with the classes ``int[B]``.
+        evaluates (BatchNorm uses running statistics, dropout is off) and returns ``state``
+        unchanged. In a conditional GAN it is
+        ``apply(params, state, inputs, labels, *, train=True)`` with classes ``int[B]``.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -54,30 +54,27 @@ class Network(NamedTuple):
 
 
 def from_nnx(factory: Callable[[nnx.Rngs], nnx.Module]) -> Network:
-    """Make a `Network` of a flax nnx module.
+    """Converts a flax nnx module into a `Network`.
 
-    ``nnx.Param`` variables are the params, all other variables the state. The module's
-    ``train()`` or ``eval()`` is called before each application; values that it sows are dropped.
-    The random streams of dropout are state, as raw ``uint32`` key data: the same params, state and
-    inputs always draw the same mask, and each training application moves the stream on. The first
-    application traces both modes: a module with BatchNorm, dropout or a state that training
-    changes must compute something else in evaluation.
+    ``nnx.Param`` variables become the params, all other variables the state. Each application first
+    calls the module's ``train()`` or ``eval()``; sown values are dropped. Dropout's random streams
+    are state, as raw ``uint32`` key data. The same params, state and inputs draw the same mask, and
+    each training application advances the stream. The first application traces both modes: with
+    BatchNorm, dropout or a state that training changes, they must differ.
 
     Args:
       factory: builds the module from its random streams, for example
-        ``lambda rngs: MyModule(64, rngs=rngs)``; called once here on abstract values and once in
-        every ``init``, and must build the same structure each time.
+        ``lambda rngs: MyModule(64, rngs=rngs)``. It is called once here on abstract values and once
+        in every ``init``, and must build the same structure each time.
 
     Returns:
-      The network; its ``apply`` calls the module with ``inputs``, and ``labels`` where they are
-      given.
+      The network. Its ``apply`` calls the module with ``inputs``, and with ``labels`` if given.
 
     Raises:
-      TypeError: ``factory`` is a module instead of a function that builds one, or it builds
-        something else.
-      ValueError: (from ``init``) a module with random streams, and a key of another
-        implementation than the default; (from ``apply``) a module with modes that computes the
-        same in both.
+      TypeError: if ``factory`` is a module, or returns something other than a module.
+      ValueError: from ``init``, for a module with random streams and a key of another
+        implementation than the default; from ``apply``, if a module with modes computes the same in
+        both.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -94,7 +91,7 @@ def from_nnx(factory: Callable[[nnx.Rngs], nnx.Module]) -> Network:
 
     if isinstance(factory, nnx.Module):
         raise TypeError(
-            f"from_nnx takes a function that builds the module, not a module: got a "
+            f"from_nnx expected a function that builds the module: got a "
             f"{type(factory).__name__}; write lambda rngs: {type(factory).__name__}(..., rngs=rngs)"
         )
     abstract = nnx.eval_shape(lambda: factory(nnx.Rngs(make_key(0))))
@@ -143,7 +140,7 @@ def _run(
 
 
 def _mode_check(module: nnx.Module, state: Any, graphdef: Any) -> Callable[[Any, Any, Any], None]:
-    """Makes a check of ``(params, state, inputs)``: a module may not ignore its mode."""
+    """Makes a check of ``(params, state, inputs)``: a module with modes must not ignore them."""
     from flax import nnx
 
     kinds = (nnx.BatchNorm, nnx.Dropout)
@@ -169,7 +166,7 @@ def _mode_check(module: nnx.Module, state: Any, graphdef: Any) -> Callable[[Any,
         def switches_mode(options: dict[str, Any]) -> bool:
             try:
                 return traced(True, **options).changes_state != training.changes_state
-            except Exception:  # an option that means something else
+            except Exception:  # the option is not a mode
                 return False
 
         def switched() -> list[str]:
@@ -190,17 +187,17 @@ def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
 
 
 def _plain(tree: Any) -> Any:
-    """Random keys as raw data and list positions as strings: arrays that any format can store."""
+    """Random keys as raw data and list positions as strings, so that any format can store them."""
     if isinstance(tree, dict):
         return {str(k): _plain(v) for k, v in tree.items()}
     return jax.random.key_data(tree) if _is_key(tree) else jnp.asarray(tree)
 
 
 def _typed(template: Any, tree: Any) -> Any:
-    """Undo `_plain`, with the module's own abstract variables for a template."""
+    """Inverse of `_plain`; ``template`` has the module's abstract variables."""
     if isinstance(template, dict):
         return {k: _typed(v, tree[str(k)]) for k, v in template.items()}
-    # Flax changes a state of NumPy arrays in place, and cannot where it is traced.
+    # jnp, because flax updates NumPy arrays in place, which fails under tracing.
     return keys_like(tree, template) if _is_key(template) else jnp.asarray(tree)
 
 

@@ -1,9 +1,9 @@
-"""The spectral norm of a weight as a smooth function: spectral normalisation without state.
+"""Spectral normalisation without state: the spectral norm of a weight as a smooth function.
 
-Power iteration, one step a training step, gives a discriminator a state that lags behind its
-weights, and gradients of no function. Here the norm is computed anew each time: the Gram matrix of
-the weight is squared ten times, which weighs each singular value with its 2048th power. That costs
-a few small matrix products, vmaps, and has exact derivatives of every order.
+One step of power iteration per training step gives a discriminator a state that lags behind its
+weights, so its gradients are not derivatives of any function. Here each call computes the norm: it
+squares the weight's Gram matrix ten times, so singular values enter with power 2048. This costs a
+few small matrix products, works under ``vmap``, and has exact derivatives of every order.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ SQUARINGS = 10
 
 
 def spectral_norm(kernel: jax.Array) -> jax.Array:
-    r"""The largest singular value of a weight, to 0.3 % from above at worst.
+    r"""The largest singular value of a weight, at most 0.3 % too large.
 
-    Computed is the Schatten norm :math:`(\sum_i \sigma_i^p)^{1/p}` with :math:`p = 2^{11}`, for the
-    singular values of the kernel as a matrix ``[..., F]``. It lies between :math:`\sigma_1` and
-    :math:`r^{1/p} \sigma_1`, r the rank (0.3 % more, for r = 512 equal singular values); where the
-    second singular value is 1 % smaller than the first, the two agree to 1e-12.
+    Computes the Schatten norm :math:`(\sum_i \sigma_i^p)^{1/p}` with :math:`p = 2^{11}`. It lies
+    between :math:`\sigma_1` and :math:`r^{1/p} \sigma_1` for rank r (0.3 % more for r = 512 equal
+    singular values). If the second singular value is 1 % smaller than the first, it equals
+    :math:`\sigma_1` to 1e-12.
 
     Args:
-      kernel: ``f[..., F]``, a matrix after its leading axes are merged, as Miyato et al. take it.
+      kernel: ``f[..., F]``; leading axes are merged into one, as in Miyato et al.
 
     Returns:
-      ``f[]``, at least 0; 0 for the zero kernel, whose gradient is taken as 0.
+      ``f[]``, ``>= 0``. The zero kernel has norm 0 and gradient 0.
 
     Example:
       >>> import jax.numpy as jnp
@@ -38,7 +38,7 @@ def spectral_norm(kernel: jax.Array) -> jax.Array:
     matrix = kernel.reshape(-1, kernel.shape[-1])
     if matrix.shape[0] < matrix.shape[1]:
         matrix = matrix.T
-    # Scaled to entries of order 1, so that squares neither overflow nor vanish.
+    # Scaled to entries of order 1, so that squares neither overflow nor underflow.
     scale = jnp.max(jnp.abs(jax.lax.stop_gradient(matrix)))
     safe = jnp.where(scale > 0, scale, 1.0)
     matrix = matrix / safe

@@ -52,7 +52,7 @@ PREMISES = {
     "strong": "the one-sided MVI is not strong",
     "mean_minty": "the game has no one-sided MVI in the mean",
     "box": "the run left the box on which the constants hold",
-    "radius": "the iterates left the given radius",
+    "radius": "the iterates left the radius given",
     "step": "the step is too large: needs rate <= delta / (sqrt(2) L_x)",
     "half_step": "the step is too large: needs rate <= delta / (2 L_x)",
     "past_step": "the step is too large: needs rate <= delta / (2 sqrt(2) L_x)",

@@ -49,7 +49,7 @@ def check_match(name: str, tree: Any, like_name: str, like: Any) -> None:
         if np.shape(a) != np.shape(b):
             where = jax.tree_util.keystr(path)
             raise ValueError(
-                f"{name}{where} of shape {np.shape(a)}: expected {np.shape(b)} "
+                f"{name}{where} of shape {np.shape(a)}: expected {np.shape(b)}, "
                 f"as in {like_name}{where}"
             )
 

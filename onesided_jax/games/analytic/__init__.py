@@ -1,4 +1,4 @@
-"""Small games whose answer is known, to see what an optimizer does and to test the tests."""
+"""Small games with known answers, to study optimizers and to validate tests."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ GAMES: dict[str, Callable[..., Game]] = {
         wind_log,
     )
 }
-"""Analytic games by name: ``factory(**parameters)``."""
+"""Name to ``factory(**parameters)`` of an analytic game."""
 
 
 def make_game(name: str, **parameters: Any) -> Game:
@@ -89,7 +89,7 @@ def make_game(name: str, **parameters: Any) -> Game:
 
     Args:
       name: a key of ``GAMES``.
-      **parameters: its keyword arguments.
+      **parameters: keyword arguments of the game's factory.
 
     Returns:
       The game.

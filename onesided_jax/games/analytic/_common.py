@@ -1,4 +1,4 @@
-"""Checks and pieces that the analytic games share."""
+"""Helpers of the analytic games."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def require_number(
     expected: str = "",
     holds: Callable[[Any], bool] = lambda value: True,
 ) -> None:
-    """Raises ``ValueError`` unless ``value`` is a finite number of which ``holds`` is true."""
+    """Raises ``ValueError`` unless ``value`` is a finite number and ``holds(value)`` is true."""
     if isinstance(value, np.ndarray | jax.Array) and value.ndim == 0:
         value = value.item()
     number = isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_))
@@ -37,7 +37,7 @@ def require_number(
 
 
 def deterministic(objective, start, facts: GameFacts) -> Game:
-    """A zero-sum game without minibatches."""
+    """Makes a zero-sum game without minibatches."""
     return Game(
         init=lambda key: (start(key), ()),
         sample=lambda key: (),
@@ -47,7 +47,7 @@ def deterministic(objective, start, facts: GameFacts) -> Game:
 
 
 def normal_start(primal_dim: int, dual_dim: int, scale: float = 1.0):
-    """Independent normal coordinates."""
+    """Makes ``key -> players`` with independent normal coordinates."""
 
     def start(key):
         z = scale * jax.random.normal(key, (primal_dim + dual_dim,))
@@ -57,10 +57,10 @@ def normal_start(primal_dim: int, dual_dim: int, scale: float = 1.0):
 
 
 def joint_lipschitz(xx: float, xy: float, yy: float) -> float:
-    """Bound on the Jacobian of ``F`` from bounds on its blocks."""
+    """Bound on the Jacobian of ``F``, from bounds on its blocks."""
     return float(np.linalg.norm([[xx, xy], [xy, yy]], 2))
 
 
 def no_solution(lipschitz_xx: float, lipschitz_xy: float, lipschitz: float | None) -> GameFacts:
-    """Facts of a game in which no condition holds anywhere."""
+    """Facts of a game in which no condition holds."""
     return GameFacts(None, None, False, False, lipschitz_xx, lipschitz_xy, lipschitz)

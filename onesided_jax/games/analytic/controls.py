@@ -1,4 +1,4 @@
-"""N1 to N3: negative controls, in which no ``x*`` satisfies the one-sided MVI."""
+"""N1 to N3: negative controls, where no ``x*`` satisfies the one-sided MVI."""
 
 from __future__ import annotations
 
@@ -21,15 +21,14 @@ def stick_slip(
 ) -> Game:
     r"""N1: a travelling wave in a well.
 
-    :math:`f(x, y) = \tfrac\kappa2 x^2 + A\cos(kx - y) + \omega y`. A negative
-    control: for ``|x| < |A k / kappa|`` the sign of the primal gradient flips with ``y``, so no
-    ``x*`` satisfies the one-sided MVI.
+    :math:`f(x, y) = \tfrac\kappa2 x^2 + A\cos(kx - y) + \omega y`. For ``|x| < |A k / kappa|`` the
+    sign of the primal gradient flips with ``y``, so no ``x*`` satisfies the one-sided MVI.
 
     Args:
       kappa: curvature of the well.
-      amplitude: ``A``, height of the travelling wave, not 0.
-      k: its wave number, not 0.
-      omega: the wind that drives the dual.
+      amplitude: ``A``, height of the wave, not 0.
+      k: wave number, not 0.
+      omega: linear term that drives the dual.
 
     Returns:
       A deterministic game, primal ``f[1]``, dual ``f[1]``; starts standard normal.
@@ -57,14 +56,14 @@ def stick_slip(
 
 
 def moving_target(*, omega: float = 2.0) -> Game:
-    r"""N2: a well whose bottom the dual carries round.
+    r"""N2: a well whose minimum moves on a circle with the dual.
 
-    :math:`f(x, y) = \tfrac12\|x - e(y)\|^2 + \omega y`, :math:`e(y) = (\cos y, \sin y)`. A
-    negative control: no ``x*`` satisfies the one-sided MVI, yet under dual rate decay the primal
-    gradient falls, because the target slows down.
+    :math:`f(x, y) = \tfrac12\|x - e(y)\|^2 + \omega y`, :math:`e(y) = (\cos y, \sin y)`. No ``x*``
+    satisfies the one-sided MVI. Yet under dual rate decay the primal gradient falls, because the
+    target slows down.
 
     Args:
-      omega: the wind that drives the dual.
+      omega: linear term that drives the dual.
 
     Returns:
       A deterministic game, primal ``f[2]``, dual ``f[1]``; starts standard normal.
@@ -87,13 +86,13 @@ def moving_target(*, omega: float = 2.0) -> Game:
 
 
 def flip(*, omega: float = 2.0) -> Game:
-    r"""N3: a well that the dual turns over.
+    r"""N3: a well that the dual turns upside down.
 
-    :math:`f(x, y) = (1 - \cos x) \sin y + \omega y`. A negative control: the
-    primal gradient :math:`\sin x \sin y` points both ways at every ``x`` where it is not 0.
+    :math:`f(x, y) = (1 - \cos x) \sin y + \omega y`. The primal gradient :math:`\sin x \sin y`
+    takes both signs at every ``x`` with :math:`\sin x \ne 0`.
 
     Args:
-      omega: the wind that drives the dual.
+      omega: linear term that drives the dual.
 
     Returns:
       A deterministic game, primal and dual ``f[1]``; starts standard normal.

@@ -1,4 +1,4 @@
-"""O1 to O6: the one-sided MVI holds, the dual never rests, and there is no two-sided solution."""
+"""O1 to O6: the one-sided MVI holds, but the dual never rests and no two-sided solution exists."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ __all__ = ["carousel", "multi_carousel", "ridge_star", "strong_wind", "wind_log"
 
 
 def carousel(*, c: float = 1.25, omega: float = 3.0, mu: float = 0.5, radius: float = 2.0) -> Game:
-    r"""O1: the one-sided game that separates algorithms; the dual turns for ever.
+    r"""O1: a one-sided game that separates algorithms; the dual rotates forever.
 
     .. math::
       f(x, y) = \rho(s)\,(c + \cos(2\theta - y)) + \omega y + \tfrac{\mu}{2}(r - R)_+^2,
       \quad x = r\,(\cos\theta, \sin\theta),\ s = r^2
 
     with :math:`\rho(s) = 2s - s^2` for :math:`s \le 1` and 1 beyond. The one-sided MVI holds at
-    ``x* = 0``, with equality on the ring :math:`1 \le r \le R`, where plain descent is carried
-    outwards for every step size. :math:`|\nabla_y f| \ge \omega - 1` everywhere: no ``y*``, no MVI.
-    The phase ``y`` grows without end: train long runs in float64.
+    ``x* = 0``, with equality on the ring :math:`1 \le r \le R`. There plain descent moves outwards
+    for every step size. :math:`|\nabla_y f| \ge \omega - 1` everywhere, so there is no ``y*`` and
+    no MVI. The phase ``y`` grows without bound, so train long runs in float64.
 
     Args:
       c: offset, ``> 1``.
-      omega: the wind that drives the dual, ``> 1``.
+      omega: linear term ("wind") that drives the dual, ``> 1``.
       mu: stiffness of the wall beyond ``radius``, ``>= 0``.
       radius: outer radius ``R > 1`` of the ring.
 
@@ -62,7 +62,7 @@ def carousel(*, c: float = 1.25, omega: float = 3.0, mu: float = 0.5, radius: fl
         require_number(name, value, "> 1", lambda value: value > 1)
     require_number("mu", mu, ">= 0", lambda value: value >= 0)
 
-    xx = max(8 * (c + 1), mu + 4 / radius**2)  # the hub where it meets the ring, and the wall
+    xx = max(8 * (c + 1), mu + 4 / radius**2)  # inside the hub at the ring, and at the wall
 
     def start(key):
         angle, phase = jax.random.uniform(key, (2,))
@@ -79,7 +79,7 @@ _CAROUSEL_XY = 2.18  # ||grad_xy f|| of the carousel, attained inside the hub
 
 
 def _carousel(x, y, c, mu, radius):
-    """The carousel without its wind, in polynomial form: smooth at x = 0, no arctan."""
+    """The carousel without the wind, in polynomial form, which is smooth at x = 0."""
     s = jnp.sum(x * x)
     s_safe = jnp.where(s > 1, s, 1.0)
     w = jnp.where(s > 1, 1 / s_safe, 2 - s)  # rho(s) = s w(s)
@@ -94,15 +94,15 @@ def _one_sided(solution, xx, xy, joint=None, box: Any = math.inf, **constants) -
 
 
 def wind_log(*, dim: int = 10, omega: float = 2.0) -> Game:
-    r"""O2: logarithmic wells that the dual deepens; one-sided and star-cocoercive.
+    r"""O2: logarithmic wells whose depth the dual sets; one-sided and star-cocoercive.
 
-    :math:`f(x, y) = (1.5 + \sin y) \sum_i \log(1 + x_i^2) + \omega y`.
-    One-sided MVI at 0, even star-cocoercive: plain AMSGrad converges here too. As ``x`` nears 0
-    the dual's gradient nears :math:`\omega`: no ``y*``.
+    :math:`f(x, y) = (1.5 + \sin y) \sum_i \log(1 + x_i^2) + \omega y`. The one-sided MVI holds
+    at 0, and even star-cocoercivity, so plain AMSGrad converges too. As ``x`` goes to 0 the dual's
+    gradient goes to :math:`\omega`, so there is no ``y*``.
 
     Args:
       dim: dimension of ``x``, ``>= 1``.
-      omega: the wind that drives the dual, ``> 0``.
+      omega: linear term that drives the dual, ``> 0``.
 
     Returns:
       A deterministic game, primal ``f[dim]``, dual ``f[1]``; starts are standard normal.
@@ -134,14 +134,14 @@ def ridge_star(*, dim: int = 50, dual_dim: int = 10, terms: int = 200, omega: fl
       f(x, y) = \tfrac1K \sum_{j \le K} (1 + \tfrac12 \sin v_j^\top y)\,
       \psi(u_j^\top (x - x^*)) + \tfrac\omega m 1^\top y, \qquad \psi(s) = \tfrac{s^2}{1 + s^2}
 
-    Every term has :math:`\psi'(s) s \ge 0`, hence the one-sided MVI at :math:`x^*`. Matrices come
-    from a fixed seed.
+    Every term has :math:`\psi'(s) s \ge 0`, so the one-sided MVI holds at :math:`x^*`. The matrices
+    come from a fixed seed.
 
     Args:
       dim: dimension of ``x``, ``>= 1``.
       dual_dim: dimension of ``y``, ``>= 1``.
       terms: number ``K`` of ridge functions, ``>= 1``.
-      omega: the wind that drives the dual, ``> 0``.
+      omega: linear term that drives the dual, ``> 0``.
 
     Returns:
       A deterministic game, primal ``f[dim]``, dual ``f[dual_dim]``; starts are standard normal.
@@ -157,8 +157,7 @@ def ridge_star(*, dim: int = 50, dual_dim: int = 10, terms: int = 200, omega: fl
     References:
       This project (docs/theory).
     """
-    for name, value in (("dim", dim), ("dual_dim", dual_dim), ("terms", terms)):
-        check_integers(**{name: value})
+    check_integers(dim=dim, dual_dim=dual_dim, terms=terms)
     require_number("omega", omega, "> 0", lambda value: value > 0)
     rng = np.random.default_rng(2)
     U = rng.normal(size=(terms, dim)) / math.sqrt(dim)
@@ -183,13 +182,13 @@ def ridge_star(*, dim: int = 50, dual_dim: int = 10, terms: int = 200, omega: fl
 
 
 def multi_carousel(*, dim: int = 16, kappa: float = 0.2) -> Game:
-    r"""O5: ``dim`` carousels with winds from 2.5 to 4, their phases coupled in a ring.
+    r"""O5: ``dim`` carousels with winds from 2.5 to 4 and phases coupled in a ring.
 
     .. math::
       f(x, y) = \sum_j \mathrm{carousel}(x_j, y_j; \omega_j) + \kappa \sum_j \cos(y_j - y_{j+1})
 
-    The coupling is free of ``x``: the one-sided MVI holds at 0 as for one carousel, and
-    :math:`|\nabla_{y_j} f| \ge \omega_j - 1 - 2 \kappa`.
+    The coupling does not contain ``x``, so the one-sided MVI holds at 0 as for one carousel.
+    :math:`|\nabla_{y_j} f| \ge \omega_j - 1 - 2 \kappa`, so the dual never rests.
 
     Args:
       dim: number of carousels, ``>= 2``.
@@ -209,7 +208,7 @@ def multi_carousel(*, dim: int = 16, kappa: float = 0.2) -> Game:
     References:
       This project (docs/theory).
     """
-    check_integers(2, dim=dim)  # one alone is carousel()
+    check_integers(2, dim=dim)  # for one, use carousel()
     require_number("kappa", kappa, "in [0, 0.5]", lambda value: 0 <= value <= 0.5)
     winds = np.linspace(2.5, 4.0, dim)
 
@@ -229,17 +228,17 @@ def multi_carousel(*, dim: int = 16, kappa: float = 0.2) -> Game:
 
 
 def strong_wind(*, dim: int = 20, omega: float = 2.0) -> Game:
-    r"""O6: wells that the dual deepens and cannot turn over; the strong one-sided MVI.
+    r"""O6: wells whose depth, but not sign, the dual sets; the strong one-sided MVI holds.
 
     .. math::
       f(x, y) = (1.5 + \sin y_0) \sum_i (x_i^2 + 3 \sin^2 x_i) + \omega (y_0 + y_1) + .3 \cos 3 y_1
 
-    The strong one-sided MVI: :math:`x (2x + 3 \sin 2x) \ge 0.69659\, x^2` (the minimum is
-    at :math:`\tan 2x = 2x`), hence :math:`\mu = 0.34829`; non-convex all the same.
+    :math:`x (2x + 3 \sin 2x) \ge 0.69659\, x^2` (the minimum is at :math:`\tan 2x = 2x`), hence
+    :math:`\mu = 0.34829`. The wells are still non-convex.
 
     Args:
       dim: dimension of ``x``, ``>= 1``.
-      omega: the wind that drives the dual, ``> 0.9``.
+      omega: linear term that drives the dual, ``> 0.9``.
 
     Returns:
       A deterministic game, primal ``f[dim]``, dual ``f[2]``; starts are standard normal.

@@ -1,4 +1,4 @@
-"""Games with minibatches or noise, of known variance."""
+"""Games with minibatches or noise of known variance."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def with_noise(game: Game, std: float) -> Game:
       std: standard deviation :math:`s \ge 0` of each entry.
 
     Returns:
-      The game with minibatches ``(batch, noise)``; its ``facts.noise_variance`` grows by
-      :math:`n s^2`, ``n`` the number of primal entries. The losses stay exact.
+      The game with minibatches ``(batch, noise)``. Its ``facts.noise_variance`` grows by
+      :math:`n s^2`, with ``n`` the number of primal entries. The losses stay exact.
 
     Raises:
       ValueError: if ``std`` is negative or not finite.
@@ -41,7 +41,6 @@ def with_noise(game: Game, std: float) -> Game:
       0.02
     """
     require_number("std", std, ">= 0", lambda value: value >= 0)
-    # The entries' number and shapes, without running init.
     players, _ = jax.eval_shape(game.init, make_key(0))
     leaves, treedef = jax.tree.flatten(players)
 
@@ -76,8 +75,8 @@ def robust_glm(
       f(x, y) = \tfrac1N \sum_i (1 + \tfrac12 \sin y_i)\, \tfrac12
       (\tanh u_i^\top x - \tau_i)^2 + \omega_i y_i, \qquad \tau_i = \tanh u_i^\top x^*
 
-    Each sample has the one-sided MVI at the same :math:`x^*` (interpolation): with minibatches
-    there is no noise floor. Label noise breaks that, and the condition.
+    Each sample satisfies the one-sided MVI at the same :math:`x^*` (interpolation), so minibatches
+    cause no noise floor. Label noise breaks both.
 
     Args:
       dim: dimension of ``x``, ``>= 1``.
@@ -146,19 +145,21 @@ def robust_glm(
 def finite_sum_bilinear(
     *, dim: int = 4, samples: int = 64, batch_size: int = 1, spread: float = 0.3
 ) -> Game:
-    r"""A finite sum of bilinear games, seen through minibatches.
+    r"""A finite sum of bilinear games, sampled in minibatches.
 
     .. math::
       f(x, y) = \tfrac1N \sum_i x^\top A_i y + b_i^\top x + c_i^\top y
 
-    With :math:`\sum_i b_i = \sum_i c_i = 0` and mean matrix of norm 1, the solution is 0 and the
-    MVI holds with equality for the mean, for no sample: a minibatch method stalls at its noise.
+    With :math:`\sum_i b_i = \sum_i c_i = 0` and a mean matrix of norm 1, the solution is 0. The MVI
+    holds with equality for the mean but for no single sample, so minibatch methods stall at a noise
+    floor.
 
     Args:
       dim: dimension of each player, ``>= 1``.
-      samples: ``N``, ``>= 2``.
-      batch_size: samples per minibatch, drawn with replacement.
-      spread: deviation of the entries of :math:`A_i - A`, :math:`b_i` and :math:`c_i`, ``>= 0``.
+      samples: number ``N`` of samples, ``>= 2``.
+      batch_size: samples per minibatch, drawn with replacement, ``>= 1``.
+      spread: standard deviation of the entries of :math:`A_i - A`, :math:`b_i` and :math:`c_i`,
+        ``>= 0``.
 
     Returns:
       A game, primal and dual ``f[dim]``; starts are standard normal. ``facts.noise_variance``

@@ -1,4 +1,4 @@
-"""G1 to G10: games with a two-sided solution, or that defeat methods which need one."""
+"""G1 to G10: games with a two-sided solution, and games where methods that need one fail."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def bilinear(*, dim: int = 4) -> Game:
     r"""G1: ``x^T A y`` with singular values from 1 to 0.4; the MVI holds with equality.
 
     Simultaneous descent-ascent spirals out for every step size; extragradient converges. The
-    one-sided MVI fails on half of the space.
+    one-sided MVI fails in half of the space.
 
     Args:
       dim: dimension of each player, ``>= 1``.
@@ -53,7 +53,7 @@ def bilinear(*, dim: int = 4) -> Game:
       (True, False)
     """
     check_integers(dim=dim)
-    # Orthogonal factors from a fixed seed: the same matrix for every run of a sweep.
+    # Orthogonal factors from a fixed seed, so that every run has the same matrix.
     left, right = (
         np.linalg.qr(normal)[0] for normal in np.random.default_rng(0).normal(size=(2, dim, dim))
     )
@@ -70,9 +70,9 @@ def quadratic() -> Game:
     r"""G2: a strongly monotone quadratic.
 
     :math:`f(x, y) = \tfrac12 x^\top P x + x^\top A y - \tfrac12 y^\top Q y` with
-    :math:`P = \mathrm{diag}(1, .5, .25)`, :math:`Q = \mathrm{diag}(.5, 1, .75)`,
-    :math:`\|A\|_2 = 1`: every method here converges to 0 at a small enough rate. The one-sided
-    MVI fails, for a large ``y`` turns the primal gradient around.
+    :math:`P = \mathrm{diag}(1, .5, .25)`, :math:`Q = \mathrm{diag}(.5, 1, .75)` and
+    :math:`\|A\|_2 = 1`. Every method here converges to 0 at a small enough rate. The one-sided MVI
+    fails, because a large ``y`` reverses the primal gradient.
 
     Returns:
       A deterministic game, primal and dual ``f[3]``; starts are standard normal.
@@ -99,7 +99,7 @@ def quadratic() -> Game:
 def quartic() -> Game:
     r"""G3: ``x^4/4 + x y - y^4/4``; monotone, but flat at the solution.
 
-    :math:`\langle F, z \rangle = x^4 + y^4`: convergence is slower than any geometric rate.
+    :math:`\langle F, z \rangle = x^4 + y^4`, so convergence is slower than any geometric rate.
 
     Returns:
       A deterministic game, primal and dual ``f[1]``; starts are normal with deviation 0.5.
@@ -128,7 +128,7 @@ def quartic() -> Game:
 
 
 def dirac_wgan() -> Game:
-    """G4: ``x y``, the Dirac-WGAN, a generator and a critic of one parameter each.
+    """G4: ``x y``, the Dirac-WGAN: a generator and a critic with one parameter each.
 
     Returns:
       A deterministic game, primal and dual ``f[1]``; starts are standard normal.
@@ -154,8 +154,8 @@ _SLOPE_OF_T_SIGMOID = 1.1  # max over t of |sigmoid(t) + t sigmoid'(t)|, at t = 
 def dirac_gan() -> Game:
     r"""G5: the Dirac-GAN with the vanilla loss, ``-log(1 + exp(-x y))``.
 
-    :math:`\langle F, z \rangle = 0`: the MVI holds with equality, though the game is not monotone.
-    The Lipschitz constant on the box was sampled (1.40) and padded, not derived.
+    :math:`\langle F, z \rangle = 0`: the MVI holds with equality, but the game is not monotone. The
+    Lipschitz constant on the box was estimated by sampling (1.40) and rounded up, not derived.
 
     Returns:
       A deterministic game, primal and dual ``f[1]``; starts are normal with deviation 0.7.
@@ -230,17 +230,17 @@ def dirac_non_saturating(*, r1: float = 0.0) -> Game:
 def logarithmic(*, coupling: float = 1.0) -> Game:
     r"""G7: ``log(1 + x^2) - log(1 + y^2) + c x y``; the MVI without monotonicity.
 
-    The coupling cancels in :math:`\langle F, z \rangle`, and :math:`\log(1 + x^2)` is concave
-    beyond 1.
+    The coupling cancels in :math:`\langle F, z \rangle`, and :math:`\log(1 + x^2)` is concave for
+    :math:`|x| > 1`.
 
     Args:
-      coupling: ``c``.
+      coupling: ``c``, not 0.
 
     Returns:
       A deterministic game, primal and dual ``f[1]``; starts are standard normal.
 
     Raises:
-      ValueError: if ``coupling`` is not finite.
+      ValueError: if ``coupling`` is 0 or not finite.
 
     Example:
       >>> from onesided_jax import games
@@ -269,9 +269,9 @@ def forsaken() -> Game:
     r"""G8, Forsaken: two limit cycles around the only stationary point; no MVI.
 
     :math:`f(x, y) = x (y - .45) + \phi(x) - \phi(y)` with
-    :math:`\phi(z) = z^2/4 - z^4/2 + z^6/6`. The only stationary point,
-    :math:`z^* = (0.0780..., 0.4119...)`, is surrounded by cycles that attract descent-ascent and
-    extragradient alike; the MVI fails at it, hence everywhere.
+    :math:`\phi(z) = z^2/4 - z^4/2 + z^6/6`. Cycles surround the only stationary point,
+    :math:`z^* = (0.0780..., 0.4119...)`, and attract descent-ascent and extragradient. The MVI
+    fails at this point, hence everywhere.
 
     Returns:
       A deterministic game, primal and dual ``f[1]``; starts are normal with deviation 0.5.
@@ -290,7 +290,7 @@ def forsaken() -> Game:
         return z**2 / 4 - z**4 / 2 + z**6 / 6
 
     x, y = 0.07802667, 0.41193385
-    for _ in range(3):  # Newton, from six digits to all
+    for _ in range(3):  # Newton steps, from six digits to full precision
         residual = np.array([y - 0.45 + _slope(x), _slope(y) - x])
         jacobian = np.array([[_curvature(x), 1.0], [-1.0, _curvature(y)]])
         x, y = np.array([x, y]) - np.linalg.solve(jacobian, residual)
@@ -304,7 +304,7 @@ def forsaken() -> Game:
 
 
 def _slope(z):
-    """Of Forsaken's ``phi``."""
+    """Derivative of Forsaken's ``phi``."""
     return z / 2 - 2 * z**3 + z**5
 
 
@@ -315,8 +315,8 @@ def _curvature(z):
 def polar(*, a: float = 1 / 3) -> Game:
     r"""G9, a field without ``f``: limit cycles at radius 3/4 (repelling) and 1 (attracting).
 
-    :math:`F = g(r)\,z + (-y, x)`, :math:`g(r) = \tfrac{a}{16} (r^2 - 1)(16 r^2 - 9)`, hence
-    :math:`\langle F, z \rangle = r^2 g(r) < 0` for :math:`3/4 < r < 1`: the MVI fails at 0, the
+    :math:`F = g(r)\,z + (-y, x)` with :math:`g(r) = \tfrac{a}{16} (r^2 - 1)(16 r^2 - 9)`. For
+    :math:`3/4 < r < 1`, :math:`\langle F, z \rangle = r^2 g(r) < 0`, so the MVI fails at 0, the
     only stationary point. There are no losses; they are reported as NaN.
 
     Args:
@@ -359,12 +359,13 @@ def polar(*, a: float = 1 / 3) -> Game:
 
 
 def weak_minty(*, a: float = 0.2, b: float = 1.0) -> Game:
-    r"""G10: a saddle the wrong way round; a weak MVI and no more.
+    r"""G10: a saddle that is concave in ``x`` and convex in ``y``; only a weak MVI holds.
 
-    :math:`f(x, y) = -\tfrac a2 x^2 + b\,xy + \tfrac a2 y^2`,
-    :math:`\langle F, z \rangle = -a \|z\|^2 = -\tfrac\rho2 \|F\|^2`,
-    :math:`\rho = 2a / (a^2 + b^2)`. At ``a = 0.2`` extragradient with :math:`\gamma = 1/(\sqrt2 L)`
-    diverges, extragradient+ with :math:`\eta = (\gamma - \rho)/2` converges.
+    :math:`f(x, y) = -\tfrac a2 x^2 + b\,xy + \tfrac a2 y^2`, so
+    :math:`\langle F, z \rangle = -a \|z\|^2 = -\tfrac\rho2 \|F\|^2` with
+    :math:`\rho = 2a / (a^2 + b^2)`. At ``a = 0.2`` extragradient with
+    :math:`\gamma = 1/(\sqrt2 L)` diverges; extragradient+ with :math:`\eta = (\gamma - \rho)/2`
+    converges.
 
     Args:
       a: strength of the repulsion, ``> 0``.
