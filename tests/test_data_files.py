@@ -322,14 +322,14 @@ BAD_IDX = {
     "float": (idx_bytes(IMAGES, code=0x0D), "entries of type 0x0d, not unsigned bytes, 0x08"),
     "labels for images": (idx_bytes(np.zeros(5, np.uint8)), "has 1 axes"),
     "header only": (WHOLE[:10], "ends within its header"),
-    "truncated": (WHOLE[:-1], r"promises 15680 bytes, shape \[20, 28, 28\], and holds 15679"),
-    "longer": (WHOLE + b"\0", r"promises 15680 bytes, .* and holds more"),
+    "truncated": (WHOLE[:-1], r"declares 15680 bytes, shape \[20, 28, 28\], and holds 15679"),
+    "longer": (WHOLE + b"\0", r"declares 15680 bytes, .* and holds more"),
     "promises more": (
         idx_bytes(IMAGES, sizes=(60000, 28, 28)),
-        r"promises 47040000 bytes, .* holds 15680 bytes",
+        r"declares 47040000 bytes, .* holds 15680 bytes",
     ),
-    "promises the world": (idx_bytes(IMAGES, sizes=(2**32 - 1,) * 3), r"promises \d{29} bytes"),
-    "nothing": (idx_bytes(IMAGES[:0]), r"promises 0 bytes, shape \[0, 28, 28\]"),
+    "promises the world": (idx_bytes(IMAGES, sizes=(2**32 - 1,) * 3), r"declares \d{29} bytes"),
+    "nothing": (idx_bytes(IMAGES[:0]), r"declares 0 bytes, shape \[0, 28, 28\]"),
     "truncated gzip": (PACKED[:-20], "end-of-stream"),
     "half a gzip": (PACKED[: len(PACKED) // 2], "end-of-stream"),
     "wrong checksum": (PACKED[:-6] + b"\0\0" + PACKED[-4:], "CRC check failed"),
@@ -354,7 +354,7 @@ def test_a_header_that_promises_too_much_costs_no_memory(tmp_path):
     path.write_bytes(idx_bytes(IMAGES, sizes=(2**31,)))
     tracemalloc = pytest.importorskip("tracemalloc")
     tracemalloc.start()
-    with pytest.raises(ValueError, match="promises 2147483648 bytes"):
+    with pytest.raises(ValueError, match="declares 2147483648 bytes"):
         idx.read_idx(path, 1)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -504,7 +504,7 @@ BAD_TAR = {
         tar_bytes([("data_batch_1.bin", batches()["data_batch_1.bin"])]),
         "holds no cifar-10-batches-bin/data_batch_1.bin",
     ),
-    "promises more": (greedy(), "unexpected end|end-of-stream|promises"),
+    "promises more": (greedy(), "unexpected end|end-of-stream|declares"),
     "twice": (
         with_extra("cifar-10-batches-bin/data_batch_2.bin", b"x"),
         "holds cifar-10-batches-bin/data_batch_2.bin twice",

@@ -167,7 +167,7 @@ def test_labels_are_one_whole_number_a_row(labels):
     ],
 )
 def test_what_cannot_be_labels_is_refused(labels, found):
-    message = rf"^mine: expected labels that are one whole number a row, int\[50\]; got {found}"
+    message = rf"^mine: expected labels that are one whole number per row, int\[50\]; got {found}"
     with pytest.raises(ValueError, match=message):
         from_array(IMAGES, name="mine", labels=labels)
 
@@ -265,7 +265,7 @@ def test_unknown_name_names_the_nearest(name, nearest):
     ("name", "arguments", "message"),
     [
         (None, {}, r"unknown data set None: expected a name, one of \['mnist5k', 'ring'"),
-        ("mnist5k", {"split": "test"}, "'mnist5k' has no part that is held out"),
+        ("mnist5k", {"split": "test"}, "'mnist5k' has no held-out part"),
         ("ring", {"split": "test"}, "mnist, fashion_mnist, cifar10 have 'test'"),
         ("mnist", {"split": "valid"}, "split='valid': mnist has the splits 'train' and 'test'"),
         ("cifar10", {"split": "all"}, "split='all': cifar10 has the splits 'train' and 'test'"),
@@ -453,7 +453,7 @@ def bad_files(folder):
         archive("other.npz", x_test=IMAGES, mask=IMAGES): "found 2 arrays: x_test, mask",
         archive(
             "classes.npz", images=IMAGES, labels=np.array(["cat"] * 50, object)
-        ): "labels under the key labels that cannot be read: Object arrays cannot be loaded",
+        ): "cannot read the labels under the key labels: Object arrays cannot be loaded",
     }
 
 

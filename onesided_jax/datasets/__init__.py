@@ -1,7 +1,8 @@
-"""Data sets as pure functions: where a GAN game draws its real samples from.
+"""Data sets as pure functions, the source of a GAN game's real samples.
 
-`load` finds a data set by name; `from_array` makes one of an array, `ring` and `grid` synthetic
-ones. All are a `Dataset`, whose ``sample(key, n)`` runs inside the compiled training step.
+`load` finds a data set by name, `from_array` makes one from an array, and `ring` and `grid` make
+synthetic ones. Each is a `Dataset`, whose ``sample(key, n)`` runs inside the compiled training
+step.
 
 Example:
   >>> import jax
@@ -44,10 +45,10 @@ __all__ = [
 ]
 
 WITH_FILES = {"mnist": mnist, "fashion_mnist": fashion_mnist, "cifar10": cifar10}
-"""Those that are read from official files, wherever these lie."""
+"""Data sets that are read from official files."""
 
 DATASETS = {"mnist5k": mnist5k, "ring": ring, "grid": grid, **WITH_FILES}
-"""The named data sets: name -> function without required arguments."""
+"""Name to function without required arguments."""
 
 
 def load(
@@ -57,27 +58,29 @@ def load(
     data_dir: str | os.PathLike[str] | None = None,
     size: int | Sequence[int] | None = None,
 ) -> Dataset:
-    """Load a data set by name: what recipes and the command line call.
+    """Loads a data set by name, for recipes and the command line.
 
     Args:
-      name: a key of `DATASETS`: ``"mnist5k"`` (5000 real digits without a download), ``"mnist"``,
-        ``"fashion_mnist"``, ``"cifar10"``, ``"ring"`` (8 Gaussians on a circle), ``"grid"`` (25
-        Gaussians); ``"npz:PATH"`` or ``"images:FOLDER"`` (images of your own, see `npz` and
-        `image_folder`); or ``"mnist:PATH"``,
-        ``"fashion_mnist:PATH"`` and ``"cifar10:PATH"``, the directory that has the official files.
-      split: ``"train"``, or ``"test"`` where there is a held-out part: ``mnist``,
-        ``fashion_mnist``, ``cifar10`` and archives with the key ``x_test``.
-      data_dir: the same as ``PATH``.
-      size: of the images of ``"images:FOLDER"``, 64 by default; see `image_folder`.
+      name: one of
+
+        - ``"mnist5k"`` (5000 real digits without a download), ``"mnist"``, ``"fashion_mnist"``,
+          ``"cifar10"``, ``"ring"`` (8 Gaussians on a circle) or ``"grid"`` (25 Gaussians);
+        - ``"npz:PATH"`` or ``"images:FOLDER"``, your own images, see `npz` and `image_folder`;
+        - ``"mnist:PATH"``, ``"fashion_mnist:PATH"`` or ``"cifar10:PATH"``, with the directory of
+          the official files.
+      split: ``"train"``; or ``"test"``, for ``mnist``, ``fashion_mnist``, ``cifar10`` and archives
+        with the key ``x_test``.
+      data_dir: directory of the official files, the same as ``PATH``.
+      size: image size for ``"images:FOLDER"``, 64 by default; see `image_folder`.
 
     Returns:
-      The data set, of that name.
+      The data set, with this name.
 
     Raises:
-      ValueError: there is no such name or split, or a file is not what was expected.
-      FileNotFoundError: there is no file at PATH.
-      OSError: a data set that is in no directory could not be downloaded.
-      ImportError: ``"mnist5k"`` without the extra ``demo``, or ``"images:FOLDER"`` without
+      ValueError: for an unknown name or split, or a file with unexpected content.
+      FileNotFoundError: if a file is missing at PATH.
+      OSError: if a data set could not be downloaded.
+      ImportError: for ``"mnist5k"`` without the extra ``demo``, or ``"images:FOLDER"`` without
         pillow.
 
     Example:
@@ -113,7 +116,7 @@ def load(
     if name in DATASETS:
         if split != "train":
             raise ValueError(
-                f"split={split!r}: {name!r} has no part that is held out, only 'train'; "
+                f"split={split!r}: {name!r} has no held-out part, only 'train'; "
                 f"{', '.join(WITH_FILES)} have 'test'"
             )
         return DATASETS[name]()

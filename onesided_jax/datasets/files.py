@@ -1,4 +1,4 @@
-"""Where the files of a data set come from: a directory of the user's, the cache, the internet."""
+"""Finds the files of a data set in a directory of the user or in the cache, or downloads them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class OfficialFile(NamedTuple):
 
     Attributes:
       name: the file's name.
-      sha256: of the file as it is downloaded.
-      mirrors: folders on the web that hold it, the first to answer with the right bytes is used.
+      sha256: SHA-256 of the downloaded file.
+      mirrors: web folders that hold the file, tried in this order.
     """
 
     name: str
@@ -29,18 +29,18 @@ class OfficialFile(NamedTuple):
 
 
 def check_split(dataset: str, split: str) -> None:
-    """Raise ValueError unless ``split`` is a split's name."""
+    """Raises ``ValueError`` unless ``split`` is ``"train"`` or ``"test"``."""
     if split not in SPLITS:
         raise ValueError(f"split={split!r}: {dataset} has the splits 'train' and 'test'")
 
 
 def expand_user(path: str | os.PathLike[str]) -> Path:
-    """The path with its ``~`` expanded; that of a user who is not there stays, and is not found."""
-    return Path(os.path.expanduser(path))  # noqa: PTH111, which would raise RuntimeError
+    """The path with ``~`` expanded; ``~name`` stays unchanged for an unknown user."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111, Path.expanduser may raise RuntimeError
 
 
 def cache_directory() -> Path:
-    """``$ONESIDED_CACHE``, or else ``onesided_jax`` in the user's cache directory."""
+    """``$ONESIDED_CACHE``, else ``onesided_jax`` in the user's cache directory."""
     if own := os.environ.get("ONESIDED_CACHE"):
         return expand_user(own)
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
@@ -54,11 +54,11 @@ def find(
     data_dir: str | os.PathLike[str] | None,
     others: Sequence[str] = (),
 ) -> Path:
-    """Find a file of a data set, or download it into the cache.
+    """Finds a file of a data set, or downloads it into the cache.
 
-    A directory that the caller names must have it; in ``$ONESIDED_DATA``, which serves all data
-    sets, it may be missing. ``folders`` are what the data set's own folder may be called there,
-    ``others`` are other names of the file.
+    The file must be in ``data_dir`` if that is given. In ``$ONESIDED_DATA``, which serves all data
+    sets, it may be missing. ``folders`` are possible names of the data set's folder, ``others``
+    other names of the file.
     """
     names = (file.name, *others)
     if data_dir is not None:
@@ -73,19 +73,19 @@ def find(
 
 
 def find_in(dataset: str, directory: Path, names: Sequence[str], folders: Sequence[str]) -> Path:
-    """The first of the files, in a data set's own folder of a directory or directly in it."""
+    """The first of the named files, in one of ``folders`` or directly in the directory."""
     root = expand_user(directory)
     if not root.is_dir():
         raise FileNotFoundError(
             f"{dataset}: {directory} is no directory; expected one with {names[0]}"
         )
     places = [root / folder for folder in (*folders, ".")]
-    there = [(place, _files_of(place)) for place in places]
-    for place, files in there:
+    holdings = [(place, _files_of(place)) for place in places]
+    for place, files in holdings:
         for name in names:
             if name.lower() in files:
                 return place / files[name.lower()]
-    listed = [f"{place} holds {_listed(files)}" for place, files in there if files]
+    listed = [f"{place} holds {_listed(files)}" for place, files in holdings if files]
     raise FileNotFoundError(
         f"{dataset}: found no {' or '.join(names)} in {root} nor in its folders "
         f"{', '.join(folders)}; {'; '.join(listed) or 'there are no files at all'}"
@@ -93,7 +93,7 @@ def find_in(dataset: str, directory: Path, names: Sequence[str], folders: Sequen
 
 
 def _files_of(folder: Path) -> dict[str, str]:
-    """Names of a folder's files by their small letters; none where there is no such folder."""
+    """Lower-case name to name of each file in a folder; empty if there is no such folder."""
     if not folder.is_dir():
         return {}
     return {path.name.lower(): path.name for path in sorted(folder.iterdir()) if path.is_file()}
@@ -111,7 +111,7 @@ def _download(dataset: str, file: OfficialFile) -> Path:
     if cached.is_file() and hashlib.sha256(cached.read_bytes()).hexdigest() == file.sha256:
         return cached
     try:
-        import pooch  # takes 0.1 s, and only downloads need it
+        import pooch  # only for downloads, because the import takes 0.1 s
     except ModuleNotFoundError:
         purpose = f"{dataset}: downloading (or name a directory with the files by ONESIDED_DATA)"
         raise missing("pooch", "cli", purpose) from None
@@ -130,9 +130,9 @@ def _download(dataset: str, file: OfficialFile) -> Path:
                     mirror + file.name, f"sha256:{file.sha256}", fname=file.name, path=folder
                 )
             )
-        except (OSError, ValueError) as error:  # no answer, or other bytes than the official ones
+        except (OSError, ValueError) as error:  # no answer, or another SHA-256
             failures.append(f"{mirror}: {error}")
     raise OSError(
-        f"{dataset}: cannot download {file.name}; put the official files into a directory and name "
-        f"it by ONESIDED_DATA, data_dir or '{dataset}:DIRECTORY'. Tried {'; '.join(failures)}"
+        f"{dataset}: cannot download {file.name}; put the official files into a directory and pass "
+        f"it as ONESIDED_DATA, data_dir or '{dataset}:DIRECTORY'. Tried {'; '.join(failures)}"
     )

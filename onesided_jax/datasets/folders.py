@@ -1,4 +1,4 @@
-"""A folder of PNG and JPEG images of the user's own."""
+"""A data set from a folder of PNG and JPEG images."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ DEEP = ("I", "F")  # first letters of the modes with more than eight bits a chan
 
 
 def image_folder(path: str | os.PathLike[str], size: int | Sequence[int] = 64) -> Dataset:
-    """Make a data set of the PNG and JPEG files in a folder and its subfolders.
+    """Makes a data set from the PNG and JPEG files in a folder and its subfolders.
 
-    Each image is turned as its EXIF orientation says, cut to the wanted proportions around its
-    centre, and resized (bilinear, antialiased): its shorter side fits. If every image is grey, the
-    data have one channel. If any has colours, all become RGB; transparency is dropped. All pixels
-    are held in memory. Reading is slow for many files: to read them once, save ``data`` and
-    ``labels`` by ``np.savez(FILE, x_train=data, y_train=labels)`` and use ``npz:FILE``.
+    Each image is rotated by its EXIF orientation, cropped around the centre to the proportions of
+    ``size``, and resized (bilinear, antialiased). If every image is grey, the data have one
+    channel. If any has colours, all become RGB; transparency is dropped. All pixels are held in
+    memory. Reading many files is slow. To read them only once, save ``data`` and ``labels`` with
+    ``np.savez(FILE, x_train=data, y_train=labels)`` and use ``npz:FILE``.
 
     Args:
-      path: the folder; ``~`` is expanded. If every image lies in a subfolder, the subfolders in
+      path: the folder; ``~`` is expanded. If every image is in a subfolder, the subfolders in
         alphabetical order are the classes 0, 1, ...; otherwise there are no labels.
-      size: of the images: one number, or ``(height, width)``.
+      size: image size, one integer or ``(height, width)``.
 
     Returns:
-      The data set, named ``images:PATH``, in the order of the files' paths.
+      The data set, named ``images:PATH``, sorted by file path.
 
     Raises:
-      FileNotFoundError: there is no such folder.
-      ValueError: it has no such file, one cannot be read, or ``size`` is no size.
-      ImportError: pillow is not installed.
+      FileNotFoundError: if there is no such folder.
+      ValueError: if the folder has no image, an image cannot be read, or ``size`` is invalid.
+      ImportError: if pillow is not installed.
 
     Example:
       >>> import pathlib, tempfile, numpy as np, matplotlib.image
@@ -52,7 +52,7 @@ def image_folder(path: str | os.PathLike[str], size: int | Sequence[int] = 64) -
     shape = image_shape(size)
     folder = expand_user(path)
     if not str(path) or not folder.is_dir():
-        raise FileNotFoundError(f"images:{path}: expected a folder of PNG or JPEG files there")
+        raise FileNotFoundError(f"images:{path}: expected a folder of PNG or JPEG files")
     files = image_files(folder)
     if not files:
         raise ValueError(
@@ -74,7 +74,7 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def image_shape(size: int | Sequence[int]) -> tuple[int, int]:
-    """Height and width from one number or both; ``ValueError`` if they are none."""
+    """Height and width from one integer or two; ``ValueError`` for anything else."""
     sides: Any = tuple(size) if isinstance(size, Sequence) else (size, size)
     whole = all(isinstance(side, int | np.integer) and side >= 1 for side in sides)
     if len(sides) != 2 or not whole or isinstance(size, bool):
@@ -83,9 +83,9 @@ def image_shape(size: int | Sequence[int]) -> tuple[int, int]:
 
 
 def _read(file: Path, shape: tuple[int, int]) -> np.ndarray:
-    """One image, ``uint8[*shape]`` if it is grey and ``uint8[*shape, 3]`` otherwise."""
+    """Reads one image, ``uint8[*shape]`` if grey, else ``uint8[*shape, 3]``."""
     try:
-        from PIL import Image, ImageOps  # only folders need it
+        from PIL import Image, ImageOps  # optional
     except ModuleNotFoundError:
         raise missing("pillow", "cli", "images:FOLDER") from None
     try:

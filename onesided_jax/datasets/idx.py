@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST, whose files are in the IDX format."""
+"""MNIST and Fashion-MNIST, from files in the IDX format."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from onesided_jax.datasets.images import Dataset, from_array
 
 __all__ = ["fashion_mnist", "mnist"]
 
-UNSIGNED_BYTE = 0x08  # IDX's code of the only type that images and labels have
-LARGEST = 2**31  # bytes that a header may promise; MNIST's training images are 4.7e7
+UNSIGNED_BYTE = 0x08  # IDX code of the type of images and labels
+LARGEST = 2**31  # most bytes that a header may declare; MNIST's training images have 4.7e7
 PIECE = 2**20
 SIZE = (28, 28)
 CLASSES = 10
@@ -28,7 +28,7 @@ CLASSES = 10
 class _Split(NamedTuple):
     images: OfficialFile
     labels: OfficialFile
-    content: str  # SHA-256 of the images' file, uncompressed: it knows a copy by its bytes
+    content: str  # SHA-256 of the uncompressed images' file, which identifies a copy
 
 
 class _Family(NamedTuple):
@@ -49,7 +49,7 @@ def _family(folders: tuple[str, ...], mirrors: tuple[str, ...], *hashes: str) ->
 
 
 FAMILIES = {
-    # The authors' own host, yann.lecun.com, stopped serving the files; torchvision uses these two.
+    # torchvision's mirrors, because the authors' host yann.lecun.com does not serve the files.
     "mnist": _family(
         ("mnist", "MNIST", "MNIST/raw"),
         (
@@ -80,13 +80,13 @@ FAMILIES = {
 
 
 def mnist(split: str = "train", data_dir: str | os.PathLike[str] | None = None) -> Dataset:
-    """Load MNIST: 60,000 handwritten digits, and 10,000 held out.
+    """Loads MNIST: 60,000 handwritten digits, and 10,000 held out.
 
-    The four official files are taken from ``data_dir`` (it must have them), or else from
-    ``$ONESIDED_DATA`` (if it has them), or else downloaded once, checked against their published
-    SHA-256, into the cache directory (see `mnist5k`). In a directory they may lie in a folder
-    ``mnist`` or ``MNIST/raw`` or directly, compressed or not; smaller files of the same format
-    are accepted there, Fashion-MNIST's, which have the same names, are not.
+    Reads the official files from ``data_dir`` if given, else from ``$ONESIDED_DATA`` if they are
+    there. Otherwise downloads them once into the cache directory (see `mnist5k`) and checks their
+    published SHA-256. The files may be directly in the directory or in its folder ``mnist``,
+    ``MNIST`` or ``MNIST/raw``, compressed or not. Smaller files of the same format are accepted
+    there. Fashion-MNIST's files, which have the same names, are refused.
 
     Args:
       split: ``"train"`` or ``"test"``.
@@ -96,9 +96,9 @@ def mnist(split: str = "train", data_dir: str | os.PathLike[str] | None = None) 
       The data set of ``(28, 28, 1)`` images, with labels 0 to 9.
 
     Raises:
-      FileNotFoundError: ``data_dir`` does not have the files.
-      OSError: nothing could be downloaded.
-      ValueError: no such split, or a file is damaged or not what was expected.
+      FileNotFoundError: if ``data_dir`` does not have the files.
+      OSError: if the download fails.
+      ValueError: for an unknown split, or a file that is damaged or has unexpected content.
 
     Example::
 
@@ -113,10 +113,11 @@ def mnist(split: str = "train", data_dir: str | os.PathLike[str] | None = None) 
 
 
 def fashion_mnist(split: str = "train", data_dir: str | os.PathLike[str] | None = None) -> Dataset:
-    """Load Fashion-MNIST: 60,000 pictures of clothes, and 10,000 held out.
+    """Loads Fashion-MNIST: 60,000 pictures of clothes, and 10,000 held out.
 
-    Files, places and checks are those of `mnist`; a folder may be called ``fashion-mnist`` too, so
-    that Debian's package ``dataset-fashion-mnist`` is found in ``/usr/share/datasets``.
+    Searches and checks files as `mnist` does. The folder may be ``fashion_mnist``,
+    ``fashion-mnist``, ``FashionMNIST`` or ``FashionMNIST/raw``, so ``/usr/share/datasets`` works
+    with Debian's package ``dataset-fashion-mnist``.
 
     Args:
       split: ``"train"`` or ``"test"``.
@@ -127,9 +128,9 @@ def fashion_mnist(split: str = "train", data_dir: str | os.PathLike[str] | None 
       dress, coat, sandal, shirt, sneaker, bag, ankle boot).
 
     Raises:
-      FileNotFoundError: ``data_dir`` does not have the files.
-      OSError: nothing could be downloaded.
-      ValueError: no such split, or a file is damaged or not what was expected.
+      FileNotFoundError: if ``data_dir`` does not have the files.
+      OSError: if the download fails.
+      ValueError: for an unknown split, or a file that is damaged or has unexpected content.
 
     Example::
 
@@ -165,17 +166,17 @@ def _load(name: str, split: str, data_dir: str | os.PathLike[str] | None) -> Dat
 
 
 def _other_names(name: str) -> list[str]:
-    """What else an official file is called: unpacked, or with a dot as PyTorch's users know it."""
+    """Other names of an official file: uncompressed, or with a dot as in PyTorch."""
     unpacked = name.removesuffix(".gz")
     dotted = unpacked.replace("-idx", ".idx")
     return [unpacked, f"{dotted}.gz", dotted]
 
 
 def read_idx(path: Path, axes: int) -> np.ndarray:
-    """Read an IDX file of unsigned bytes, compressed by gzip or not.
+    """Reads an IDX file of unsigned bytes, compressed by gzip or not.
 
-    The format: two zero bytes, a code of the type, the number of axes, their sizes as big-endian
-    32-bit integers, then the entries in C order.
+    The format is: two zero bytes, a type code, the number of axes, their sizes as big-endian 32-bit
+    integers, then the entries in C order.
     """
     try:
         with path.open("rb") as file:
@@ -196,7 +197,7 @@ class _Readable(Protocol):
 def _parse(file: _Readable, axes: int) -> np.ndarray:
     header = _read(file, 4)
     if header[:2] != b"\0\0" or len(header) < 4:
-        raise ValueError(f"starts with {header!r}, not with IDX's two zero bytes")
+        raise ValueError(f"starts with {header!r}, not with two zero bytes")
     if header[2] != UNSIGNED_BYTE:
         raise ValueError(f"holds entries of type 0x{header[2]:02x}, not unsigned bytes, 0x08")
     if header[3] != axes:
@@ -205,18 +206,18 @@ def _parse(file: _Readable, axes: int) -> np.ndarray:
     if len(sizes) < 4 * axes:
         raise ValueError("ends within its header")
     shape = struct.unpack(f">{axes}I", sizes)
-    promised = math.prod(shape)
-    if not 0 < promised <= LARGEST:
-        raise ValueError(f"promises {promised} bytes, shape {list(shape)}")
-    content = _read(file, promised + 1)  # one more, so that gzip compares its checksum
-    if len(content) != promised:
-        held = f"{len(content)} bytes" if len(content) < promised else "more"
-        raise ValueError(f"promises {promised} bytes, shape {list(shape)}, and holds {held}")
+    declared = math.prod(shape)
+    if not 0 < declared <= LARGEST:
+        raise ValueError(f"declares {declared} bytes, shape {list(shape)}")
+    content = _read(file, declared + 1)  # one more, so that gzip compares its checksum
+    if len(content) != declared:
+        held = f"{len(content)} bytes" if len(content) < declared else "more"
+        raise ValueError(f"declares {declared} bytes, shape {list(shape)}, and holds {held}")
     return np.frombuffer(content, np.uint8).reshape(shape)
 
 
 def _read(file: _Readable, size: int) -> bytes:
-    """At most ``size`` bytes; memory grows with what is there, not with what is promised."""
+    """Reads at most ``size`` bytes, in pieces, so that a false header costs no memory."""
     content = bytearray()
     while len(content) < size and (piece := file.read(min(PIECE, size - len(content)))):
         content += piece

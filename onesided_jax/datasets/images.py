@@ -1,4 +1,4 @@
-"""`Dataset`, and how to make one of an array in memory."""
+"""`Dataset`, and data sets from arrays in memory."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from onesided_jax.players import PRNGKey
 
 __all__ = ["Dataset", "from_array", "scale_pixels"]
 
-MIDDLE = np.float32(127.5)  # of 0..255
+MIDDLE = np.float32(127.5)  # of the range 0..255
 
 
 class Dataset(NamedTuple):
-    """A distribution to imitate: a stored array of images or vectors, or a synthetic one.
+    """The data that a GAN imitates: a stored array of images or vectors, or a synthetic source.
 
     Attributes:
-      name: what `load` is called with, or a name of the caller's choice.
+      name: the name given to `load`, or any other.
       shape: shape of one sample: ``(H, W, C)`` for images, ``(d,)`` for vectors.
-      sample: ``sample(key, n) -> f32[n, *shape]``: ``n`` independent draws (with replacement where
-        an array is stored); pure, clean under ``jit`` (``n`` static) and ``vmap``. Pixels lie in
+      sample: ``sample(key, n) -> f32[n, *shape]``, ``n`` independent draws (with replacement from a
+        stored array); a pure function for ``jit`` (``n`` static) and ``vmap``. Pixels lie in
         [-1, 1].
-      data: the stored array, on the host: images ``uint8[N, H, W, C]`` or vectors ``f32[N, d]``;
-        None for a synthetic data set.
-      labels: the class of each row of ``data``, on the host, ``int32[N]``; None where there are
-        none. Conditional GANs and measures of a generator's quality use them.
+      data: the stored array on the host, images ``uint8[N, H, W, C]`` or vectors ``f32[N, d]``;
+        ``None`` for a synthetic data set.
+      labels: the class of each row of ``data``, on the host, ``int32[N]``; ``None`` without
+        classes. Conditional GANs and sample-quality measures use them.
 
     Example:
       >>> import jax
@@ -48,10 +48,10 @@ class Dataset(NamedTuple):
     labels: np.ndarray | None = None
 
     def labelled(self) -> Callable[..., tuple[jax.Array, jax.Array]]:
-        """Like ``sample``, and returns the labels too: ``(key, n) -> (f32[n, ...], int32[n])``.
+        """Like ``sample``, with labels: ``(key, n) -> (f32[n, ...], int32[n])``.
 
         Raises:
-          ValueError: the data set has no labels.
+          ValueError: if the data set has no labels.
         """
         if self.data is None or self.labels is None:
             raise ValueError(f"{self.name} has no labels")
@@ -59,42 +59,41 @@ class Dataset(NamedTuple):
 
 
 def scale_pixels(pixels: ArrayLike) -> jax.Array:
-    """Convert bytes to the range of a tanh generator.
+    """Converts bytes to the range [-1, 1] of a tanh generator.
 
     Args:
       pixels: ``uint8[...]``.
 
     Returns:
-      ``f32[...]`` in [-1, 1]: ``(pixels - 127.5) / 127.5``; 0 and 255 map to -1 and 1 exactly.
+      ``f32[...]``: ``(pixels - 127.5) / 127.5``; 0 and 255 map to exactly -1 and 1.
 
     Example:
       >>> import numpy as np
       >>> scale_pixels(np.array([0, 255], np.uint8)).tolist()
       [-1.0, 1.0]
     """
-    # Centred first: XLA turns x / 127.5 - 1 into a product that takes 255 to 1.0000001.
+    # Subtract first, because XLA turns x / 127.5 - 1 into a product that maps 255 to 1.0000001.
     return (jnp.asarray(pixels).astype(jnp.float32) - MIDDLE) * (1 / MIDDLE)
 
 
 def from_array(array: ArrayLike, name: str = "array", labels: ArrayLike | None = None) -> Dataset:
-    """Make a data set of images or vectors that are already in memory.
+    """Makes a data set from images or vectors in memory.
 
-    The array is copied: what becomes of it later changes nothing. Images stay bytes on the device
-    and become floats in the minibatch only.
+    The array is copied. Images stay bytes on the device; only minibatches become floats.
 
     Args:
       array: images ``uint8[N, H, W]`` or ``uint8[N, H, W, C]``, or vectors, float ``[N, d]``.
-      name: shown in reports.
-      labels: the class of each row, whole numbers or booleans ``[N]`` or ``[N, 1]``, if there are
-        classes.
+      name: name for reports.
+      labels: the class of each row, whole numbers or booleans ``[N]`` or ``[N, 1]``; ``None``
+        without classes.
 
     Returns:
-      The data set, with ``data`` set: ``[N, H, W]`` gains a channel axis, floats become float32,
-      labels ``int32[N]``.
+      The data set. Its ``data`` have a channel axis if images and are float32 if vectors; its
+      labels are ``int32[N]``.
 
     Raises:
-      ValueError: another dtype or rank, nothing in the array, images with their channels first,
-        vectors with inf or nan, or labels that are not one whole number a row.
+      ValueError: for another dtype or rank, an empty array, images with channels first, vectors
+        with inf or nan, or labels that are not one whole number per row.
 
     Example:
       >>> import jax, numpy as np
@@ -120,7 +119,7 @@ def from_array(array: ArrayLike, name: str = "array", labels: ArrayLike | None =
             raise ValueError(f"{name}: expected finite float32 vectors; got inf or nan in {found}")
     elif data.ndim == 3:
         data = data[..., None]
-    elif data.shape[1] in (1, 3) and min(data.shape[2:]) >= 8:  # no image has so many channels
+    elif data.shape[1] in (1, 3) and min(data.shape[2:]) >= 8:  # too many for channels last
         raise ValueError(
             f"{name}: expected images with their channels last, uint8[N, H, W, C]; got {found}, "
             "whose channels are first: array.transpose(0, 2, 3, 1) puts them last"
@@ -132,22 +131,18 @@ def from_array(array: ArrayLike, name: str = "array", labels: ArrayLike | None =
 
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """The `sample` of a stored array.
-
-    Attributes:
-      data: the array. A compiled program can pass it as an argument: ``sample(key, n, data)``.
-    """
+    """The `sample` of a stored array; compiled programs pass it: ``sample(key, n, data)``."""
 
     data: np.ndarray
 
     def __call__(self, key: PRNGKey, n: int, data: ArrayLike | None = None) -> jax.Array:
-        """``n`` rows, drawn with replacement; bytes become pixels in [-1, 1]."""
+        """Draws ``n`` rows with replacement; bytes become pixels in [-1, 1]."""
         return _draw(key, n, jnp.asarray(self.data if data is None else data))[0]
 
 
 @dataclass(frozen=True, eq=False)
 class _LabelledRows:
-    """As `_Rows`, the same rows, with their labels: ``sample(key, n, (data, labels))``."""
+    """Draws the same rows as `_Rows`, with labels: ``sample(key, n, (data, labels))``."""
 
     data: tuple[np.ndarray, np.ndarray]
 
@@ -172,6 +167,6 @@ def _classes(labels: np.ndarray, rows: int, name: str) -> np.ndarray:
         if np.array_equal(classes, flat):
             return classes
     raise ValueError(
-        f"{name}: expected labels that are one whole number a row, int[{rows}]; "
+        f"{name}: expected labels that are one whole number per row, int[{rows}]; "
         f"got {labels.dtype}{list(labels.shape)}"
     )

@@ -1,4 +1,4 @@
-"""Synthetic data sets, whose distribution is known exactly."""
+"""Synthetic data sets with a known distribution."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ __all__ = ["grid", "grid_means", "ring", "ring_means"]
 
 
 def ring_means(modes: int = 8, radius: float = 2.0) -> np.ndarray:
-    """Place the means of `ring`: the reference for counting the modes a generator covers.
+    """Means of `ring`, to count the modes that a generator covers.
 
     Args:
       modes: number of Gaussians, at least 1.
-      radius: of the circle their means lie on, at least 0.
+      radius: radius of the circle of means, at least 0.
 
     Returns:
       ``f32[modes, 2]``, anticlockwise from ``(radius, 0)``.
@@ -35,14 +35,14 @@ def ring_means(modes: int = 8, radius: float = 2.0) -> np.ndarray:
 
 
 def ring(modes: int = 8, radius: float = 2.0, std: float = 0.02) -> Dataset:
-    """Make the ring of Gaussians: the standard picture of mode collapse.
+    """Makes a ring of Gaussians, the standard test for mode collapse.
 
-    A mixture of equally likely isotropic Gaussians with means evenly spaced on a circle, by default
-    the one of the unrolled-GAN paper.
+    A mixture of equally likely isotropic Gaussians with means evenly spaced on a circle. The
+    defaults are those of the unrolled-GAN paper.
 
     Args:
       modes: number of Gaussians, at least 1.
-      radius: of the circle, finite, at least 0.
+      radius: radius of the circle of means, finite, at least 0.
       std: standard deviation of each coordinate around its mean, finite, at least 0.
 
     Returns:
@@ -67,14 +67,14 @@ def ring(modes: int = 8, radius: float = 2.0, std: float = 0.02) -> Dataset:
 
 
 def grid_means(side: int = 5, spacing: float = 2.0) -> np.ndarray:
-    """Place the means of `grid`: the reference for counting the modes a generator covers.
+    """Means of `grid`, to count the modes that a generator covers.
 
     Args:
       side: Gaussians in each row and column, at least 1.
-      spacing: between neighbours, at least 0.
+      spacing: distance between neighbours, at least 0.
 
     Returns:
-      ``f32[side**2, 2]``, row by row from the lowest left one; their mean is the origin.
+      ``f32[side**2, 2]``, row by row from the lower left, centred at the origin.
 
     Example:
       >>> grid_means(2).tolist()
@@ -85,14 +85,14 @@ def grid_means(side: int = 5, spacing: float = 2.0) -> np.ndarray:
 
 
 def grid(side: int = 5, spacing: float = 2.0, std: float = 0.05) -> Dataset:
-    """Make the grid of Gaussians: more modes than `ring`, and closer.
+    """Makes a grid of Gaussians, with more modes than `ring`.
 
-    A mixture of equally likely isotropic Gaussians with means on a square grid around the origin,
-    by default the 25 of the PacGAN paper, at -4, -2, 0, 2 and 4.
+    A mixture of equally likely isotropic Gaussians with means on a square grid around the origin.
+    The defaults are those of the PacGAN paper: 25 modes at -4, -2, 0, 2 and 4.
 
     Args:
       side: Gaussians in each row and column, at least 1.
-      spacing: between neighbours, finite, at least 0.
+      spacing: distance between neighbours, finite, at least 0.
       std: standard deviation of each coordinate around its mean, finite, at least 0.
 
     Returns:
@@ -120,7 +120,7 @@ def _mixture(name: str, means: np.ndarray, std: float) -> Dataset:
     def sample(key: PRNGKey, n: int) -> jax.Array:
         mode_key, noise_key = jax.random.split(key)
         chosen = jax.random.randint(mode_key, (n,), 0, len(means), jnp.int32)
-        # One row, then a matrix: the same numbers, and XLA:CPU draws them twice as fast.
+        # Drawn as a vector: the same numbers as the matrix, twice as fast on XLA:CPU.
         noise = jax.random.normal(noise_key, (2 * n,), jnp.float32).reshape(n, 2)
         return jnp.asarray(means)[chosen] + jnp.float32(std) * noise
 
