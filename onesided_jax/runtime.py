@@ -16,8 +16,8 @@ def configure_cpu(devices: int | None = None) -> None:
 
     By default XLA:CPU runs small operations on one core and recomputes work that several results
     share. With these settings a sweep uses all cores and computes shared work once. On two cores, a
-    sweep of 4,096 runs of an analytic game is about ten times faster, and one of small GANs twice
-    as fast. GPUs and TPUs are not affected.
+    sweep of 4,096 runs of an analytic game is about ten times faster; small GANs are twice as fast.
+    GPUs and TPUs are not affected.
 
     Call it before JAX's first computation; the ``onesided`` command does so itself. Compiler
     options change bits, so a run resumes to identical bits only under the same setting.

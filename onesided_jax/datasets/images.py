@@ -92,8 +92,8 @@ def from_array(array: ArrayLike, name: str = "array", labels: ArrayLike | None =
       labels are ``int32[N]``.
 
     Raises:
-      ValueError: for another dtype or rank, an empty array, images with channels first, vectors
-        with inf or nan, or labels that are not one whole number per row.
+      ValueError: for another dtype or rank, an empty array, images with channels first, or vectors
+        with inf or nan. Also for labels that are not one whole number per row.
 
     Example:
       >>> import jax, numpy as np

@@ -1,9 +1,9 @@
 """Checks whether a discriminator couples the samples of a minibatch.
 
-Follows the minibatch's rows through the traced program; nothing is computed or compiled. A value
-either does not depend on the minibatch (``None``), or has an axis whose slice ``i`` depends on
-sample ``i`` only (`Rows`), or is `MIXED`. An operation without a rule counts as mixing, so an error
-can only report coupling where there is none.
+Follows the minibatch's rows through the traced program; nothing is computed or compiled. A value is
+``None`` (independent of the minibatch), `Rows` (an axis whose slice ``i`` depends on sample ``i``
+only) or `MIXED`. An operation without a rule counts as mixing, so an error can only report coupling
+where there is none.
 """
 
 from __future__ import annotations

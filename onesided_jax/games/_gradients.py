@@ -45,8 +45,8 @@ class Objective(NamedTuple):
 def shared_gradients(objective, params, state, batch, fake):
     """One discriminator pass and one backward pass for both players.
 
-    Its derivative is that of the separate passes, because the quotient in the shared pass has none
-    where a logit is saturated or at the minimum of a loss.
+    Its derivative is that of the separate passes. The quotient in the shared pass has no derivative
+    at a saturated logit or at the minimum of a loss.
     """
 
     @jax.custom_jvp

@@ -58,12 +58,12 @@ def gan(
 
     The field is :math:`F = (\nabla_x \ell_G, \nabla_y \ell_D)`; both players descend their part.
 
-    *Passes.* If the discriminator treats samples independently and has no gradient penalty, one
-    discriminator pass over real and generated samples and one backward pass serve both players. The
-    game checks the discriminator's traced program for this. A discriminator with state (BatchNorm),
-    minibatch statistics or an operation unknown to the check gets one backward pass per player.
-    Then real and generated samples are normalised separately, and the discriminator's state
-    advances on the real ones first.
+    *Passes.* If the discriminator treats samples independently and has no gradient penalty, both
+    players share one discriminator pass over all samples and one backward pass. The game checks the
+    discriminator's traced program for this. A discriminator with state (BatchNorm), minibatch
+    statistics or an operation unknown to the check gets one backward pass per player. Then real and
+    generated samples are normalised separately, and the discriminator's state advances on the real
+    ones first.
 
     *Half precision.* Use bfloat16, not float16, and keep the params in float32 (flax's
     ``dtype=jnp.bfloat16``). bfloat16 params need an optimizer with float32 moments: the AMSGrad
@@ -111,9 +111,9 @@ def gan(
       sample ``i`` has class ``i % classes``.
 
     Raises:
-      ValueError: for an unknown loss, a loss that takes the mean itself, an argument out of range,
-        label smoothing of a loss without labels, an ``augment`` that does not fit, labels that are
-        missing or not below ``classes``, or shapes that do not fit each other.
+      ValueError: for an argument out of range, an unknown loss, or a loss that takes the mean
+        itself; for label smoothing of a loss without labels; for labels that are missing or not
+        below ``classes``; for an ``augment`` or shapes that do not fit.
       TypeError: if ``data`` cannot be sampled or a network has no ``init`` and ``apply``.
 
     Example:

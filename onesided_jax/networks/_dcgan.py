@@ -37,10 +37,9 @@ def dcgan(
     """Builds a DCGAN: a convolutional generator and discriminator of images.
 
     H and W are halved together, rounded up, while the smaller exceeds 7; channels double at each
-    halving. 28 x 28 is halved twice (to 7 x 7), 32 x 32 three times (to 4 x 4), 64 x 64 and 96 x 96
-    four times, 128 x 128 and 178 x 218 five times (to 4 x 4 and 6 x 7). The generator doubles
-    sizes, and drops the last row or column where the target size is odd. For 28 x 28 images and
-    width w:
+    halving. So 28 x 28 ends at 7 x 7, 32 x 32 and 128 x 128 at 4 x 4, and 178 x 218 at 6 x 7. The
+    generator doubles sizes, and drops the last row or column where the target size is odd. For
+    28 x 28 images and width w:
 
     - generator: dense to 7 x 7 x 2w, ReLU, transposed convolution to 14 x 14 x w, ReLU, transposed
       convolution to 28 x 28 x C, tanh;

@@ -1,9 +1,9 @@
 """Spectral normalisation without state: the spectral norm of a weight as a smooth function.
 
 One step of power iteration per training step gives a discriminator a state that lags behind its
-weights, so its gradients are not derivatives of any function. Here each call computes the norm: it
-squares the weight's Gram matrix ten times, so singular values enter with power 2048. This costs a
-few small matrix products, works under ``vmap``, and has exact derivatives of every order.
+weights. Its gradients are then not derivatives of any function. Here each call computes the norm:
+it squares the weight's Gram matrix ten times, so singular values enter with power 2048. This costs
+a few small matrix products, works under ``vmap``, and has exact derivatives of every order.
 """
 
 from __future__ import annotations

@@ -58,8 +58,8 @@ def check_hyperparameters(**values: Any) -> None:
         checked.
 
     Raises:
-      ValueError: for a value that is not a finite real number in range, for a schedule where a
-        number is expected, and for an array narrower than float32, except a learning rate.
+      ValueError: for a value that is not a finite real number in range; for a schedule where a
+        number is expected; for an array narrower than float32 that is not a learning rate.
 
     Example:
       >>> from onesided_jax.optimizers import check_hyperparameters

@@ -183,7 +183,7 @@ def _split(name: str, role: str, tree: Any, pairs: Pairs) -> Split:
         expected += "'generator' and 'discriminator'"
         hint = "; with_player_keys(tx, primal=..., dual=...) takes other names"
         if len(keys) > 2:
-            hint = "; put what belongs to one player under one key"
+            hint = "; put each player's leaves under one key"
     else:
         expected, hint = f"top-level keys {list(pairs[0])}", ""
     raise ValueError(f"{name} expected {role} as {expected}, got {type(tree).__name__}{had}{hint}")

@@ -50,9 +50,9 @@ def amsgrad_eg_drd(
 ) -> optax.GradientTransformationExtraArgs:
     r"""AMSGrad extragradient with dual rate decay, :math:`\eta_{y,t} = \eta_y t^{-p}`.
 
-    Under dual rate decay a falling primal gradient is no evidence for the one-sided MVI. A slower
-    and slower dual freezes the game, so the gradient falls like :math:`t^{-p}` for any smooth ``f``
-    that is bounded below in ``x`` (our Theorem 5, docs/theory).
+    Under dual rate decay a falling primal gradient is no evidence for the one-sided MVI, because a
+    slowing dual freezes the game. For any smooth ``f`` bounded below in ``x`` the gradient falls
+    like :math:`t^{-p}` (our Theorem 5, docs/theory).
 
     Args:
       primal_learning_rate: as in :func:`amsgrad_eg`.

@@ -36,9 +36,9 @@ def apply_if_finite(
 ) -> optax.GradientTransformationExtraArgs:
     """``optax.apply_if_finite`` that also checks the further evaluations of a step.
 
-    optax checks the incoming gradient only. Here a step is skipped (zero updates, unchanged state
-    of ``inner``) if a NaN or infinity occurs in the incoming field, in the arguments or results of
-    ``grad_fn``, or in the updates.
+    optax checks the incoming gradient only. Here a NaN or infinity in the incoming field, in the
+    arguments or results of ``grad_fn``, or in the updates skips the step: zero updates, and the
+    state of ``inner`` unchanged.
 
     Args:
       inner: any transformation, of one player or of both.

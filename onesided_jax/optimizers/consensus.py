@@ -42,8 +42,8 @@ def consensus(
       A transformation with ``update(F, state, params, *, grad_fn, **extra)`` and no state of its
       own. It differentiates ``grad_fn(params, 0)`` at ``params`` in reverse mode. If ``grad_fn``
       draws its own minibatch, :math:`J^\top F` is unbiased. If ``grad_fn`` averages over devices
-      (``pmean`` under ``pmap``, ``shard_map`` or a named ``vmap``), the product is averaged over
-      the same axes, so that replicas stay equal.
+      (``pmean`` under ``pmap``, ``shard_map`` or a named ``vmap``), so does the product, and
+      replicas stay equal.
 
     Raises:
       ValueError: for a negative ``strength``; from ``update`` if ``params`` or ``grad_fn`` is

@@ -94,8 +94,8 @@ def path_angle(
       The :class:`PathAngle`.
 
     Raises:
-      ValueError: if start and end are equal or differ in shape, for ``points`` or ``span`` out of
-        range, or for players, state or batch that do not fit the game.
+      ValueError: if start and end are equal or differ in shape; for ``points`` or ``span`` out of
+        range; for players, state or batch that do not fit the game.
 
     Example:
       >>> import jax
@@ -139,8 +139,8 @@ def alignment(
       \frac{\langle x - x^*, F_x(z) \rangle}{\|x - x^*\|\, \|F_x(z)\|}, \qquad
       \frac{\langle y - y^*, F_y(z) \rangle}{\|y - y^*\|\, \|F_y(z)\|}
 
-    At 1 a descent step goes straight to the solution, at 0 it circles the solution, and at a
-    negative value the condition fails at this point.
+    At 1 a descent step goes straight to the solution; at 0 it circles the solution. At a negative
+    value the condition fails at this point.
 
     Args:
       game: the game.
@@ -155,8 +155,8 @@ def alignment(
       The :class:`Alignment`. A cosine is 0 where the field is 0 or a player equals its solution.
 
     Raises:
-      ValueError: if no solution is known, if its shapes differ from the players', for ``axes`` out
-        of range, or for players, state or batch that do not fit the game.
+      ValueError: if no solution is known, or its shapes differ from the players'; for ``axes`` out
+        of range; for players, state or batch that do not fit the game.
 
     Example:
       >>> import jax

@@ -81,7 +81,7 @@ BOUNDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "C2": ("the same for any x* in the run's bounding box", ("finite",)),
     "T1": ("one-sided convergence", _T1),
     "T1 strong": ("distance to x* under the strong one-sided MVI", (*_T1, "strong")),
-    "T2": ("one-sided convergence, whatever the dual does", (*_T1, "dual_rests")),
+    "T2": ("one-sided convergence for any dual", (*_T1, "dual_rests")),
     "T3": (
         "one-sided convergence in expectation over minibatches",
         ("extragradient", "exact", "independent", "mean_minty", "one_sided_mvi", "primal_momentum",

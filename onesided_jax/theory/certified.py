@@ -101,8 +101,8 @@ def certify(
     (distances, trace, displacements). A bound *holds* only if every premise of its theorem holds.
 
     Args:
-      run: the result of a sweep with the observer :func:`certificate`, whose checkpoints are the
-        snapshots; or a :class:`Trajectory`, whose steps are.
+      run: the result of a sweep with the observer :func:`certificate`; its checkpoints are the
+        snapshots. Or a :class:`Trajectory`; its steps are the snapshots.
       game: for a ``Trajectory``: the deterministic game that was recorded.
       method: for a ``Trajectory``: the optimizer's name as for :func:`certificate`, or its kind,
         "extragradient" or "plain".

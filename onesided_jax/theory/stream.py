@@ -1,7 +1,7 @@
 r"""The one-sided MVI's sum along a run, streamed so that ``x*`` can be chosen later.
 
-At each point where the method takes its update gradient, one more primal gradient ``g'`` is
-computed on a minibatch that is not used for training. Two sums are kept,
+At each point of an update gradient, one more primal gradient ``g'`` is computed, on a minibatch
+that is not used for training. Two sums are kept,
 
 .. math:: s' = \sum_t \langle g'_t, \tilde x_t - x_0\rangle, \qquad S' = \sum_t g'_t ,
 
