@@ -10,6 +10,7 @@ from typing import Any
 
 __all__ = [
     "MAX_STEPS",
+    "check_choice",
     "check_count",
     "check_decay",
     "check_divides",
@@ -55,6 +56,13 @@ def short(value: Any) -> str:
         return "an integer of more than 40 digits"
     text = repr(value)
     return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
+    """Raises ``ValueError`` naming the nearest choice unless ``value`` is one of ``choices``."""
+    choices = list(choices)
+    if value not in choices:
+        raise ValueError(f"{name}={value!r}: expected one of {choices}{nearest(value, choices)}")
 
 
 def check_count(name: str, value: Any) -> int:

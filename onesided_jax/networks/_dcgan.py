@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias, get_args
 import jax
 from flax import nnx
 
-from onesided_jax.errors import check_integers, nearest
+from onesided_jax.errors import check_choice, check_integers
 from onesided_jax.networks._classes import Head, check_classes, embedding, join_class
 from onesided_jax.networks.conv import choose_form
 from onesided_jax.networks.layers import Conv, ConvTranspose
@@ -96,24 +96,14 @@ def dcgan(
     channels = image_shape[2]
     check_integers(latent_dim=latent_dim, width=width)
     choose_form(conv)
-    normalize = _check_normalization(normalization)
+    check_choice("normalization", normalization, get_args(Normalization))
+    normalize = normalization == "batch"
     generator = functools.partial(_Generator, sizes, channels, latent_dim, classes)
     discriminator = functools.partial(_Discriminator, sizes, channels, classes)
     return (
         from_nnx(lambda rngs: generator(width, conv, normalize, rngs)),
         from_nnx(lambda rngs: discriminator(width, conv, normalize, rngs)),
     )
-
-
-def _check_normalization(normalization: str) -> bool:
-    """Whether to use BatchNorm."""
-    choices = get_args(Normalization)
-    if normalization not in choices:
-        raise ValueError(
-            f"normalization={normalization!r}: expected one of {list(choices)}"
-            f"{nearest(normalization, choices)}"
-        )
-    return normalization == "batch"
 
 
 def _batch_norm(features: int, rngs: nnx.Rngs) -> nnx.BatchNorm:

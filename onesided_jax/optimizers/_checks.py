@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from onesided_jax.errors import check_integers, nearest
+from onesided_jax.errors import check_integers
 
 __all__ = ["check_hyperparameters"]
 
@@ -121,13 +121,6 @@ def check_count(name: str, value: Any) -> None:
             f"inject_hyperparams takes static_args=({name!r},)"
         )
     check_integers(**{name: value})
-
-
-def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
-    """Raises ``ValueError`` naming the nearest choice unless ``value`` is one of ``choices``."""
-    choices = list(choices)
-    if value not in choices:
-        raise ValueError(f"{name}={value!r}: expected one of {choices}{nearest(value, choices)}")
 
 
 def check_not_masked(name: str, tree: Any) -> None:

@@ -8,12 +8,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from onesided_jax.errors import check_choice
 from onesided_jax.optimizers import _second_moment
-from onesided_jax.optimizers._checks import (
-    check_choice,
-    check_hyperparameters,
-    checked_grad_fn,
-)
+from onesided_jax.optimizers._checks import check_hyperparameters, checked_grad_fn
 from onesided_jax.optimizers._players import over_players
 from onesided_jax.optimizers._second_moment import CONVENTIONS, Convention, SecondMoment
 from onesided_jax.optimizers._trees import add, rate_at, single_zeros

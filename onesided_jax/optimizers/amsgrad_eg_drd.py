@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 import optax
 
-from onesided_jax.optimizers._checks import check_choice, check_hyperparameters
+from onesided_jax.errors import check_choice
+from onesided_jax.optimizers._checks import check_hyperparameters
 from onesided_jax.optimizers._second_moment import Convention
 from onesided_jax.optimizers.amsgrad_eg import Rate, amsgrad_eg, read_iteration
 from onesided_jax.optimizers.iteration import Method, amsgrad_floor

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from onesided_jax.optimizers._checks import check_choice, check_params, checked_grad_fn
+from onesided_jax.errors import check_choice
+from onesided_jax.optimizers._checks import check_params, checked_grad_fn
 from onesided_jax.optimizers._players import counts_for
 from onesided_jax.optimizers._trees import add, copy
 from onesided_jax.optimizers.extra_args import with_extra_args

@@ -8,12 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from onesided_jax.optimizers._checks import (
-    check_choice,
-    check_not_masked,
-    check_params,
-    checked_grad_fn,
-)
+from onesided_jax.errors import check_choice
+from onesided_jax.optimizers._checks import check_not_masked, check_params, checked_grad_fn
 from onesided_jax.optimizers._trees import add, copy, per_half_step
 from onesided_jax.optimizers.adam import adam
 from onesided_jax.optimizers.extra_args import with_extra_args

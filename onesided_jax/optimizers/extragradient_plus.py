@@ -8,12 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from onesided_jax.optimizers._checks import (
-    check_choice,
-    check_hyperparameters,
-    check_not_masked,
-    checked_grad_fn,
-)
+from onesided_jax.errors import check_choice
+from onesided_jax.optimizers._checks import check_hyperparameters, check_not_masked, checked_grad_fn
 from onesided_jax.optimizers._trees import add
 from onesided_jax.optimizers.extragradient import (
     EXTRAPOLATION_STATES,

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from onesided_jax.optimizers._checks import check_choice, check_hyperparameters
+from onesided_jax.errors import check_choice
+from onesided_jax.optimizers._checks import check_hyperparameters
 from onesided_jax.optimizers._trees import cast_like, rate_at
 
 __all__ = ["NupiState", "nupi"]

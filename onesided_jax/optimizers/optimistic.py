@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from onesided_jax.optimizers._checks import check_choice
+from onesided_jax.errors import check_choice
 from onesided_jax.optimizers._players import counts_for
 from onesided_jax.optimizers._trees import cast_like, select
 from onesided_jax.optimizers.adam import adam

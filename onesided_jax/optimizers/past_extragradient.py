@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from onesided_jax.optimizers._checks import check_choice, check_not_masked, check_params
+from onesided_jax.errors import check_choice
+from onesided_jax.optimizers._checks import check_not_masked, check_params
 from onesided_jax.optimizers._players import counts_for, merge_players, players_in
 from onesided_jax.optimizers._trees import cast_like, per_half_step, select
 from onesided_jax.optimizers.adam import adam

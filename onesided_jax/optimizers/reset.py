@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from onesided_jax.optimizers._checks import check_choice
+from onesided_jax.errors import check_choice
 from onesided_jax.optimizers._players import merge_players, players_in
 from onesided_jax.optimizers.alternating import AlternatingState
 from onesided_jax.players import PrimalDual

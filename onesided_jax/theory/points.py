@@ -8,11 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from onesided_jax.errors import nearest
 from onesided_jax.games import Game
 from onesided_jax.players import ArrayTree, PrimalDual, make_key
 
-__all__ = ["as_players", "batch_for", "check_choice", "check_match", "unit"]
+__all__ = ["as_players", "batch_for", "check_match", "unit"]
 
 
 def unit(v: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -29,13 +28,6 @@ def as_players(name: str, players: Any) -> PrimalDual:
     if not isinstance(players, PrimalDual):
         raise ValueError(f"{name}: expected a PrimalDual, got {type(players).__name__}")
     return jax.tree.map(lambda a: jnp.asarray(a, jnp.result_type(a, float)), players)
-
-
-def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
-    """Raises ``ValueError`` naming the nearest choice unless ``value`` is one of ``choices``."""
-    if value not in choices:
-        hint = nearest(value, choices)
-        raise ValueError(f"{name}={value!r}: expected one of {list(choices)}{hint}")
 
 
 def check_match(name: str, tree: Any, like_name: str, like: Any) -> None:

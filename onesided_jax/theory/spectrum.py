@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from onesided_jax.errors import check_integers
+from onesided_jax.errors import check_choice, check_integers
 from onesided_jax.games import Game
 from onesided_jax.players import ArrayTree, PrimalDual, PRNGKey, make_key
-from onesided_jax.theory.points import as_players, batch_for, check_choice, unit
+from onesided_jax.theory.points import as_players, batch_for, unit
 
 __all__ = ["Spectrum", "jacobian_spectrum"]
 

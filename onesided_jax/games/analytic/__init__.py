@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from onesided_jax.errors import nearest
+from onesided_jax.errors import check_choice, nearest
 from onesided_jax.games.analytic.controls import flip, moving_target, stick_slip
 from onesided_jax.games.analytic.one_sided import (
     carousel,
@@ -102,8 +102,7 @@ def make_game(name: str, **parameters: Any) -> Game:
       >>> games.make_game("bilinear", dim=3).facts.mvi
       True
     """
-    if name not in GAMES:
-        raise ValueError(f"game={name!r}: expected one of {sorted(GAMES)}{nearest(name, GAMES)}")
+    check_choice("game", name, sorted(GAMES))
     known = list(inspect.signature(GAMES[name]).parameters)
     for parameter in parameters:
         if parameter not in known:
