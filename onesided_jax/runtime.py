@@ -42,8 +42,8 @@ def configure_cpu(devices: int | None = None) -> None:
     if devices is not None and devices < 1:
         raise ValueError(f"devices={devices}: expected an integer >= 1")
     flags, before = os.environ.get("XLA_FLAGS", ""), jax.config.values["jax_num_cpu_devices"]
-    told = _DEVICES_FLAG in flags or before > 0
-    wanted = devices or (before if told else _cores())
+    is_set = _DEVICES_FLAG in flags or before > 0
+    count = devices or (before if is_set else _cores())
     try:
         # After its first computation JAX refuses to change this number, but not to set it again.
         jax.config.update("jax_num_cpu_devices", max(before, 0) + 1)
@@ -51,7 +51,7 @@ def configure_cpu(devices: int | None = None) -> None:
         raise RuntimeError(
             "configure_cpu must be called before JAX's first computation in this process"
         ) from error
-    jax.config.update("jax_num_cpu_devices", wanted)
+    jax.config.update("jax_num_cpu_devices", count)
     if _EXTRA not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} {_EXTRA}{_FUSION}".strip()
 

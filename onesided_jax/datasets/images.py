@@ -88,8 +88,8 @@ def from_array(array: ArrayLike, name: str = "array", labels: ArrayLike | None =
         without classes.
 
     Returns:
-      The data set. Its ``data`` have a channel axis if images and are float32 if vectors; its
-      labels are ``int32[N]``.
+      The data set. In its ``data`` images have a channel axis and vectors are float32; ``labels``
+      are ``int32[N]``.
 
     Raises:
       ValueError: for another dtype or rank, an empty array, images with channels first, or vectors
@@ -103,25 +103,25 @@ def from_array(array: ArrayLike, name: str = "array", labels: ArrayLike | None =
       ((8, 8, 1), (3, 8, 8, 1))
     """
     data = np.array(array, order="C")
-    found = f"{data.dtype}{list(data.shape)}"
+    got = f"{data.dtype}{list(data.shape)}"
     is_image = data.dtype == np.uint8
     is_vector = np.issubdtype(data.dtype, np.floating)
     ranks = (3, 4) if is_image else (2,)
     if not (is_image or is_vector) or data.ndim not in ranks or data.size == 0:
         raise ValueError(
             f"{name}: expected images uint8[N, H, W] or uint8[N, H, W, C], or vectors float[N, d], "
-            f"none of these sizes zero; got {found}"
+            f"none of these sizes zero; got {got}"
         )
     if is_vector:
         with np.errstate(over="ignore"):
             data = data.astype(np.float32, copy=False)
         if not np.isfinite(data).all():
-            raise ValueError(f"{name}: expected finite float32 vectors; got inf or nan in {found}")
+            raise ValueError(f"{name}: expected finite float32 vectors; got inf or nan in {got}")
     elif data.ndim == 3:
         data = data[..., None]
     elif data.shape[1] in (1, 3) and min(data.shape[2:]) >= 8:  # too many for channels last
         raise ValueError(
-            f"{name}: expected images with their channels last, uint8[N, H, W, C]; got {found}, "
+            f"{name}: expected images with their channels last, uint8[N, H, W, C]; got {got}, "
             "whose channels are first: array.transpose(0, 2, 3, 1) puts them last"
         )
     classes = None if labels is None else _classes(np.asarray(labels), len(data), name)

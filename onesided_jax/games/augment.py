@@ -17,7 +17,7 @@ Augmentation = Callable[[PRNGKey, jax.Array], jax.Array]
 
 
 def _flip(key: PRNGKey, image: jax.Array) -> jax.Array:
-    """Mirrors half of the images left to right."""
+    """Mirrors left to right with probability 1/2."""
     return jnp.where(jax.random.bernoulli(key), image[:, ::-1], image)
 
 
@@ -51,9 +51,9 @@ def diff_augment(policy: str) -> Augmentation:
     images prevent this, and do not leak into the generator's images.
 
     Args:
-      policy: names in the order of application, separated by commas. ``"flip"`` mirrors half of the
-        images. ``"shift"`` moves an image by up to an eighth of its size and fills with zeros
-        (grey). ``"cutout"`` sets a box of half its size to zero.
+      policy: names in the order of application, separated by commas. ``"flip"`` mirrors an image
+        with probability 1/2. ``"shift"`` moves it by up to an eighth of its size and fills with
+        zeros (grey). ``"cutout"`` sets a box of half its size to zero.
 
     Returns:
       ``(key, image f[H, W, C]) -> f[H, W, C]``, for `gan`'s ``augment`` or under ``jax.vmap``.

@@ -131,8 +131,8 @@ def lagrangian(
         F = PrimalDual(grad, jax.tree.map(jnp.negative, values))
         return F, GameInfo(PrimalDual(loss, -(f + _inner(multipliers, values))), state)
 
-    nobody = (lambda key: ()) if sample is None else sample
-    return Game(start, nobody, field, data=data, project=_project)
+    draw = (lambda key: ()) if sample is None else sample
+    return Game(start, draw, field, data=data, project=_project)
 
 
 def _nothing(*args: Any) -> tuple:

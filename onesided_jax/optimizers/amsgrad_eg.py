@@ -306,8 +306,8 @@ def _no_mean(b1: Any, params: Any, player: str) -> Any:
     if isinstance(b1, (int, float)) and b1 == 0:
         return ()
     if isinstance(params, PrimalDual):  # not a placeholder of optax.tree_map_params
-        nobody = PrimalDual(optax.MaskedNode(), optax.MaskedNode())
-        params = nobody._replace(**{player: getattr(params, player)})
+        masked = PrimalDual(optax.MaskedNode(), optax.MaskedNode())
+        params = masked._replace(**{player: getattr(params, player)})
     return single_zeros(params)
 
 

@@ -83,10 +83,10 @@ def recorded_follows(game: Game, known: Known, move: Move) -> Any:
 def step_follows(game: Game, known: Known, move: Move, view: Any) -> Any:
     """Whether a step is one of the named method, made with its options.
 
-    Compares the step with the field, scaled by the preconditioner in the optimizer's state and by
-    the rates in the options. Another rate or another midpoint gives another step. Some steps cannot
-    be checked: those of a player with momentum, and those of an extragradient method on a
-    stochastic game, because its second minibatch is not known.
+    The preconditioner in the optimizer's state must respect the floor that the options imply. The
+    step must be the field scaled by this preconditioner and by the rates in the options. The second
+    check leaves out players with momentum, and extragradient methods on a stochastic game, because
+    the second minibatch is not known.
     """
     narrow = [
         a.dtype for a in jax.tree.leaves(view.before) if jnp.issubdtype(a.dtype, jnp.floating)
