@@ -2,7 +2,8 @@
 
 An example is ``docs/examples/NAME.py``: cells that begin with ``# %%``, text in cells that begin
 with ``# %% [markdown]``. Its page shows text, code, printed output and figures. The comment
-``# small: VALUE`` behind an assignment gives the value with which the tests run it.
+``# small: VALUE`` behind an assignment gives the value with which the tests run it, and a line
+with ``# not small`` is left out there.
 """
 
 import contextlib
@@ -14,6 +15,8 @@ from pathlib import Path
 
 EXAMPLES = Path(__file__).parent / "examples"
 SMALL = re.compile(r"^(\w+ = ).*?  # small: (.*)$", re.MULTILINE)
+NOT_SMALL = re.compile(r"^.*  # not small$", re.MULTILINE)
+COMMENT = re.compile(r"  # (small: .*|not small)$", re.MULTILINE)
 
 
 def cells(text: str) -> Iterator[tuple[bool, str]]:
@@ -26,7 +29,7 @@ def cells(text: str) -> Iterator[tuple[bool, str]]:
 
 def shrunk(text: str) -> str:
     """The example at the size that the tests run."""
-    return SMALL.sub(r"\1\2", text)
+    return NOT_SMALL.sub("", SMALL.sub(r"\1\2", text))
 
 
 def page(name: str) -> str:
@@ -43,7 +46,7 @@ def page(name: str) -> str:
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             exec(compile(source, name, "exec"), names)
-        parts.append(f"```py\n{SMALL.sub(without_comment, source)}\n```")
+        parts.append(f"```py\n{COMMENT.sub("", source)}\n```")
         if printed.getvalue():
             parts.append(f"```text\n{printed.getvalue().rstrip()}\n```")
         for number in plt.get_fignums():
@@ -55,11 +58,6 @@ def page(name: str) -> str:
     command = f"python docs/_examples.py {name}"
     parts.append(f"*Made by `{command}` from `docs/examples/{name}.py`.*")
     return "\n\n".join(parts) + "\n"
-
-
-def without_comment(match: re.Match) -> str:
-    """The line without its ``# small`` comment."""
-    return match[0].partition("  # small: ")[0]
 
 
 def main(names: list[str]) -> None:

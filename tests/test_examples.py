@@ -32,7 +32,7 @@ def test_an_example_runs(name, examples, tmp_path, monkeypatch, quick_sweeps):
     small = examples.shrunk(text)
     assert small != text
     with jax.numpy_rank_promotion("allow"):  # examples are written as people write
-        exec(compile(small, name, "exec"), {"__name__": name})
+        exec(compile(small, name, "exec", dont_inherit=True), {"__name__": name})
     plt.close("all")
 
 
@@ -41,5 +41,5 @@ def test_a_page_shows_the_code_of_its_example(name, examples):
     page = (DOCS / "examples" / f"{name}.md").read_text("utf-8")
     text = (DOCS / "examples" / f"{name}.py").read_text("utf-8")
     for prose, source in examples.cells(text):
-        shown = source if prose else examples.SMALL.sub(examples.without_comment, source)
+        shown = source if prose else examples.COMMENT.sub("", source)
         assert shown in page

@@ -211,6 +211,8 @@ def _sharded(training: Training, layout: Layout, steps: int) -> Callable[..., An
         advanced = jax.lax.map(lambda block: advance(*block, data), split)
         return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), advanced)
 
+    if len(layout.devices) == 1:
+        return on_device  # Equinox's loops refuse shard_map
     return jax.shard_map(
         on_device,
         mesh=layout.mesh,
