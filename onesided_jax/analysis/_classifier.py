@@ -51,7 +51,7 @@ class ClassifierSettings(NamedTuple):
     width: int = 32
     features: int = 64
     batch_size: int = 64
-    presentations: int = 100_000
+    presentations: int = 50_000
     least_epochs: int = 4
     learning_rate: float = 2e-3
     weight_decay: float = 1e-4

@@ -84,7 +84,7 @@ def quality_reference(
 ) -> Reference:
     """Prepares the comparison with real data: trains the classifier, or reads it from the cache.
 
-    Training takes about ten seconds on two cores for 5,000 MNIST digits. The cache is in
+    Training takes about 20 seconds on two cores for 5,000 MNIST digits. The cache is in
     ``$ONESIDED_CACHE`` or the user's cache directory. Features are divided by one number, so that
     the real ones have total variance 1. A generator that always gives the mean of the real features
     is then at a Fréchet distance of 1.
