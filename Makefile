@@ -1,7 +1,8 @@
 # Two commands on a fresh machine with Python 3.11+: `make demo` and `make test`.
 PYTHON ?= python3
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# Python compiles a module when it is first imported: half the time of an installation.
+PIP := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt
 
 # Compiling is most of what the tests do: they compile with fewer of LLVM's optimisations.
 # A file's programs are shared by its tests, so a worker takes whole files.
