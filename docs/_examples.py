@@ -46,7 +46,7 @@ def page(name: str) -> str:
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             exec(compile(source, name, "exec"), names)
-        parts.append(f"```py\n{COMMENT.sub("", source)}\n```")
+        parts.append(f"```py\n{COMMENT.sub('', source)}\n```")
         if printed.getvalue():
             parts.append(f"```text\n{printed.getvalue().rstrip()}\n```")
         for number in plt.get_fignums():

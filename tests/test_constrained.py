@@ -413,6 +413,24 @@ def test_a_run_that_diverged_is_not_feasible():
             lambda: osj.games.norm_constrained_logistic(np.ones((3, 2)), [0, 1], classes=2),
             "3 inputs, 2 labels",
         ),
+        (
+            lambda: osj.games.norm_constrained_logistic(np.ones((2, 2)), [0, 2], classes=2),
+            r"labels: expected integers in \[0, 2\), got int32 from 0 to 2",
+        ),
+        (
+            lambda: osj.games.norm_constrained_logistic(
+                np.ones((2, 2)), [0, 1], classes=2, bound=0
+            ),
+            "bound=0: expected a number > 0",
+        ),
+        (
+            lambda: osj.games.norm_constrained_logistic(
+                np.ones((2, 2)), [0, 1], classes=2, batch_size=0
+            ),
+            "batch_size=0",
+        ),
+        (lambda: osj.nupi(-1.0), r"^learning_rate=-1\.0"),
+        (lambda: osj.games.finite_sum_bilinear(samples=1), "samples=1"),
     ],
 )
 def test_mistakes_are_named(call, message):

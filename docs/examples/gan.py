@@ -75,9 +75,7 @@ game = osj.games.gan(
 # are smoother.
 
 # %%
-runs = osj.grid(
-    seeds=SEEDS, primal_learning_rate=(5e-4, 2e-3), dual_learning_rate=(5e-4, 2e-3)
-)
+runs = osj.grid(seeds=SEEDS, primal_learning_rate=(5e-4, 2e-3), dual_learning_rate=(5e-4, 2e-3))
 result = osj.sweep(
     game,
     functools.partial(osj.alternating_adam, b1=0.5),
@@ -107,18 +105,21 @@ def draw(players, state):
     return game.generate(players, state, jax.random.key(0), 2_000)
 
 
+def of_run(run, tree):
+    return jax.tree.map(lambda leaf: leaf[run], tree)
+
+
 distances = []
 for run in range(len(runs)):
-    players, state = jax.tree.map(lambda leaf: leaf[run], (result.players, result.state))
+    players, state = of_run(run, (result.players, result.state))
     distances.append(reference.measure(np.asarray(draw(players, state)))["frechet"])
     rates = ", ".join(f"{values[run]:.0e}" for values in runs.hyperparameters.values())
     print(f"seed {runs.seeds[run]}, rates {rates}: Fréchet distance {distances[-1]:.2f}")
 
 # %%
 best = int(np.argmin(distances))
-primal = jax.tree.map(lambda leaf: leaf[best], result.ema)
-players, state = jax.tree.map(lambda leaf: leaf[best], (result.players, result.state))
-images = game.generate(players._replace(primal=primal), state, jax.random.key(1), 32)
+players, state, average = of_run(best, (result.players, result.state, result.ema))
+images = game.generate(players._replace(primal=average), state, jax.random.key(1), 32)
 figure, axes = plt.subplots(4, 8, figsize=(6, 3.2))
 for axis, image in zip(axes.flat, images):
     axis.imshow(image[..., 0], cmap="gray")

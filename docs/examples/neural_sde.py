@@ -158,15 +158,18 @@ def objective(primal, dual, batch):
     return jnp.mean(scores[:BATCH]) - jnp.mean(scores[BATCH:])
 
 
+def is_linear(node):
+    return isinstance(node, eqx.nn.Linear)
+
+
 def project(players):
     def clip(layer):
-        if not isinstance(layer, eqx.nn.Linear):
+        if not is_linear(layer):
             return layer
         bound = 1 / layer.out_features
         return eqx.tree_at(lambda layer: layer.weight, layer, jnp.clip(layer.weight, -bound, bound))
 
-    is_layer = lambda node: isinstance(node, eqx.nn.Linear)
-    return players._replace(dual=jax.tree.map(clip, players.dual, is_leaf=is_layer))
+    return players._replace(dual=jax.tree.map(clip, players.dual, is_leaf=is_linear))
 
 
 game = osj.Game(

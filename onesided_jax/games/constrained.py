@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from onesided_jax.errors import check_integers
 from onesided_jax.games.game import Game
 from onesided_jax.games.lagrangian import lagrangian
 
@@ -45,7 +46,8 @@ def norm_constrained_logistic(
       from :math:`\pm 1/\sqrt D` as in PyTorch, and one inequality multiplier.
 
     Raises:
-      ValueError: if the numbers of inputs and labels differ.
+      ValueError: if the numbers of inputs and labels differ, for labels that are no integers in
+        ``[0, classes)``, and for a bound or a number out of range.
 
     Example:
       >>> import numpy as np
@@ -59,9 +61,22 @@ def norm_constrained_logistic(
       >>> osj.games.feasibility(game, result.players).sentence
       ('Every constraint holds within 0.001.',)
     """
+    check_integers(2, classes=classes)
+    if batch_size is not None:
+        check_integers(batch_size=batch_size)
     inputs, labels = jnp.asarray(inputs), jnp.asarray(labels)
     if len(inputs) != len(labels):
         raise ValueError(f"{len(inputs)} inputs, {len(labels)} labels: expected equal numbers")
+    if (
+        not jnp.issubdtype(labels.dtype, jnp.integer)
+        or not 0 <= labels.min() <= labels.max() < classes
+    ):
+        raise ValueError(
+            f"labels: expected integers in [0, {classes}), got {labels.dtype} "
+            f"from {labels.min()} to {labels.max()}"
+        )
+    if not bound > 0:
+        raise ValueError(f"bound={bound}: expected a number > 0")
     inputs = inputs.reshape(len(inputs), -1)
     width = inputs.shape[1]
     dtype = jnp.result_type(inputs, jnp.float32)

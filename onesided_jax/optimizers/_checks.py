@@ -32,13 +32,14 @@ _RIGHT = {
     "descent_ascent": "descent_ascent(primal, dual), masks inside the players' transformations",
 }
 _RATES = (
+    "learning_rate",
     "primal_learning_rate",
     "dual_learning_rate",
     "dual_extrapolation_learning_rate",
     "init_value",
 )
 _MOMENTA = ("b1_update", "b1_extrapolation", "dual_b1")
-_SCHEDULED = (*_RATES[:3], *_MOMENTA)
+_SCHEDULED = (*_RATES[:4], *_MOMENTA)
 _SIZES = ("eps", "dual_eps", "power", "update_scale", "initial_accumulator")
 _GAINS = ("gamma", "delta", "kp", "ki")
 _RANGES: dict[str, tuple[float, float, bool]] = {  # low, high, whether high is allowed

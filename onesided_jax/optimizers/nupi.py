@@ -83,7 +83,7 @@ def nupi(
       Lagrange multipliers in constrained optimization <https://arxiv.org/abs/2406.04558>`_, 2024,
       Algorithm 1.
     """
-    check_hyperparameters(dual_learning_rate=learning_rate, kp=kp, ki=ki, nu=nu)
+    check_hyperparameters(learning_rate=learning_rate, kp=kp, ki=ki, nu=nu)
     check_choice("first_step", first_step, ("sgd", "zero"))
 
     def init(params):

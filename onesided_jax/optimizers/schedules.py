@@ -20,7 +20,7 @@ def dual_rate_decay(init_value: Any, power: Any = 0.5) -> optax.Schedule:
     do not know the exponent of the original paper; ``1/2`` is our default.
 
     Args:
-      init_value: positive rate at the first iteration; float, scalar array or tracer.
+      init_value: non-negative rate at the first iteration; float, scalar array or tracer.
       power: exponent ``p >= 0``; float, scalar array or tracer.
 
     Returns:

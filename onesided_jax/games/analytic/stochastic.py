@@ -173,7 +173,8 @@ def finite_sum_bilinear(
       >>> games.finite_sum_bilinear().facts.box
       2.0
     """
-    check_integers(dim=dim, batch_size=batch_size, samples=samples)
+    check_integers(dim=dim, batch_size=batch_size)
+    check_integers(2, samples=samples)
     require_number("spread", spread, ">= 0", lambda value: value >= 0)
     rng = np.random.default_rng(4)
     A = rng.normal(size=(dim, dim))
