@@ -178,7 +178,7 @@ def test_an_unfinished_run_is_shown_as_one_and_several_share_a_page(tmp_path, ca
     assert main(["resume", str(out)]) == 0
     capsys.readouterr()
     assert main(["report", str(out)]) == 0
-    stale = f"the run has gone on to 40; analyze it again: onesided analyze {out}"
+    stale = f"the run has continued to 40; analyze it again: onesided analyze {out}"
     assert stale in capsys.readouterr().out
     assert stale in (out / "report.html").read_text()
 
