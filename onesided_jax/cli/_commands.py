@@ -316,7 +316,7 @@ def compile(
     scaling: bool = False,
     json: Path | None = None,
 ) -> None:
-    """Compile a recipe for a TPU that is not here: does it fit, how many bytes does it move?
+    """Compile a recipe for a TPU, without one, and report memory, operations and traffic.
 
     Needs the extra tpu.
 
