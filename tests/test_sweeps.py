@@ -521,7 +521,7 @@ def test_bad_arguments_name_value_and_expectation(changes, message, tmp_path):
         ([0, 1], {"rate": [0.1, np.nan]}, "expected finite numbers"),
         ([0.5, 1.0], {}, "expected int[R]"),
         ([-1, 1], {}, "integers in [0, 2**32)"),
-        (2, {}, "seeds=2: expected int[R], a seed for every run, such as [0]; grid(...) takes"),
+        (2, {}, "seeds=2: expected int[R], one seed per run, such as [0]; grid(seeds="),
     ],
 )
 def test_runs_that_cannot_be_are_refused(seeds, hyperparameters, message):
