@@ -292,7 +292,7 @@ def recipes(name: Annotated[Positional[str | None], arg(help="Print this one as 
         sys.stdout.write(recipe.to_json() + "\n")
         say(parameters(recipe))
         return
-    table = Table(Column("recipe", no_wrap=True), "game", "optimizers", "runs", "steps", "what")
+    table = Table(Column("recipe", no_wrap=True), "game", "optimizers", "runs", "steps", "description")
     for recipe in RECIPES.values():
         table.add_row(
             recipe.name,
@@ -391,7 +391,7 @@ def games():
         "L_xx",
         "L_xy",
         "box",
-        "what",
+        "description",
     )
     for name, factory in GAMES.items():
         facts = factory().facts

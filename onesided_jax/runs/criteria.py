@@ -84,7 +84,7 @@ class Criteria:
       quality_seeds: evaluation seeds; the gate judges their mean.
 
     Raises:
-      ValueError: naming the field, its value and what was expected.
+      ValueError: for an invalid value; names the field, the value and the expected values.
 
     Example:
       Criteria can be read back from JSON, because lists become tuples:

@@ -231,7 +231,7 @@ def _too_many(label: str, topology: str, width: int, most: int | None = None) ->
     chip = f"{find_chip(topology).memory / 2**30:g} GiB of a {topology.partition(':')[0]} chip"
     expected = "fewer" if most is None else f"at most {most}"
     return ValueError(
-        f"width={width}: so many runs of {label!r} do not fit into the {chip}, expected {expected}"
+        f"width={width}: too many runs of {label!r} for the {chip}, expected {expected}"
     )
 
 

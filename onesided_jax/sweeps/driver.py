@@ -56,7 +56,7 @@ def train(
     Args:
       plan: the cell.
       layout: how its runs are spread over devices.
-      start: where to continue; ``None`` starts anew, and yields the state at step 0 first.
+      start: where to continue; ``None`` starts a new cell and first yields its state at step 0.
       stop: called before each chunk; if it returns true, training ends there.
 
     Yields:

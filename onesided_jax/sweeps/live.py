@@ -93,7 +93,7 @@ def logging_to(
             if id(logger) not in failed:
                 failed.add(id(logger))
                 name = "a function" if isinstance(logger, _Function) else type(logger).__name__
-                tell(f"the logger {name} failed, training goes on: {error!r}")
+                tell(f"the logger {name} failed, training continues: {error!r}")
 
     def log(cell: str, plan: Plan, chunk: Chunk) -> None:
         if not active or chunk.step == 0:
