@@ -170,7 +170,6 @@ def _analyze(
     tell: Callable[[str, int, int], None],
     notes: Sequence[str] = (),
 ) -> Analysis:
-    """Measures, judges, and combines both."""
     from onesided_jax.analysis.tables import combined
 
     probe = _probe(game, microbatches=criteria.microbatches, samples=criteria.mvi_samples)

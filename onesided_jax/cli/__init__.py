@@ -58,7 +58,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> None:
-    """Parses and runs the command."""
     if arguments == ["--version"]:
         print(_versions())
         return
@@ -121,7 +120,6 @@ def _print_anything() -> None:
 
 
 def _say(text: str, *, red: bool = False) -> None:
-    """Prints one message to standard error."""
     colours = red and sys.stderr.isatty() and "NO_COLOR" not in os.environ
     print(f"\x1b[31m{text}\x1b[0m" if colours else text, file=sys.stderr, flush=True)
 
@@ -134,7 +132,6 @@ def _versions() -> str:
 
 
 def _import(command: str) -> None:
-    """Imports the modules of a command."""
     modules = {
         "demo": ("cli._work", "sweeps", "networks", "analysis", "report"),
         "sweep": ("cli._work", "sweeps", "networks"),

@@ -292,7 +292,9 @@ def recipes(name: Annotated[Positional[str | None], arg(help="Print this one as 
         sys.stdout.write(recipe.to_json() + "\n")
         say(parameters(recipe))
         return
-    table = Table(Column("recipe", no_wrap=True), "game", "optimizers", "runs", "steps", "description")
+    table = Table(
+        Column("recipe", no_wrap=True), "game", "optimizers", "runs", "steps", "description"
+    )
     for recipe in RECIPES.values():
         table.add_row(
             recipe.name,

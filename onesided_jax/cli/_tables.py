@@ -41,12 +41,7 @@ def verdict_table(found: Analysis, title: str) -> Table:
 
 
 def explanations(found: Analysis, file: Path) -> list[str]:
-    """The lines below the table: legend, sentences of the verdicts, and the file with details.
-
-    Args:
-      found: the analysis.
-      file: the run's verdict.json.
-    """
+    """The lines below the table: legend, sentences of the verdicts, and the file with details."""
     verdicts, lines = found.verdicts, [_LEGEND]
     if len(verdicts) <= _SENTENCES:
         lines += [f"{v.cell}: {v.sentence}" for v in verdicts]

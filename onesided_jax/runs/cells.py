@@ -128,7 +128,6 @@ def cells(recipe: Recipe) -> list[Cell]:
 
 
 def _check_seeds(seeds: np.ndarray) -> np.ndarray:
-    """Seeds as ``uint32[R]``."""
     if seeds.ndim == 0:
         raise ValueError(
             f"seeds={seeds}: expected int[R], one seed per run, such as [0]; "

@@ -236,14 +236,8 @@ def pack(tree: Any, rows: int | None = None) -> dict[str, Any]:
     """Converts a pytree to nested dicts of arrays, keyed by the names on the path to each leaf.
 
     Keys of ``jax.random`` are stored as their data. Empty arrays are left out, because Orbax
-    rejects them; :func:`unpack` makes them from the structure.
-
-    Args:
-      tree: the pytree.
-      rows: number of rows to keep of each host array.
-
-    Returns:
-      Host arrays; arrays that several processes share are unchanged.
+    rejects them; :func:`unpack` makes them from the structure. Arrays become host arrays with at
+    most ``rows`` rows; arrays that several processes share are unchanged.
     """
     packed: dict[str, Any] = {}
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:

@@ -157,15 +157,8 @@ def writing(
 ) -> Iterator[Run]:
     """Locks a run directory for writing; creates it if it is new.
 
-    With several processes, the first one creates and locks it, then the others open it.
-
-    Args:
-      path: the folder; new, empty, or holding this run.
-      plan: the part of the manifest that must agree.
-      recipe: the recipe, or ``None``.
-
-    Yields:
-      The run; inside the block no other process writes to it.
+    With several processes, the first one creates and locks it, then the others open it. ``plan`` is
+    the part of the manifest that must agree.
 
     Raises:
       ValueError: if the folder holds anything else; nothing is changed.
@@ -266,12 +259,8 @@ def replacing(run: Run, name: str, last: str) -> Iterator[Path]:
     """Yields an empty folder; its files replace files of the run directory at the end.
 
     All files are complete before the first one is replaced. The file ``last`` is removed first and
-    replaced last, so a reader that checks for it never sees a mixture of old and new files.
-
-    Args:
-      run: the run.
-      name: name of the set of files (``"analysis"``); one process at a time writes it.
-      last: the file that is replaced last.
+    replaced last, so a reader that checks for it never sees a mixture of old and new files. One
+    process at a time can replace the files called ``name``, such as ``"analysis"``.
     """
     folder = run.path / f".{name}.new"
     with lock(run.path / f"{name}.lock"):

@@ -13,14 +13,9 @@ __all__ = ["record", "record_session"]
 
 
 def record(run: Run, **changes: Any) -> Run:
-    """Changes parts of a run's manifest; with several processes, only the first one writes.
+    """Changes parts of a run's manifest, and returns the run; the run must be locked for writing.
 
-    Args:
-      run: the run, locked for writing.
-      **changes: new values, of JSON types.
-
-    Returns:
-      The run with the new manifest.
+    Values have JSON types. With several processes, only the first one writes.
     """
     manifest = {**run.manifest, **changes}
     if manifest == run.manifest:

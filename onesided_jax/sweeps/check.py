@@ -139,10 +139,6 @@ def _checked(training: Training, names: tuple[str, ...], x64: bool) -> float:
 def check_step(training: Training, names: tuple[str, ...]) -> float:
     """Traces the initial state and one step of one run; nothing is computed.
 
-    Args:
-      training: the training to check.
-      names: names of the hyperparameters.
-
     Returns:
       Bytes accessed by one step of one run, as counted by XLA.
 

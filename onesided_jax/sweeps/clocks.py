@@ -31,7 +31,7 @@ def find_clocks(
       train_init: the ``init`` of `make_step`.
       train_step: the ``step`` of `make_step`.
       train: the state of one run.
-      hyperparameters: the hyperparameters of one run.
+      hyperparameters: of the same run.
 
     Returns:
       A tree of booleans, like ``train``.

@@ -100,13 +100,8 @@ def choose_layout(
     """The layout of a cell with a given width, or with the largest width that fits in memory.
 
     On a CPU, caches limit the width too: many DCGANs side by side are slower there than one after
-    the other.
-
-    Args:
-      plan: the cell.
-      width: runs at a time on each device.
-      devices: the devices; ``None`` takes all devices of all processes.
-      memory: bytes per device; ``None`` asks the device.
+    the other. ``devices`` is all devices of all processes by default. ``memory`` is in bytes per
+    device; by default, it is read from the device.
     """
     devices, count = jax.devices() if devices is None else devices, len(plan.runs)
     if width is None:  # the first process chooses, because memory may differ between processes

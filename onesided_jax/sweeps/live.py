@@ -78,10 +78,8 @@ def logging_to(
 ) -> Iterator[Callable[[str, Plan, Chunk], None]]:
     """Yields a function that logs a chunk, and closes the loggers at the end.
 
-    Args:
-      loggers: from `as_loggers`; with several processes, only the first one logs.
-      run: the run directory, which identifies the sweep; ``None`` for a sweep in memory.
-      tell: called once with one sentence for each logger that fails.
+    With several processes, only the first one logs. ``run`` is ``None`` for a sweep in memory.
+    ``tell`` is called once with one sentence for each logger that fails.
     """
     sweep = uuid.uuid4().hex if run is None else f"{run.path} {run.manifest['created']}"
     active, failed = (list(loggers) if processes.is_first() else []), set()

@@ -35,17 +35,11 @@ def train_stored(
     on_damage: Callable[[str], None],
     stop: Callable[[], object] = lambda: False,
 ) -> tuple[int, Generator[Chunk]]:
-    """Begins or continues a cell of a run directory.
+    """Begins or continues a cell of a run directory that is locked for writing.
 
-    Args:
-      plan: the cell.
-      run: the run directory, locked for writing.
-      label: the cell's label.
-      width: runs at a time on each device; ignored if a chunk has been saved, because rounding
-        depends on it.
-      devices: the devices to use; ``None`` takes all.
-      on_damage: called with one sentence for each damaged checkpoint that is skipped.
-      stop: called before each chunk; if it returns true, training ends there.
+    ``width`` is ignored if a chunk has been saved, because rounding depends on it. ``on_damage`` is
+    called with one sentence for each damaged checkpoint that is skipped. See `driver.train` for
+    ``stop``, and `choose_layout` for ``devices``.
 
     Returns:
       The step that the cell continues from, and the chunks after it; each is saved when it is
