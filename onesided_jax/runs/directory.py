@@ -192,7 +192,7 @@ def create_or_open(
 ) -> Run:
     """Creates a run directory, or opens the one that holds this run; see :func:`writing`.
 
-    If the plan only has more steps, the manifest takes over these steps.
+    If the plan differs only by more steps, the manifest takes over its steps.
 
     Raises:
       ValueError: if the folder holds anything else; nothing is changed.

@@ -111,9 +111,7 @@ class Recipe:
         except json.JSONDecodeError as error:
             raise ValueError(f"recipe: not JSON: {error}") from None
         except (ValueError, RecursionError):  # a number of thousands of digits, deeply nested lists
-            raise ValueError(
-                "recipe: the JSON has too long a number or too deep a nesting"
-            ) from None
+            raise ValueError("recipe: expected JSON without huge numbers or deep nesting") from None
         _refuse_retired(content)
         return cls.from_dict(content)
 

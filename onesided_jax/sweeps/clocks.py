@@ -24,8 +24,8 @@ def find_clocks(
 
     Clocks are integer scalars that begin as constants and depend only on each other: the step, an
     optimizer's counts. The scan computes each clock once instead of once per run, so ``b2**count``
-    costs almost nothing. For a game of three numbers that saves a third of a step. Counts in a
-    game's state are left out, because they stop when a run diverges.
+    costs almost nothing. For a game of three numbers, this saves a third of the step time. Counts
+    in a game's state are left out, because they stop when a run diverges.
 
     Args:
       train_init: the ``init`` of `make_step`.
