@@ -32,7 +32,7 @@ LogArgument = Annotated[
     UseAppendAction[tuple[str, ...]],
     arg(
         metavar="tensorboard:DIR|wandb:PROJECT|jsonl:FILE",
-        help="Log every run during training; repeatable.",
+        help="Log every run during training.",
     ),
 ]
 DataArgument = Annotated[Path | None, arg(metavar="FILE|FOLDER")]
@@ -97,7 +97,7 @@ def sweep(
         UseAppendAction[tuple[str, ...]],
         arg(
             metavar="NAME=V1,V2",
-            help="Values of a float hyperparameter, in every optimizer that has it; repeatable.",
+            help="Values of a float hyperparameter, in every optimizer that has it.",
         ),
     ] = (),
     ema: float | None = None,
@@ -116,12 +116,11 @@ def sweep(
       checkpoint_every: Steps between checkpoints.
       seeds: Number of seeds (0, 1, ...).
       ema: Decay of a moving average of the generators, such as 0.999; samples come from it.
-      width: Runs at a time on each device; by default as many as fit in memory, and on a CPU in its
-        caches. Rounding depends on it, so the run records it.
+      width: Runs at a time on each device. By default as many as fit in memory, and on a CPU as
+        suit its caches. Rounding depends on it, so the run records it.
       devices: Number of devices (on a CPU: cores) to use; by default all.
-      data_dir: Folder with the images, or with the official files of mnist, fashion_mnist or
-        cifar10; recorded in the run. By default, official files are searched in $ONESIDED_DATA and
-        then downloaded.
+      data_dir: Folder of your images, or of the official files of mnist, fashion_mnist or cifar10;
+        recorded in the run. By default, official files are taken from $ONESIDED_DATA or downloaded.
       processes: Options for several processes that share the work.
     """
     from onesided_jax.cli import _arguments as arguments
