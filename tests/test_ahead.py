@@ -106,7 +106,7 @@ def test_runs_that_do_not_fit_are_refused_with_how_many_do(cpus, monkeypatch):
     monkeypatch.setattr(ahead, "_compile", lambda label, plan, layout, topology: line(layout.width))
     monkeypatch.setitem(topology.CHIPS, "v5e", topology.CHIPS["v5e"]._replace(memory=100_000))
     with pytest.raises(
-        ValueError, match=r"width=20000: so many runs of 'adam'.*at most 9[67]\d\d$"
+        ValueError, match=r"width=20000: too many runs of 'adam'.*at most 9[67]\d\d$"
     ):
         compile_for(RECIPE, "v5e:1x1", width=20_000)
 

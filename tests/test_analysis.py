@@ -391,7 +391,7 @@ def test_a_repeated_seed_counts_once():
     assert [v.numbers["runs"] for v in found.verdicts] == [2, 2, 1, 1]
     assert all("3 needed" in v.sentence for v in found.verdicts)
     (note,) = found.notes
-    assert "2 of 5 runs repeat seed and hyperparameters of another" in note
+    assert "2 of 5 runs repeat the seed and hyperparameters of another" in note
 
 
 def test_too_few_checkpoints_are_said_with_the_effect():
@@ -646,7 +646,7 @@ def test_a_sweep_in_memory_says_what_it_needs_for_a_gate():
     found = osj.analyze(result, game, criteria=criteria, data=RING)
     assert found.dataset["quality_modes"].shape == (1, 2, 3)
     wrong = Mixture(np.zeros((2, 3)), 1.0)
-    with pytest.raises(ValueError, match=r"samples have shape \[3\], the game generates \[2\]"):
+    with pytest.raises(ValueError, match=r"samples of shape \[3\], but the game generates \[2\]"):
         osj.analyze(result, game, criteria=criteria, data=wrong)
 
 

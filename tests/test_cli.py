@@ -117,7 +117,7 @@ def test_sweep_analyze_report_sample_on_images(tmp_path, images, capsys):
     words = " ".join(printed.split())
     assert words.count("2 undecided") == 4  # claims and optimizers
     assert "Undecided: 2 seeds, 3 needed" in words
-    assert f"numbers and sentence: {out / 'verdict.json'}" in printed
+    assert f"numbers and sentences: {out / 'verdict.json'}" in printed
     assert main(["resume", str(out), "--data", str(moved)]) == 0
     np.savez(tmp_path / "other.npz", x_train=np.zeros((40, 8, 8, 3), np.uint8))
     capsys.readouterr()
@@ -178,7 +178,7 @@ def test_an_unfinished_run_is_shown_as_one_and_several_share_a_page(tmp_path, ca
     assert main(["resume", str(out)]) == 0
     capsys.readouterr()
     assert main(["report", str(out)]) == 0
-    stale = f"the run has gone on to 40; analyze it again: onesided analyze {out}"
+    stale = f"the run has continued to 40; analyze it again: onesided analyze {out}"
     assert stale in capsys.readouterr().out
     assert stale in (out / "report.html").read_text()
 
@@ -269,9 +269,12 @@ BAD = {
         ["sweep", "carousel", "--set", "dual_learning_rate=nan"],
         "nan: expected a finite",
     ),
-    "no hyperparameter": (["sweep", "carousel", "--set", "momentum=1"], "no float hyperparameter"),
+    "no hyperparameter": (
+        ["sweep", "carousel", "--set", "momentum=1"],
+        "not a float hyperparameter",
+    ),
     "not a float": (["sweep", "carousel", "--set", "convention=classic"], "NAME=V1,V2"),
-    "static option": (["sweep", "carousel", "--set", "convention=1"], "no float hyperparameter"),
+    "static option": (["sweep", "carousel", "--set", "convention=1"], "not a float hyperparameter"),
     "no value": (["sweep", "carousel", "--set", "b2"], "NAME=V1,V2"),
     "zero seeds": (["sweep", "carousel", "--seeds", "0"], "seeds=0: expected"),
     "zero steps": (["sweep", "carousel", "--steps", "0"], "steps=0: expected"),

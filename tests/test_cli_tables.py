@@ -91,7 +91,7 @@ def test_a_single_setting_is_told_in_sentences(width):
     assert "unknown" in text
     assert f"{long}: supported by {long}." in text
     assert "best setting" not in text
-    assert text.endswith("Every verdict's numbers and sentence: v.json\n")
+    assert text.endswith("All numbers and sentences: v.json\n")
 
 
 def test_what_was_missing_is_told_once_with_its_count():

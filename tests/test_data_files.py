@@ -248,7 +248,7 @@ def test_the_command_line_writes_the_directory_into_the_recipe(data, monkeypatch
     game = build_game(recipe.game)
     assert jax.eval_shape(game.sample, jax.random.key(0)).real.shape == (2, 28, 28, 1)
     with pytest.raises(
-        ValueError, match=r"^data='x': recipe 'digits' plays on ring, which has no files"
+        ValueError, match=r"^data='x': recipe 'digits' uses ring, which has no files"
     ):
         place_data(digits_recipe(dataset="ring"), Path("x"))
 

@@ -403,10 +403,10 @@ def test_order_of_the_page(page):
         "Verdicts",
         "Does only one player converge?",
         "Gradient norms of both players",
-        "What the runs produced",
+        "Samples and trajectories",
         "Details",
         "How the one-sided MVI was measured",
-        "What training recorded",
+        "Training metrics",
         "Table of 3 runs",
         "How to reproduce",
     ]
@@ -808,7 +808,7 @@ def test_sample_quality_is_a_table_with_its_rule_and_the_failures(sections):
     assert text.count("0.99 ") >= 3
     assert "0.99 to 0.99" not in text
     assert "drew 2 × 10,000 samples" in text
-    assert "right on 98.2% of 1,000 held-out images" in text
+    assert "correct on 98.2% of 1,000 held-out images" in text
     assert "distance is at most 0.138" in text
     assert "at least 90% of the largest possible" in text
     assert "Why 3 runs do not pass" in text

@@ -140,7 +140,7 @@ BAD = {
     ),
     "no hyperparameter": (
         {"optimizers": (OptimizerSpec("adam", axes={**RATES, "b22": (0.9,)}),)},
-        r"'b22' is no hyperparameter of adam.*did you mean 'b2'",
+        r"'b22' is not a hyperparameter of adam.*did you mean 'b2'",
     ),
     "static option swept": (
         {"optimizers": (OptimizerSpec("amsgrad", axes={**RATES, "convention": (1.0,)}),)},
@@ -148,7 +148,7 @@ BAD = {
     ),
     "hyperparameter as an option": (
         {"optimizers": (OptimizerSpec("extra_adam", axes=RATES, options={"b1": 0.5}),)},
-        r"'b1' of extra_adam is a hyperparameter and no static option: give b1=0.5 under axes=",
+        r"'b1' of extra_adam is a hyperparameter, not a static option: move b1=0.5 to axes=",
     ),
     "bool as a value": (
         {"optimizers": (OptimizerSpec("adam", axes={**RATES, "b1": True}),)},
@@ -383,11 +383,12 @@ def test_metrics_of_a_damaged_chunk_are_nan(tmp_path):
 
 def test_a_step_without_a_checkpoint_and_an_unknown_cell_are_named(tmp_path):
     store = store_with(tmp_path)
-    with pytest.raises(runs.MissingCheckpointError, match=r"step 15; there are \[0, 10, 20\]$"):
+    message = r"step 15; existing steps: \[0, 10, 20\]$"
+    with pytest.raises(runs.MissingCheckpointError, match=message):
         store.read(15)
-    with pytest.raises(runs.MissingCheckpointError, match=r"step 15; there are \[0, 10, 20\]$"):
+    with pytest.raises(runs.MissingCheckpointError, match=message):
         store.info(15)
-    with pytest.raises(runs.MissingCheckpointError, match=r"step 0; there are none"):
+    with pytest.raises(runs.MissingCheckpointError, match=r"step 0; existing steps: none"):
         CheckpointStore(tmp_path / "new").read(0)
     (store.path / "10" / "SHA256SUMS").unlink()
     with pytest.raises(DamagedCheckpointError, match="SHA256SUMS is missing"):

@@ -181,7 +181,7 @@ def test_numpy_integers_are_integers(tmp_path):
 
 @pytest.mark.parametrize("seeds", [(0.5, 1.5), 2.5, ["a"]], ids=str)
 def test_seeds_that_are_no_integers_are_refused(seeds):
-    with pytest.raises(ValueError, match="expected integers, or how many"):
+    with pytest.raises(ValueError, match="expected integers, or the number"):
         osj.grid(seeds=seeds, rate=0.1)
 
 
@@ -317,7 +317,7 @@ def test_on_disk_and_in_memory_agree_and_a_second_call_continues(tmp_path):
     assert [c.step for c in chunks] == [4, 8, 12]
     whole = osj.sweep(game, make_eg, **longer)
     assert_same_bits((went_on.players, went_on.metrics), (whole.players, whole.metrics))
-    message = r"\(steps is 12 there and 8 here\).*only more steps can be added"
+    message = r"\(steps is 12 there and 8 here\).*can only be extended by steps"
     with pytest.raises(ValueError, match=message):
         osj.sweep(game, make_eg, **arguments, out=tmp_path / "run")
 
@@ -521,7 +521,7 @@ def test_bad_arguments_name_value_and_expectation(changes, message, tmp_path):
         ([0, 1], {"rate": [0.1, np.nan]}, "expected finite numbers"),
         ([0.5, 1.0], {}, "expected int[R]"),
         ([-1, 1], {}, "integers in [0, 2**32)"),
-        (2, {}, "seeds=2: expected int[R], a seed for every run, such as [0]; grid(...) takes"),
+        (2, {}, "seeds=2: expected int[R], one seed per run, such as [0]; grid(seeds="),
     ],
 )
 def test_runs_that_cannot_be_are_refused(seeds, hyperparameters, message):
@@ -631,7 +631,7 @@ def test_a_finished_recipe_goes_on_to_the_bits_of_a_longer_one(tmp_path):
     for steps, message in [(30, "expected at least 40"), (45, "multiple of checkpoint_every=10")]:
         with pytest.raises(ValueError, match=message):
             osj.resume(tmp_path / "run", steps=steps)
-    with pytest.raises(ValueError, match=r"seeds: only here 2.*only more steps can be added"):
+    with pytest.raises(ValueError, match=r"seeds: only here 2.*can only be extended by steps"):
         osj.run(dataclasses.replace(recipe, steps=40, seeds=(0, 1, 2)), tmp_path / "run")
     assert (tmp_path / "run" / "manifest.json").read_bytes() == before
 
@@ -696,7 +696,7 @@ def test_what_is_no_maker_of_optimizers_is_one_error():
             lambda F, state, params, **extra: (sgd.update(F, sgd.init(F))[0], jnp.zeros(2)),
         )
 
-    message = "^a step changes .opt_state from float32[1] to float32[2]: what it carries"
+    message = "^a step changes .opt_state from float32[1] to float32[2]: shapes and"
     with pytest.raises(ValueError, match=message.replace("[", r"\[")):
         osj.sweep(exploding_game(), growing, **arguments)
 
@@ -735,7 +735,7 @@ def test_another_optimizer_does_not_continue_a_sweep(tmp_path):
 
     osj.sweep(game, make_sgd, runs, steps=4, out=tmp_path / "run")
     before = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
-    with pytest.raises(ValueError, match="holds another run: it was written for another game"):
+    with pytest.raises(ValueError, match="holds another run, with another game"):
         osj.sweep(game, with_momentum, runs, steps=4, out=tmp_path / "run")
     observers = {"mine": (lambda players: 0, lambda s, view: s)}
     with pytest.raises(ValueError, match="holds another run"):

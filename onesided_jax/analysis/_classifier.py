@@ -1,8 +1,8 @@
-"""A small classifier of our own, trained on the real labelled images: the eye of `quality`.
+"""A small classifier, trained on the real labelled images; `quality` uses its features.
 
-Inception needs a download, and 28 x 28 digits are no photographs. A network trained briefly on the
-data themselves has features that tell their classes apart. Its Fréchet distances compare runs on
-one data set; they compare nothing with published FIDs.
+Inception needs a download, and was trained on photographs. A classifier trained on the data
+themselves has features that separate their classes. Its Fréchet distances compare runs on one data
+set; they are not comparable with published FIDs.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ from onesided_jax.players import make_key
 
 __all__ = ["ClassifierSettings", "Trained", "check_labels", "describe", "train_classifier"]
 
-_COARSEST = 8  # halving stops at so many rows and columns: 28 -> 14 -> 7, 32 -> 16 -> 8
+_COARSEST = 8  # rows and columns are halved until they are at most this: 28 -> 14 -> 7
 _KERNEL = (4, 4)
 _STRIDE = 2
-_EVALUATION_BATCH = 100  # twice as fast on a CPU as 500: patches stay in the cache
+_EVALUATION_BATCH = 100  # on a CPU twice as fast as 500, because patches stay in the cache
 
 
 class ClassifierSettings(NamedTuple):
-    """How the classifier is built and trained.
+    """Architecture and training of the classifier.
 
     Attributes:
       width: channels of the first convolution; the others have twice as many.
       features: length of the penultimate layer.
       batch_size: images per step.
       presentations: images shown in training, so that small and large data sets cost the same.
-      least_epochs: how often each image is shown at least.
+      least_epochs: minimum number of epochs.
       learning_rate: peak of AdamW's one-cycle schedule.
-      weight_decay: AdamW's.
-      shift: training batches are moved by up to this many pixels, worth about 1% of accuracy on
-        4,000 digits.
-      held_out: share of the images that the accuracy is measured on.
-      most_held_out: how many those are at most.
+      weight_decay: weight decay of AdamW.
+      shift: maximum shift of training batches in pixels; it adds about 1% of accuracy on 4,000
+        digits.
+      held_out: share of the images held out to measure the accuracy.
+      most_held_out: maximum number of held-out images.
     """
 
     width: int = 32
@@ -64,9 +64,9 @@ class Trained(NamedTuple):
     """A trained classifier.
 
     Attributes:
-      params: of the network, on the host.
-      accuracy: on held-out images.
-      held_out: how many those are.
+      params: params of the network, on the host.
+      accuracy: accuracy on held-out images.
+      held_out: number of held-out images.
     """
 
     params: Any
@@ -98,7 +98,7 @@ class _Net(nnx.Module):
 
 @functools.cache
 def network(shape: tuple[int, ...], classes: int, settings: ClassifierSettings) -> Network:
-    """The classifier of images of a shape: ``apply`` gives ``(features, logits)``."""
+    """The classifier for images of a shape; ``apply`` returns ``(features, logits)``."""
     return from_nnx(lambda rngs: _Net(shape, settings.width, settings.features, classes, rngs))
 
 
@@ -116,7 +116,7 @@ def check_labels(images: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.n
         )
     if not np.issubdtype(labels.dtype, np.integer) or labels.shape != images.shape[:1]:
         raise ValueError(
-            f"a classifier needs labels int[{len(images)}], one an image; "
+            f"a classifier needs labels int[{len(images)}], one per image; "
             f"got {labels.dtype}{list(labels.shape)}"
         )
     values, classes = np.unique(labels, return_inverse=True)
@@ -128,13 +128,13 @@ def check_labels(images: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.n
 def train_classifier(
     images: ArrayLike, labels: ArrayLike, *, seed: int, settings: ClassifierSettings
 ) -> Trained:
-    """Trains the classifier in float32; one machine gives the same one for the same arguments.
+    """Trains the classifier in float32; deterministic on one machine.
 
     Args:
       images: ``uint8[N, H, W, C]``.
       labels: classes, ``int[N]``.
-      seed: of initialisation, split and order.
-      settings: how it is built and trained.
+      seed: seed of initialisation, split and order.
+      settings: architecture and training.
 
     Raises:
       ValueError: as :func:`check_labels`.
@@ -188,7 +188,7 @@ def _epoch(net: Network, tx: optax.GradientTransformation, batch: int, shift: in
 
 
 def describe(net: Network, params: Any) -> Callable[[ArrayLike], tuple[np.ndarray, np.ndarray]]:
-    """``images -> (features f32[n, d], classes int32[n])``; images uint8, or floats in [-1, 1]."""
+    """Returns ``images -> (features f32[n, d], classes int32[n])``; uint8, or floats in [-1, 1]."""
 
     @jax.jit
     def batch(params: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:

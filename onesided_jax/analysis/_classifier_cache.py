@@ -1,4 +1,4 @@
-"""Trained classifiers on disk: an ``.npz`` of plain arrays, named by a hash of the training set."""
+"""A cache of trained classifiers: ``.npz`` files, named by a hash of the training set."""
 
 from __future__ import annotations
 
@@ -27,19 +27,18 @@ from onesided_jax.runs.files import write_bytes_atomically
 
 __all__ = ["cached_classifier"]
 
-VERSION = 1  # of the training; raise it when `_classifier` changes
+VERSION = 1  # raise it when `_classifier` changes
 
 
 def cached_classifier(
     images: ArrayLike, labels: ArrayLike, *, seed: int, settings: ClassifierSettings
 ) -> Trained:
-    """The classifier of labelled images, from the cache or trained now; see `train_classifier`.
+    """Reads the classifier of labelled images from the cache, or trains it (`train_classifier`).
 
-    The file is named by a hash of images, labels, seed, settings and version. It is written
-    atomically; if it is damaged, the classifier is trained again.
+    If the cached file is damaged, the classifier is trained again.
 
     Warns:
-      RuntimeWarning: the cache cannot be written, so the next call trains again.
+      RuntimeWarning: if the cache cannot be written, so that the next call trains again.
     """
     images, labels, classes = check_labels(images, labels)
     about = {"version": VERSION, "seed": seed, "shape": images.shape, **settings._asdict()}
@@ -48,7 +47,7 @@ def cached_classifier(
     digest.update(np.ascontiguousarray(labels).tobytes())
     path = cache_directory() / "classifiers" / f"{digest.hexdigest()[:32]}.npz"
     like, _ = jax.eval_shape(network(images.shape[1:], classes, settings).init, make_key(0))
-    with contextlib.suppress(Exception):  # whatever is wrong with the file, training replaces it
+    with contextlib.suppress(Exception):  # a missing or damaged file is replaced by training
         return _read(path, jax.tree.structure(like))
     trained = train_classifier(images, labels, seed=seed, settings=settings)
     buffer = io.BytesIO()
@@ -68,7 +67,7 @@ def cached_classifier(
 
 
 def _read(path: Path, structure: Any) -> Trained:
-    # A zip: damaged bytes fail their CRC. Opened here, because np.load leaves damaged files open.
+    # A zip detects damaged bytes by its CRC. Open it here: np.load leaves damaged files open.
     with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
         leaves = [archive[f"arr_{i}"] for i in range(structure.num_leaves)]
         accuracy, held_out = float(archive["accuracy"]), int(archive["held_out"])

@@ -1,4 +1,4 @@
-"""Distances between two clouds of feature vectors, in NumPy float64: pure functions of arrays."""
+"""Distances between two sets of feature vectors: pure functions in NumPy float64."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Gaussian(NamedTuple):
 
     Attributes:
       mean: ``[d]``.
-      root: a factor of the covariance (with n - 1), ``root.T @ root``, ``[min(n, d), d]``.
+      root: ``[min(n, d), d]``; the covariance (with n - 1) is ``root.T @ root``.
     """
 
     mean: Array
@@ -37,11 +37,11 @@ class Gaussian(NamedTuple):
 
 
 class PrecisionRecall(NamedTuple):
-    """How well two clouds cover each other; both numbers are 1 for equal clouds.
+    """Precision and recall; both are 1 for equal sets.
 
     Attributes:
-      precision: share of the samples inside the manifold of the real ones.
-      recall: share of the real ones inside the manifold of the samples.
+      precision: share of the generated samples inside the manifold of the real samples.
+      recall: share of the real samples inside the manifold of the generated samples.
     """
 
     precision: float
@@ -52,7 +52,7 @@ def fit_gaussian(features: ArrayLike) -> Gaussian:
     """Mean and a factor of the covariance of features ``[n, d]``, n >= 2."""
     features = _cloud("features", features)
     mean = features.mean(0)
-    # A QR factor instead of the covariance: squaring would halve the number of good digits.
+    # A QR factor instead of the covariance, because squaring halves the number of correct digits.
     root = np.linalg.qr(features - mean, mode="r") / np.sqrt(len(features) - 1)
     return Gaussian(mean, root)
 
@@ -68,24 +68,24 @@ def gaussian_frechet_distance(a: Gaussian, b: Gaussian) -> float:
 
 
 def frechet_distance(real: ArrayLike, samples: ArrayLike) -> float:
-    r"""Fréchet distance between Gaussians fitted to two clouds of features.
+    r"""Fréchet distance between Gaussians fitted to two sets of features.
 
     .. math:: \|\mu_1 - \mu_2\|^2
               + \mathrm{tr}\bigl(\Sigma_1 + \Sigma_2 - 2 (\Sigma_1 \Sigma_2)^{1/2}\bigr)
 
     On Inception features this is the FID. With :math:`\Sigma_i = R_i^\top R_i`, the trace of the
-    root is the sum of the singular values of :math:`R_1 R_2^\top`, so singular covariances do no
-    harm. Few samples bias the distance upwards: compare equal numbers of samples only.
+    root is the sum of the singular values of :math:`R_1 R_2^\top`, so covariances may be singular.
+    Few samples bias the distance upwards: only compare equal numbers of samples.
 
     Args:
       real: ``[n, d]``, n >= 2.
       samples: ``[m, d]``, m >= 2.
 
     Returns:
-      The distance (squared, in the features' units squared), at least 0.
+      The squared distance, in squared units of the features, at least 0.
 
     Raises:
-      ValueError: if the shapes do not fit, or a number is not finite.
+      ValueError: if the shapes do not match, or a number is not finite.
 
     Example:
       >>> import numpy as np
@@ -106,9 +106,9 @@ def precision_recall(
 ) -> PrecisionRecall:
     """Precision and recall of samples, by nearest-neighbour manifolds.
 
-    The manifold of a cloud is the union of balls around its points; each ball reaches the point's
-    k-th nearest neighbour. Precision falls with bad samples, recall with missing ones. Both depend
-    on the numbers of points: compare equal numbers only.
+    The manifold of a set is the union of balls around its points. The radius of each ball is the
+    distance to the k-th nearest neighbour. Bad samples lower precision, missing ones recall. Both
+    depend on the number of points: only compare equal numbers.
 
     Args:
       real: features of real samples, ``[n, d]``, n > neighbours.
@@ -116,7 +116,7 @@ def precision_recall(
       neighbours: k.
 
     Raises:
-      ValueError: if the shapes do not fit, a number is not finite, or there are too few points.
+      ValueError: if the shapes do not match, a number is not finite, or there are too few points.
 
     Example:
       >>> import numpy as np
@@ -138,7 +138,7 @@ def precision_recall(
 
 
 def _squared_radii(points: Array, neighbours: int) -> Array:
-    """Squared distance of each of the points ``[n, d]`` to its k-th nearest neighbour, ``[n]``."""
+    """Squared distances ``[n]`` of points ``[n, d]`` to their k-th nearest neighbours."""
     if not 1 <= neighbours < len(points):
         raise ValueError(
             f"neighbours={neighbours}: expected an integer from 1 to {len(points) - 1}, "
@@ -152,8 +152,8 @@ def _squared_radii(points: Array, neighbours: int) -> Array:
 
 
 def _squared_distances(a: Array, b: Array) -> Iterator[tuple[slice, Array]]:
-    """Blocks of rows of ``|a_i - b_j|^2``, through one matrix product each."""
-    centre = b.mean(0)  # far from the origin the product would lose the digits of the differences
+    """Yields blocks of rows of ``|a_i - b_j|^2``, with one matrix product per block."""
+    centre = b.mean(0)  # far from the origin, the product loses digits of the differences
     a, b = a - centre, b - centre
     square_b = (b**2).sum(1)
     for start in range(0, len(a), _BLOCK):
@@ -169,7 +169,7 @@ def _clouds(real: ArrayLike, samples: ArrayLike) -> tuple[Array, Array]:
     if real.shape[1] != samples.shape[1]:
         raise ValueError(
             f"real {list(real.shape)} and samples {list(samples.shape)}: "
-            "expected as many features per row"
+            "expected the same number of features per row"
         )
     return real, samples
 

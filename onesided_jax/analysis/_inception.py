@@ -1,4 +1,4 @@
-"""The Inception network of the standard FID, if the user has its weights: the only use of torch."""
+"""The Inception network of the standard FID, from the user's file; only this module uses torch."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ _BATCH = 50
 def load_inception(
     path: str | os.PathLike[str], shape: tuple[int, ...]
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """The features whose Fréchet distance is the FID.
+    """Loads the network whose features give the FID.
 
     Args:
-      path: of the TorchScript file; nothing is downloaded.
-      shape: of the images, ``(H, W, C)`` with one or three channels.
+      path: path of the TorchScript file; nothing is downloaded.
+      shape: shape of the images, ``(H, W, C)`` with one or three channels.
 
     Returns:
-      ``images uint8[n, H, W, C] -> features f64[n, d]``; one channel is shown as three.
+      ``images uint8[n, H, W, C] -> features f64[n, d]``; one channel is repeated three times.
 
     Raises:
-      FileNotFoundError: there is no such file.
-      ImportError: torch is not installed.
-      ValueError: the file is not what was expected, or the images have other channels.
+      FileNotFoundError: if there is no such file.
+      ImportError: if torch is not installed.
+      ValueError: if the file holds no such network, or the images have another number of channels.
     """
     file, said = expand_user(path), f"inception={str(path)!r}"
     if not file.is_file():
@@ -57,7 +57,7 @@ def load_inception(
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # TorchScript is deprecated; the file is what it is
+            warnings.simplefilter("ignore")  # torch warns that TorchScript is deprecated
             net = torch.jit.load(str(file), map_location="cpu").eval()
         tried = batch(net, np.zeros((2, *shape), np.uint8)).shape
         if len(tried) != 2 or tried[0] != 2:

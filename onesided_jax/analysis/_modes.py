@@ -1,4 +1,4 @@
-"""Which modes or classes of the data a set of samples covers: pure functions of arrays."""
+"""Coverage of modes and classes by a set of samples: pure functions of arrays."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from numpy.typing import ArrayLike
 
 __all__ = ["Mixture", "check_mixture", "class_measures", "label_measures", "mixture_measures"]
 
-RADIUS = 3.0  # standard deviations from a mean within which a sample is of high quality
-LEAST_SHARE = 0.25  # of its fair share of the samples, at which a mode or class counts as covered
+RADIUS = 3.0  # standard deviations; samples of high quality are this close to a mean
+LEAST_SHARE = 0.25  # a covered mode or class has at least this part of its fair share of samples
 
 
 class Mixture(NamedTuple):
-    """A data set that is a mixture of equally likely Gaussians of one width.
+    """A mixture of equally likely Gaussians with the same standard deviation.
 
     Attributes:
       means: ``[modes, d]``.
@@ -32,11 +32,11 @@ class Mixture(NamedTuple):
 
 
 def check_mixture(mixture: Mixture) -> Mixture:
-    """The mixture in float64, or ValueError."""
+    """Returns the mixture in float64; raises ValueError if it is invalid."""
     means = np.asarray(mixture.means, np.float64)
     if means.ndim != 2 or means.size == 0 or not np.isfinite(means).all():
         raise ValueError(
-            f"Mixture.means {list(means.shape)}: expected finite numbers [modes, d], none missing"
+            f"Mixture.means {list(means.shape)}: expected finite numbers [modes, d], not empty"
         )
     if not 0 < mixture.std < math.inf:
         raise ValueError(f"Mixture.std={mixture.std!r}: expected a finite number above 0")
@@ -44,11 +44,11 @@ def check_mixture(mixture: Mixture) -> Mixture:
 
 
 def mixture_measures(samples: ArrayLike, mixture: Mixture) -> dict[str, float]:
-    """Shares of modes covered and of high-quality samples, for samples ``[n, d]``.
+    """Shares of covered modes and of high-quality samples, for samples ``[n, d]``.
 
-    A sample is of high quality within 3 standard deviations of the nearest mean, as 98.9% of the
-    true distribution are in two dimensions. A mode is covered if at least 1 / (4 modes) of all
-    samples are such samples of it.
+    A sample is of high quality within 3 standard deviations of the nearest mean. In two dimensions
+    this holds for 98.9% of the true distribution. A mode is covered if it has at least
+    1 / (4 modes) of all samples, as samples of high quality.
 
     Returns:
       ``modes`` and ``high_quality``, both in [0, 1].
@@ -72,8 +72,8 @@ def class_measures(classes: ArrayLike, count: int) -> dict[str, float]:
 
     Returns:
       ``class_coverage``: the share of classes with at least 1 / (4 count) of the samples.
-      ``class_entropy``: entropy of the shares over ``log(count)``; 1 if all are equal, 0 if there
-      is one class.
+      ``class_entropy``: entropy of the shares divided by ``log(count)``; 1 if all shares are equal,
+      0 if there is only one class.
     """
     found = np.bincount(np.asarray(classes), minlength=count)
     shares = found[found > 0] / found.sum()
@@ -82,11 +82,11 @@ def class_measures(classes: ArrayLike, count: int) -> dict[str, float]:
 
 
 def label_measures(predicted: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """How many samples of a conditional GAN are of the class that they were asked for.
+    """Share of a conditional GAN's samples that have the requested class.
 
     Args:
-      predicted: their classes ``int[n]``.
-      labels: the classes that were asked for, ``int[n]``.
+      predicted: predicted classes, ``int[n]``.
+      labels: requested classes, ``int[n]``.
 
     Returns:
       ``label_accuracy_C`` for each class, a share in [0, 1], and ``label_accuracy``, their mean.

@@ -1,4 +1,4 @@
-"""The quality of every run of a GAN at its last checkpoint."""
+"""Measures the sample quality of every run of a GAN at its last checkpoint."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from onesided_jax.runs import Criteria, Recipe
 
 __all__ = ["find_data", "measure_quality"]
 
-_SAMPLING_SEED = 14213  # of the latents, the same for every run; training keys are the runs' seeds
+_SAMPLING_SEED = 14213  # of the latents, for every run; training keys come from the runs' seeds
 _CHUNK = 500  # samples generated at once
 _MIXTURES = {
     "ring": (datasets.ring, datasets.ring_means),
@@ -39,7 +39,7 @@ def find_data(
     inception: str | os.PathLike[str] | None,
     wanted: bool,
 ) -> tuple[datasets.Dataset | Mixture | None, str]:
-    """The real data to compare with, or None; and why there is no gate, or ``""``.
+    """Returns the real data to compare with, or None; and why there is no gate, or ``""``.
 
     Raises:
       ValueError: if ``data`` or ``inception`` is given but cannot be used.
@@ -65,7 +65,7 @@ def find_data(
     fault = _fault_of_labels(data, of_the_recipe)
     if not fault or inception is None:
         return (None if fault else data), fault
-    return data._replace(labels=None), fault  # Inception needs none
+    return data._replace(labels=None), fault  # Inception needs no labels
 
 
 def _fault_of_labels(data: datasets.Dataset, of_the_recipe: bool) -> str:
@@ -74,7 +74,7 @@ def _fault_of_labels(data: datasets.Dataset, of_the_recipe: bool) -> str:
         return f"{data.name} has no labels"
     if data.data is None or data.data.dtype != np.uint8:
         return f"{data.name} has no images"
-    if of_the_recipe:  # of data that were asked for, it is an error
+    if of_the_recipe:  # for the user's own data, this raises later
         try:
             check_labels(data.data, data.labels)
         except ValueError as error:
@@ -85,7 +85,7 @@ def _fault_of_labels(data: datasets.Dataset, of_the_recipe: bool) -> str:
 def _dataset_name(recipe: Recipe | None) -> str | None:
     if recipe is None or recipe.game.name != "gan":
         return None
-    from onesided_jax.runs.build import _build_gan  # its default is the recipe's
+    from onesided_jax.runs.build import _build_gan  # for the default data set
 
     default = inspect.signature(_build_gan).parameters["dataset"].default
     return recipe.game.options.get("dataset", default)
@@ -99,15 +99,16 @@ def measure_quality(
     criteria: Criteria,
     tell: Tell,
 ) -> tuple[list[dict[str, Array]], dict[str, Any]]:
-    """The measures of every cell's runs, and facts about what they were compared with.
+    """Measures the runs of every cell.
 
     Returns:
-      ``(values, about)``: per cell, measure to ``f64[R, K]`` for K evaluation seeds. NaN for a run
-      that diverged or has samples that are not finite. If a sweep kept a moving average of its
-      generators, the values are the average's, and ``raw_MEASURE`` those of the last iterate.
+      ``(values, about)``. ``values`` has for each cell measure to ``f64[R, K]`` for K evaluation
+      seeds; NaN for a run that diverged or has non-finite samples. If a sweep kept a moving average
+      of its generators, they are values of the average, and ``raw_MEASURE`` those of the last
+      iterate. ``about`` has facts about the real data.
 
     Raises:
-      ValueError: if the game's samples have another shape than the data's.
+      ValueError: if the samples of the game and the data have different shapes.
     """
     _check_shape(game, data)
     tell("quality: real data", 0, 1)
@@ -142,12 +143,12 @@ def _check_shape(game: Game, data: datasets.Dataset | Mixture) -> None:
     expected = np.shape(data.means)[1:] if isinstance(data, Mixture) else data.shape
     if found != tuple(expected):
         raise ValueError(
-            f"data: its samples have shape {list(expected)}, the game generates {list(found)}"
+            f"data has samples of shape {list(expected)}, but the game generates {list(found)}"
         )
 
 
 def _sampler(game: Game, count: int) -> Callable[[Any, Any, Any], np.ndarray]:
-    """``(players, state, key) -> samples[count, ...]``, generated in chunks."""
+    """Returns ``(players, state, key) -> samples[count, ...]``, which generates in chunks."""
     chunks = -(-count // _CHUNK)
 
     @jax.jit
@@ -163,7 +164,7 @@ def _sampler(game: Game, count: int) -> Callable[[Any, Any, Any], np.ndarray]:
 
 
 def _labels(classes: int | None, count: int) -> np.ndarray | None:
-    """The classes of the samples that `_sampler` draws: ``generate`` goes through them in turn."""
+    """The classes of the samples of `_sampler`: ``generate`` cycles through the classes."""
     if classes is None:
         return None
     return np.tile(np.arange(min(count, _CHUNK)) % classes, -(-count // _CHUNK))[:count]
@@ -176,7 +177,7 @@ def _measure_run(
     measure: Callable[..., dict[str, Array]],
     seeds: int,
 ) -> dict[str, Array] | None:
-    """Measures of a run; None if it diverged or its samples are not finite."""
+    """Measures one run; None if it diverged or its samples are not finite."""
     if source.diverged_at[run] >= 0:
         return None
     last = source.snapshot(source.steps[-1])

@@ -1,4 +1,4 @@
-"""Samples of trained generators, and generators as files."""
+"""Samples of trained generators, and exported generators."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 def generate(
     run: Run, *, count: int, seed: int = 0, label: int | None = None, raw: bool = False
 ) -> Iterator[tuple[str, int, int, np.ndarray]]:
-    """Samples of every generator at its newest readable checkpoint.
+    """Draws samples from every generator at its newest readable checkpoint.
 
     Args:
       run: a GAN run with a recipe.
       count: samples per generator.
       seed: seed of the latents, the same for all generators.
-      label: the class to draw from a conditional GAN; ``None`` draws all, one after another.
-      raw: sample the last iterate of a run that keeps a moving average (``ema``), not the average.
+      label: the class to draw from a conditional GAN; ``None`` draws all classes in order.
+      raw: sample the last iterate instead of the moving average of a run with ``ema``.
 
     Yields:
       ``(cell, run index, step, samples[count, ...])``.
 
     Raises:
-      ValueError: if the run has no recipe, its game generates nothing, or has no such class.
+      ValueError: if the run has no recipe, or its game has no samples or no such class.
     """
     with numerics(run.recipe):
         game = _game_of(run)
@@ -67,7 +67,7 @@ def _game_of(run: Run) -> Game:
     recipe = run.recipe
     if recipe is None:
         raise ValueError(f"{str(run.path)!r} has no recipe to rebuild the game from")
-    shape = run.manifest.get("sample_shape")  # without it, of version 0.1: from the data
+    shape = run.manifest.get("sample_shape")  # version 0.1 has none: the data are read
     game = build_game(recipe.game, recipe.precision, sample_shape=shape)
     if game.generate is None:
         raise ValueError(f"game={recipe.game.name!r} generates no samples; expected a GAN run")
@@ -75,15 +75,15 @@ def _game_of(run: Run) -> Game:
 
 
 class Exported(NamedTuple):
-    """What `export_generator` wrote.
+    """The files of an exported generator.
 
     Attributes:
       program: ``generator.jax``: ``f[b, latent_dim] -> samples[b, ...]`` for any ``b``, with its
-        params inside; ``jax.export.deserialize`` reads it, without onesided-jax. That of a
-        conditional GAN takes the classes ``int32[b]`` as a second argument.
-      params: ``generator.npz``: the params, and the state of normalisation, an array for each leaf,
-        named by its path, such as ``params/head/kernel``.
-      step: of the checkpoint that they come from.
+        params inside. ``jax.export.deserialize`` reads it, without onesided-jax. For a conditional
+        GAN, the second argument is the classes ``int32[b]``.
+      params: ``generator.npz``: params and state of normalisation, one array per leaf, named by its
+        path, such as ``params/head/kernel``.
+      step: step of the checkpoint.
     """
 
     program: Path
@@ -101,20 +101,21 @@ def export_generator(
 ) -> Exported:
     """Writes a generator as a program for CPU, GPU and TPU, and its params as NumPy arrays.
 
+    It takes the newest readable checkpoint.
+
     Args:
       run: a GAN run with a recipe.
       out: the folder; ``generator.jax`` and ``generator.npz`` in it are replaced.
-      cell: which of ``run.cells``; ``None`` takes the first.
-      index: which of the cell's runs, from 0.
-      raw: the last iterate of a run that keeps a moving average (``ema``), not the average.
+      cell: one of ``run.cells``; ``None`` takes the first.
+      index: index of the run in the cell, from 0.
+      raw: export the last iterate instead of the moving average of a run with ``ema``.
 
     Returns:
-      :class:`Exported`: the newest checkpoint that can be read.
+      :class:`Exported`.
 
     Raises:
       ImportError: without flatbuffers, which `jax.export` needs (the extra ``export``).
-      ValueError: if the run has no recipe, no such cell or run, or its game generates nothing, or
-        the generator diverged.
+      ValueError: if the run has no recipe, or there is no such cell, run, or no GAN.
     """
     need("export", "the export of a generator", "flatbuffers")
     with numerics(run.recipe):

@@ -1,4 +1,4 @@
-"""Measurements of one cell's runs: gradient norms, their change, and the one-sided MVI."""
+"""Measures the runs of one cell: gradient norms, their change, and the one-sided MVI."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-Tell = Callable[[str, int, int], None]  # label, how many parts are done, of how many
+Tell = Callable[[str, int, int], None]  # label, parts done, all parts
 
 
 def counted(items: Sequence[T], label: str, tell: Tell) -> Iterator[T]:
-    """The items; before each, and at the end, ``tell`` hears how many are done."""
+    """Yields the items; calls ``tell`` before each item and at the end."""
     for done, item in enumerate(items):
         tell(label, done, len(items))
         yield item
@@ -40,16 +40,16 @@ def counted(items: Sequence[T], label: str, tell: Tell) -> Iterator[T]:
 
 
 class CellMeasures(NamedTuple):
-    """What is measured of a cell's runs.
+    """The measurements of a cell's runs.
 
     Attributes:
       source: the runs.
       norms: both players' ``SquaredNorm[R, S]``.
       change: both players' ``Change[R]``.
-      tests: the MVI test of every run that did not diverge, by run index.
-      tested: the steps of the checkpoints in those tests; empty if there are too few.
-      windows_lack: what the windows of the norms lack to be judged, a few words each.
-      tests_lack: what the MVI tests lack, a few words each.
+      tests: run index to MVI test, for every run that did not diverge.
+      tested: steps of the checkpoints in these tests; empty if there are too few checkpoints.
+      windows_lack: reasons why the change of norms cannot be judged, a few words each.
+      tests_lack: reasons why the MVI tests cannot be judged, a few words each.
       quality: measure of sample quality to ``f64[R, K]``.
     """
 
@@ -71,7 +71,7 @@ def measure_cell(
     quality: dict[str, Array],
     tell: Tell,
 ) -> CellMeasures:
-    """Measures a cell's runs. ``criteria`` gives windows and sample sizes; no boundary is read."""
+    """Measures a cell's runs; uses only the windows and sample sizes of ``criteria``."""
     norms = _gradient_norms(source, probe, tell)
     windows, lack = _windows(source, criteria)
     change = PrimalDual(
@@ -87,26 +87,27 @@ def measure_cell(
 
 
 def norms_lack(cell: CellMeasures, rows: np.ndarray) -> list[str]:
-    """What the change of some runs' norms lacks to be judged, a few words each.
+    """Reasons why the change of norms of some runs cannot be judged, a few words each.
 
-    A generator whose discriminator slows down comes to rest in any game: that is no evidence.
+    If the discriminator slows down, the generator comes to rest in any game. So a decaying learning
+    rate is a reason.
     """
     decays = not cell.source.constant_rates[rows].all()
     return [*["a learning rate decays"] * decays, *cell.windows_lack]
 
 
 def _known_target(game: Game) -> Any:
-    """The point ``x*`` if it is known for this game, or None."""
+    """The point ``x*`` of this game, or None if it is not known."""
     return None if game.facts is None else game.facts.primal_solution
 
 
 def x_star(game: Game) -> str:
-    """Where ``x*`` comes from, in words."""
+    """The origin of ``x*``, in words."""
     return "end of the run" if _known_target(game) is None else "known"
 
 
 def player_names(game: Game) -> PrimalDual:
-    """What the players are called: a game that generates samples is a GAN."""
+    """Names of the players; a game that generates samples is a GAN."""
     if game.generate is not None:
         return PrimalDual("generator", "discriminator")
     return PrimalDual("primal player", "dual player")
@@ -126,10 +127,9 @@ def _gradient_norms(source: Source, probe: Probe, tell: Tell) -> PrimalDual:
 
 
 def _windows(source: Source, criteria: Criteria) -> tuple[list[np.ndarray], list[str]]:
-    """Masks of the early and the late checkpoints, and which window has none.
+    """Masks of the early and late checkpoints, and a reason for each window without checkpoints.
 
-    The trained checkpoint nearest to an empty window stands in for it, so that an effect size can
-    be shown.
+    An empty window takes the nearest trained checkpoint, so that an effect can be shown.
     """
     steps, whole = np.asarray(source.steps), source.total_steps
     masks, lack = [], []

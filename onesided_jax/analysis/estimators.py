@@ -1,10 +1,10 @@
-r"""Squared norms of gradients that are known with noise only: NumPy float64, pure functions.
+r"""Squared norms of noisy gradients: pure functions in NumPy float64.
 
 * The squared norm :math:`\|g\|^2` of an expected gradient, from the Gram matrix of K microbatch
   gradients: U-statistic (Hoeffding 1948), jackknife standard error (Quenouille 1956, Tukey 1958).
-* How that norm changes along a run: medians over an early and a late window.
+* The change of that norm along a run: medians over an early and a late window.
 
-NaN means "no number"; each function says what it does with NaN.
+NaN means "no number".
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ Mask = NDArray[np.bool_]
 
 TINY = float(np.finfo(np.float64).tiny)  # the smallest positive normal float64
 NOISE_FLOOR = 2.0  # standard errors
-_RELATIVE_FLOOR = 1e-12  # of a late norm in early ones: a gradient may reach 0
+_RELATIVE_FLOOR = 1e-12  # of a late norm relative to the early one, because it may reach 0
 
 
 class SquaredNorm(NamedTuple):
     r"""Estimate of the squared norm of an expected gradient; all fields have one shape ``[...]``.
 
     Attributes:
-      value: unbiased estimate of :math:`\|g\|^2`. It may be negative and is never clipped: clip
-        first, and averages are biased.
-      standard_error: of ``value``; jackknife over microbatches, which is conservative. 0 if exact.
+      value: unbiased estimate of :math:`\|g\|^2`. It may be negative: clipping would bias averages.
+      standard_error: jackknife error of ``value`` over microbatches, which is conservative; 0 if
+        exact.
     """
 
     value: Array
@@ -89,15 +89,15 @@ def squared_norm(gram: ArrayLike) -> SquaredNorm:
 
 
 def exact_squared_norm(squared: ArrayLike) -> SquaredNorm:
-    """Squared norms ``[...]`` of a deterministic field, with errors of 0."""
+    """Wraps squared norms ``[...]`` of a deterministic field, with errors of 0."""
     value = np.asarray(squared, np.float64)
     return SquaredNorm(value, np.zeros_like(value))
 
 
 def below_noise_floor(norm: SquaredNorm) -> Mask:
-    """Where a squared norm is too uncertain to be quoted: below two standard errors.
+    """Marks squared norms that are too uncertain to report: below two standard errors.
 
-    An exact value is never below the floor; NaN always is, unless its error is 0.
+    An exact value is never marked. NaN is marked, unless its error is 0.
 
     Example:
       >>> import numpy as np
@@ -108,7 +108,7 @@ def below_noise_floor(norm: SquaredNorm) -> Mask:
 
 
 def norm_and_limit(norm: SquaredNorm) -> tuple[Array, Array]:
-    """Norms, NaN where below the noise floor; and their upper limits there, else NaN.
+    """Returns norms, NaN below the noise floor; and upper limits, NaN above the noise floor.
 
     Example:
       >>> norm_and_limit(SquaredNorm(np.array([9.0, 2.0]), np.array([1.0, 7.0])))
@@ -124,10 +124,10 @@ class Change(NamedTuple):
     """A player's gradient norm early and late in training, per run; all fields are ``[R]``.
 
     Attributes:
-      early: norm in the early window; its floor where the norm is below it.
-      late: norm in the late window; its floor where the norm is below it.
-      early_floored: where ``early`` is a floor, so that ``ratio`` is a lower bound.
-      late_floored: where ``late`` is a floor, so that ``ratio`` is an upper bound.
+      early: norm in the early window, or its floor if that is larger.
+      late: norm in the late window, or its floor if that is larger.
+      early_floored: whether ``early`` is a floor, so that ``ratio`` is a lower bound.
+      late_floored: whether ``late`` is a floor, so that ``ratio`` is an upper bound.
     """
 
     early: Array
@@ -137,12 +137,12 @@ class Change(NamedTuple):
 
     @property
     def ratio(self) -> Array:
-        """Late norm over early norm; NaN where either is not a number."""
+        """Late norm divided by early norm; NaN if either is NaN."""
         with np.errstate(all="ignore"):
             return self.late / self.early
 
     def of(self, runs: NDArray[Any]) -> Change:
-        """The same for some of the runs, by a mask or their indices."""
+        """Selects runs by a mask or by indices."""
         return Change(
             self.early[runs], self.late[runs], self.early_floored[runs], self.late_floored[runs]
         )
@@ -151,17 +151,18 @@ class Change(NamedTuple):
 def change_of_norm(
     norm: SquaredNorm, early: ArrayLike, late: ArrayLike, *, floor: ArrayLike = TINY
 ) -> Change:
-    r"""Medians over two windows of checkpoints, as norms.
+    r"""Norms in two windows of checkpoints: square roots of the medians of U.
 
-    Medians, because the norm of a discriminator's gradient swings by 10 between checkpoints. A
-    median of U below two standard errors becomes two standard errors.
+    Medians are used, because the norm of a discriminator's gradient varies by a factor 10 between
+    checkpoints. A median below two standard errors is replaced by two standard errors.
 
     Args:
-      norm: of arrays ``[R, S]``.
+      norm: U-statistics with their errors, ``[R, S]``.
       early: checkpoints of the early window, ``bool[S]``.
       late: checkpoints of the late window, ``bool[S]``.
-      floor: squared norms below it are rounding, ``[R]`` or one number: rounding over rounding
-        would read as "does not fall". A late norm is also at least 1e-12 of the early one.
+      floor: squared norms below it are rounding, ``[R]`` or one number. Without a floor, a ratio of
+        two rounding errors would look like "does not fall". A late norm is also at least 1e-12 of
+        the early one.
 
     Returns:
       :class:`Change`; NaN for a run with a non-finite U in a window.

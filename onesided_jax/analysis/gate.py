@@ -1,4 +1,4 @@
-"""The quality gate: was training successful? Fixed limits, and a reason for each failure."""
+"""The quality gate: decides by fixed limits whether training was successful."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class Gate(NamedTuple):
 
     Attributes:
       passes: ``bool[R]``; None without a gate.
-      reasons: per run why it does not pass, ``""`` where it does.
+      reasons: why each run fails; ``""`` if it passes.
     """
 
     passes: Mask | None = None
     reasons: Sequence[str] = ()
 
     def of(self, rows: ArrayLike) -> Gate:
-        """The same gate for some of its runs, by their indices."""
+        """Selects runs by indices."""
         if self.passes is None:
             return self
         chosen = np.atleast_1d(rows)
@@ -42,7 +42,7 @@ class Gate(NamedTuple):
 
 
 def why_no_gate(about: Mapping[str, Any], criteria: Criteria) -> str:
-    """Why the data that samples are compared with give no gate, or ``""``."""
+    """Why there is no gate for these real data, or ``""``."""
     if about["quality_kind"] == "unlabelled":
         return "the data have no labels"
     entropy = about.get("quality_class_entropy_of_data", 1.0)
@@ -52,7 +52,7 @@ def why_no_gate(about: Mapping[str, Any], criteria: Criteria) -> str:
 
 
 def gate_limits(measures: Mapping[str, ArrayLike], criteria: Criteria) -> dict[str, float]:
-    """The limits that apply to these measures, by measure; empty if there is no gate for them.
+    """Measure to limit, for the gate of these measures; empty if there is none.
 
     Example:
       >>> gate_limits({"frechet": [], "class_entropy": []}, Criteria())
@@ -67,19 +67,19 @@ def gate_limits(measures: Mapping[str, ArrayLike], criteria: Criteria) -> dict[s
 def quality_gate(
     measures: Mapping[str, ArrayLike], *, criteria: Criteria, diverged: ArrayLike | None = None
 ) -> Gate:
-    """Judges the samples of runs by the limits of :class:`onesided_jax.runs.Criteria`.
+    """Judges the samples of each run by the limits of :class:`onesided_jax.runs.Criteria`.
 
     A mixture needs enough modes covered and enough high-quality samples. Images need a small
     Fréchet distance and enough class entropy.
 
     Args:
       measures: means over evaluation seeds, ``f[R]`` each: ``modes`` and ``high_quality``, or
-        ``frechet`` and ``class_entropy``; others are ignored. NaN, without finite samples, fails.
+        ``frechet`` and ``class_entropy``; others are ignored. NaN (samples not finite) fails.
       criteria: limits.
       diverged: ``bool[R]``; a diverged run fails.
 
     Raises:
-      ValueError: if neither pair of measures is there.
+      ValueError: if both pairs of measures are incomplete.
 
     Example:
       >>> gate = quality_gate(

@@ -23,15 +23,15 @@ class Interval(NamedTuple):
 def t_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
     """Student's interval for the mean over seeds.
 
-    A percentile bootstrap over 5 seeds would cover 84% where it promises 95%. Student's t covers
-    too little of skewed values: take logarithms of ratios first.
+    A nominal 95% percentile bootstrap over 5 seeds covers only 84%. Student's t covers too little
+    for skewed values, so take logarithms of ratios first.
 
     Args:
-      values: one number per seed, ``[n]``. NaN, a seed without a number, is left out.
+      values: one number per seed, ``[n]``; NaN values are left out.
       level: coverage, in (0, 1).
 
     Returns:
-      ``(mean, low, high)``; with fewer than 2 numbers the limits are NaN, with none the mean too.
+      ``(mean, low, high)``. The limits are NaN for fewer than 2 numbers, the mean for none.
 
     Example:
       >>> [round(v, 3) for v in t_interval([1.0, 2.0, 3.0, float("nan")])]
@@ -45,8 +45,8 @@ def t_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
     count = values.size
     if count == 0:
         return Interval(np.nan, np.nan, np.nan)
-    with np.errstate(all="ignore"):  # an infinite value leaves no mean and no limits
-        mean = values[0] + (values - values[0]).mean()  # exact where all values are equal
+    with np.errstate(all="ignore"):  # an infinite value gives NaN
+        mean = values[0] + (values - values[0]).mean()  # exact if all values are equal
         half = np.nan
         if count > 1:
             error = np.sqrt(((values - mean) ** 2).sum() / (count - 1) / count)

@@ -1,9 +1,9 @@
-"""The rules: from measured numbers per seed to a status, with one boundary per statistic.
+"""The rules that turn numbers per seed into a status, with one boundary per statistic.
 
-Ratios are judged on the log scale, where one seed out of line cannot outweigh the others. An
-interval is Student's over seeds. A claim that needs several boundaries is supported if every
-interval lies on the right side. It is refuted if any interval, widened for their number, lies
-wholly on the wrong side. A diverged seed is left out and counted.
+Intervals are Student's intervals over seeds. Ratios are judged on the log scale, where one outlier
+has less weight. A claim is supported if the intervals of all its statistics lie on the right side
+of their boundaries. It is refuted if an interval lies on the wrong side; for this, intervals are
+widened for the number of statistics. Diverged seeds are left out and counted.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Part(NamedTuple):
       high: upper limit.
       boundary: where the claim begins to hold.
       side: ``"right"``, ``"wrong"`` or ``"open"``.
-      bounded: whether it is open because most seeds give only a bound: a norm was at its floor.
+      bounded: whether ``side`` is open because most seeds give only a bound (a norm at its floor).
     """
 
     effect: float
@@ -45,7 +45,7 @@ class Part(NamedTuple):
         return span(self.effect, self.low, self.high)
 
     def percent(self) -> str:
-        """The effect of a share, in percent.
+        """The effect and its limits in percent.
 
         Example:
           >>> Part(0.98, 0.9, 1.0, 0.1, "wrong").percent()
@@ -58,16 +58,16 @@ class Part(NamedTuple):
 def judge_convergence(
     primal: Change, dual: Change, criteria: Criteria
 ) -> tuple[Status, dict[str, Part]]:
-    """Does the primal player alone converge? Three statistics, all over the same seeds.
+    """Judges whether only the primal player converges, by three statistics over the same seeds.
 
     Args:
       primal: the primal player's norms, ``[n]``; no NaN.
-      dual: the dual player's.
-      criteria: boundaries and confidence; ``min_seeds`` is not looked at.
+      dual: the dual player's norms, ``[n]``; no NaN.
+      criteria: boundaries and confidence; ``min_seeds`` is not used.
 
     Returns:
-      The status, and a :class:`Part` for ``"primal"`` (its ratio must be below), ``"dual"`` (above)
-      and ``"parting"`` (dual over primal, above).
+      The status, and a :class:`Part` for each ratio: ``"primal"`` (must be below its boundary),
+      ``"dual"`` (above) and ``"parting"`` (dual divided by primal, above).
 
     Example:
       >>> import numpy as np
@@ -93,10 +93,10 @@ def judge_convergence(
 
 
 def judge_ratio(change: Change, boundary: float, criteria: Criteria) -> tuple[Status, Part]:
-    """Is a ratio below its boundary? One statistic, such as one method's norms over another's.
+    """Judges whether a ratio, such as one method's norms over another's, is below its boundary.
 
     Args:
-      change: the two numbers of each seed, ``early`` below and ``late`` above; no NaN.
+      change: two numbers per seed, denominator ``early`` and numerator ``late``; no NaN.
       boundary: the claim holds below it.
       criteria: confidence.
 
@@ -122,9 +122,10 @@ def _part(
     criteria: Criteria,
     parts: int = 3,
 ) -> Part:
-    """One statistic of several; a seed that gives only a bound must not carry the side it favours.
+    """Judges one of ``parts`` statistics; with ``below``, the claim holds below the boundary.
 
-    ``bounds``: where a seed's value is a lower bound, and where an upper one.
+    ``bounds`` marks seeds that give only a lower bound, and seeds that give only an upper bound.
+    The statistic is open if most true values may therefore lie on the other side.
     """
     narrow = t_interval(logs, level=criteria.confidence)
     wide = t_interval(logs, level=1 - (1 - criteria.confidence) / parts)
@@ -144,19 +145,20 @@ def _part(
 def judge_negative_mass(
     masses: Array, noise: Array, controls: dict[str, float], criteria: Criteria
 ) -> tuple[Status, Part, str]:
-    """Does the one-sided MVI hold? One statistic: the negative mass, mean over seeds.
+    """Judges whether the one-sided MVI holds, by the mean negative mass over seeds.
 
-    Noise makes entries of either sign, so that it can refute and not support. It refutes nothing
-    here: the negative mass that noise alone would give must be below the boundary too.
+    Noise adds negative entries, so it could refute the claim. The claim is therefore only refuted
+    if noise alone would give a negative mass below the boundary.
 
     Args:
       masses: negative mass per seed, ``[n]``.
       noise: the negative mass that noise alone would give, ``[n]``.
-      controls: mean negative mass of each control that must fail; empty where none is needed.
-      criteria: boundary and confidence; ``min_seeds`` is not looked at.
+      controls: mean negative mass of each control that must fail; empty if none is needed.
+      criteria: boundary and confidence; ``min_seeds`` is not used.
 
     Returns:
-      Status, statistic, and why it is undecided although the interval is on one side, or ``""``.
+      Status, statistic, and the reason if it is undecided although the interval lies on one side,
+      else ``""``.
 
     Example:
       >>> import numpy as np
@@ -178,7 +180,7 @@ def judge_negative_mass(
 
 
 def span(mean: float, low: float, high: float, form: str = "{:.3g}") -> str:
-    """A mean with its limits, as words.
+    """Formats a mean with its limits.
 
     Example:
       >>> span(0.25, 0.2, 0.3), span(0.25, float("nan"), 0.3)

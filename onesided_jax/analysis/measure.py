@@ -1,4 +1,4 @@
-"""Measurements on a game at given players: compiled once, fed checkpoint after checkpoint."""
+"""Measurements of a game at given players, compiled once for all checkpoints."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from onesided_jax.players import ArrayTree, PrimalDual, make_key
 
 __all__ = ["Probe", "make_probe"]
 
-# Evaluation batches have keys of their own, the same for every checkpoint and run (common random
-# numbers). Training keys descend from the runs' seeds.
+# Evaluation batches use the same keys for every checkpoint and run (common random numbers).
+# Training keys are derived from the runs' seeds instead.
 _EVALUATION_SEED = 2109_14213
 
 
@@ -25,10 +25,10 @@ class Probe(NamedTuple):
     """Compiled measurements of one game.
 
     Attributes:
-      exact: whether the game is deterministic, so that every number is exact.
+      exact: whether the game is deterministic, so that all numbers are exact.
       norms: ``(players, state) -> PrimalDual[SquaredNorm[R]]``, leaves with a run axis.
-      cross: ``(primals[S], duals[T], state, target) -> [S, T, samples]`` of one run: samples of
-        ``<x_s - x*, grad_x f(x_s, y_t)>`` with the target as ``x*``. One sample if exact.
+      cross: ``(primals[S], duals[T], state, target) -> [S, T, samples]`` for one run: samples of
+        ``<x_s - x*, grad_x f(x_s, y_t)>`` with ``x* = target``. One sample if exact.
       primal_norms: ``(primals[S], duals[T], state) -> SquaredNorm[S, T]`` of the primal gradient.
     """
 
@@ -47,9 +47,9 @@ def make_probe(
       game: the game. Its field is used in training mode; its state is not updated. A microbatch has
         the size of a training batch.
       microbatches: minibatch gradients per U-statistic of a player's squared norm, ``>= 3``.
-      samples: at least so many samples per entry of a cross matrix.
-      cross_microbatches: minibatch gradients per norm in a cross matrix, ``>= 3``. With so few the
-        jackknife's error is twice the true one, so entries near the noise floor are given up.
+      samples: minimum number of samples per entry of a cross matrix.
+      cross_microbatches: minibatch gradients per norm in a cross matrix, ``>= 3``. With 3, the
+        jackknife error is twice the true error, so entries near the noise floor become NaN.
 
     Returns:
       A :class:`Probe`.
@@ -64,7 +64,7 @@ def make_probe(
       >>> probe.exact, probe.norms(players, state).primal.value.shape
       (True, (3,))
     """
-    data = jax.tree.map(jnp.asarray, game.data)  # an argument of the programs, no constant
+    data = jax.tree.map(jnp.asarray, game.data)  # an argument of the programs, not a constant
     batch_like = jax.eval_shape(game.batch, make_key(0), data)
     exact = not jax.tree.leaves(batch_like)
     each = _vmap if exact else jax.lax.map
@@ -94,7 +94,7 @@ def make_probe(
         def row(primal):
             direction = jax.tree.map(jnp.subtract, primal, target)
 
-            def batch(key):  # vmap over the duals alone: the generator runs once for all of them
+            def batch(key):  # vmap over the duals only, so that the generator runs once for all
                 def entry(dual):
                     return slopes(PrimalDual(primal, dual), state, direction, game.batch(key, data))
 
@@ -124,9 +124,9 @@ def make_probe(
 
 
 def _slopes(game: Game, exact: bool, batch_like: Any, samples: int) -> tuple[Callable, int]:
-    """``(players, state, direction, batch) -> slopes[m]``, and how many minibatches to take.
+    """Returns ``(players, state, direction, batch) -> slopes[m]``, and the number of minibatches.
 
-    A game that has per-sample slopes gives one per sample of a minibatch, any other a mean.
+    A minibatch gives one slope per sample if the game supports it, else one mean slope.
     """
     if game.primal_slope is not None and not exact:
         sizes = [leaf.shape[0] for leaf in jax.tree.leaves(batch_like) if leaf.shape]
@@ -146,7 +146,7 @@ def _vmap(function: Callable[[Any], Any], xs: Any) -> Any:
 
 
 def _grams(gradients_of: Callable[[jax.Array], tuple], keys: jax.Array) -> tuple:
-    """For each part of the gradient, the Gram matrix of the gradients of K minibatches."""
+    """For each part of the gradient, the Gram matrix over K minibatches."""
     return tuple(map(_gram, jax.lax.map(gradients_of, keys)))
 
 

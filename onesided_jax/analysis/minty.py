@@ -1,9 +1,9 @@
 """The one-sided Minty variational inequality in the late part of a run.
 
-The matrix ``M[s, t] = <x_s - x*, grad_x f(x_s, y_t)>`` is measured on fresh data, at late
-checkpoints ``x_s`` and ``y_t``, with ``x*`` the known solution or the end of the run. The
-inequality asks for entries >= 0. Pairs of the same checkpoint are left out of the statistics: a
-path that ends at ``x*`` makes them positive whatever the function.
+The matrix ``M[s, t] = <x_s - x*, grad_x f(x_s, y_t)>`` is measured on fresh data at late
+checkpoints ``x_s`` and ``y_t``. ``x*`` is the known solution or the end of the run. The inequality
+requires entries >= 0. Statistics leave out the diagonal, because a path that ends at ``x*`` makes
+it positive for any function.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ __all__ = [
 ]
 
 CONTROLS = ("x* = start", "flipped critic")
-_LATE = 2 / 3  # of a run: where its late part begins
+_LATE = 2 / 3  # of a run: begin of its late part
 _FEW_ROWS, _ENOUGH_ROWS = 3, 5
 _CONTROL_ROWS = 5  # checkpoints in the cross matrices of the controls
-_ROUNDING = 1e3  # a cosine without noise is rounding below so many units of its precision
+_ROUNDING = 1e3  # an exact cosine below so many units of its precision is rounding
 
 
 class MintyTest(NamedTuple):
-    """One run's cross matrix and what it says, NumPy float64.
+    """The cross matrix of one run, and its statistics; NumPy float64.
 
     Attributes:
-      inner: ``[S, T]``, means of ``<x_s - x*, grad_x f(x_s, y_t)>``. An exact entry within
-        rounding of zero is 0.
-      error: ``[S, T]``, their standard errors; 0 for a deterministic game.
-      cosine: ``[S, T]``; NaN where the gradient is below the noise floor.
-      necessary: ``[T]``, ``||grad_x f(x*, y_t)|| / ||grad_x f(x_t, y_t)||``, about 0 if the
-        condition holds for all ``x`` near ``x*``.
-      negative_mass: share of the negative entries in the sum of all absolute entries.
-      noise_mass: the negative mass that the errors alone would give if every entry were positive.
-      mean_cosine: over the entries that have one; NaN if none has.
-      controls: the negative mass of each control, which must be large.
+      inner: ``[S, T]``, means of ``<x_s - x*, grad_x f(x_s, y_t)>``; 0 for an exact entry within
+        rounding of zero.
+      error: ``[S, T]``, standard errors of ``inner``; 0 for a deterministic game.
+      cosine: ``[S, T]``; NaN if the gradient is below the noise floor.
+      necessary: ``[T]``, ``||grad_x f(x*, y_t)|| / ||grad_x f(x_t, y_t)||``; about 0 if the
+        inequality holds for all ``x`` near ``x*``.
+      negative_mass: share of the negative entries in the sum of all absolute values.
+      noise_mass: the negative mass that the errors alone would give if all entries were positive.
+      mean_cosine: mean of the finite cosines; NaN if there are none.
+      controls: control to negative mass, which must be large.
     """
 
     inner: Array
@@ -64,10 +64,10 @@ class MintyTest(NamedTuple):
 
 
 def late_steps(steps: list[int], most: int) -> list[int]:
-    """The checkpoints to test: those of the last third, or the last five if these are too few.
+    """Chooses the checkpoints to test: those of the last third, or the last five if that has fewer.
 
-    The end of the run is left out, because it is ``x*``. At most ``most`` steps are chosen, evenly;
-    none if the run has too few checkpoints.
+    The end of the run is left out, because it is ``x*``. At most ``most`` steps are chosen, evenly.
+    The list is empty if the run has too few checkpoints.
 
     Example:
       >>> late_steps(list(range(0, 101, 5)), 4)
@@ -85,7 +85,7 @@ def late_steps(steps: list[int], most: int) -> list[int]:
 
 
 def negative_mass(entries: ArrayLike) -> float:
-    """Sum of the negative entries over the sum of all, in absolute values, without NaN.
+    """Share of the negative entries in the sum of all absolute values, without NaN.
 
     Example:
       >>> negative_mass([[3.0, -1.0], [float("nan"), 0.0]]), negative_mass([0.0])
@@ -122,16 +122,16 @@ def minty_test(
 
     Args:
       game: the game.
-      probe: its measurements.
-      players: the late checkpoints' players, leaves ``[S, ...]``.
+      probe: compiled measurements of the game.
+      players: players at the late checkpoints, leaves ``[S, ...]``.
       state: the game's state.
-      start: the primal player before training, which must fail as ``x*``.
+      start: the primal player before training; as ``x*`` it is a control that must fail.
       target: ``x*``.
     """
     primals, duals = players
     count = len(jax.tree.leaves(primals)[0])
     with_target = jax.tree.map(lambda rows, x: np.stack([*rows, x]), primals, target)
-    norms = probe.primal_norms(with_target, duals, state)  # the last row is that of x*
+    norms = probe.primal_norms(with_target, duals, state)  # the last row belongs to x*
     every_length = np.sqrt(np.maximum(norms.value, 0))
     seen = ((norms.value > 0) & ~below_noise_floor(norms))[:-1]
     length, at_target = every_length[:-1], every_length[-1]
@@ -176,7 +176,7 @@ def _entries(
         return mean, samples.std(-1, ddof=1) / np.sqrt(samples.shape[-1])
     precision = float(jnp.finfo(jnp.result_type(*jax.tree.leaves(target))).eps)
     tolerance = min(max(1e-9, _ROUNDING * precision), 0.05)  # the latter in half precision
-    # A gradient much smaller than others is a difference of numbers as large as theirs.
+    # A much smaller gradient is a difference of large numbers, with their rounding errors.
     magnitude = np.maximum(length, 0.1 * length[np.isfinite(length)].max(initial=0.0))
     scale = _distances(players.primal, target)[:, None] * magnitude
     return np.where(np.abs(mean) > tolerance * scale, mean, 0.0), np.zeros_like(mean)
@@ -188,19 +188,19 @@ def significant_signs(inner: Array, error: Array) -> Array:
 
 
 def naive_mvi_test(iterates: ArrayLike, gradients: ArrayLike) -> tuple[float, float]:
-    r"""The obvious test of the one-sided MVI, which is NOT EVIDENCE: it passes on pure noise.
+    r"""The obvious test of the one-sided MVI. It is NOT EVIDENCE: it passes on pure noise.
 
-    With the gradients the method trained on and ``x*`` its own final iterate, the sum is fixed by
-    the path alone: for :math:`x_{t+1} = x_t - M^{-1} g_t`,
+    It uses training gradients, and the final iterate as ``x*``. Then the sum depends only on the
+    path: for :math:`x_{t+1} = x_t - M^{-1} g_t`,
 
     .. math:: \sum_{t<T} \langle g_t, x_t - x_T\rangle
               = \tfrac12 \|x_1 - x_T\|_M^2 + \tfrac12 \sum_{t<T} \|g_t\|^2_{M^{-1}} > 0
 
-    whatever the function. It is here to be shown failing to fail; no verdict uses it.
+    for any function. It is here for demonstration; no verdict uses it.
 
     Args:
-      iterates: ``[T, n]``; the last is taken as ``x*``.
-      gradients: training gradients at the iterates, ``[T, n]``; the last meets a distance of 0.
+      iterates: ``[T, n]``; the last one is ``x*``.
+      gradients: training gradients at the iterates, ``[T, n]``; the last one is not used.
 
     Returns:
       ``(fraction, total)``: the share of positive inner products among the first ``T - 1``, and
@@ -220,7 +220,7 @@ def naive_mvi_test(iterates: ArrayLike, gradients: ArrayLike) -> tuple[float, fl
 
 
 def _distances(primals: ArrayTree, target: ArrayTree) -> Array:
-    """``[S]``, distances of primal players from a target, in float64."""
+    """Distances of primal players from a target, ``f64[S]``."""
 
     def squares(p: Any, q: Any) -> Array:
         p, q = np.asarray(p, np.float64), np.asarray(q, np.float64)

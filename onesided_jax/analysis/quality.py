@@ -1,9 +1,9 @@
-"""How good a generator's samples are, without the internet.
+"""Quality of a generator's samples, without downloads.
 
-For labelled images, a small classifier is trained on the real ones. On its penultimate features a
-generator is measured: Fréchet distance, precision, recall, and how even its classes are. For a
-mixture with known modes: the share of modes covered, and of good samples. `quality_gate` turns this
-into yes or no, because a collapsed generator's gradient vanishes too.
+For labelled images, a small classifier is trained on the real images. Its penultimate features give
+Fréchet distance, precision and recall; its predictions show how evenly the classes are covered. For
+a mixture with known modes, the measures are the shares of covered modes and of good samples.
+`quality_gate` decides from them whether training was successful.
 """
 
 from __future__ import annotations
@@ -42,23 +42,22 @@ _LEAST_SAMPLES = 10
 _MANIFOLD = 2_500  # points of precision and recall, whose cost is quadratic
 _MIXTURE_MEASURES = ("modes", "high_quality")
 _CLASS_MEASURES = ("frechet", *PrecisionRecall._fields, "class_coverage", "class_entropy")
-_INCEPTION_IMAGES = 50_000  # real ones behind an FID, as is usual
+_INCEPTION_IMAGES = 50_000  # real images for the FID, the usual number
 
 
 class NotFiniteError(ValueError):
-    """Samples that hold inf or nan."""
+    """Samples contain inf or nan."""
 
 
 class Reference(NamedTuple):
-    """What samples are compared with, prepared once by :func:`quality_reference`.
+    """Real data to compare samples with, prepared by :func:`quality_reference`.
 
     Attributes:
-      shape: of one sample.
+      shape: shape of one sample.
       measures: names of the measures.
-      measure: ``(samples[n, *shape], labels int[n] or None) -> {measure: number}``. With labels,
-        the classes that a conditional GAN was asked for, it adds the measures of `label_names`;
-        these need labelled images.
-      kind: ``"mixture"`` or ``"images"``, which `quality_gate` has rules for, or ``"unlabelled"``.
+      measure: ``(samples[n, *shape], labels int[n] or None) -> {measure: number}``. ``labels`` are
+        the classes requested from a conditional GAN; they add the measures of `label_names`.
+      kind: ``"mixture"`` or ``"images"``, which `quality_gate` can judge, or ``"unlabelled"``.
       about: facts for a report: number of real samples, accuracy of the classifier, ...
     """
 
@@ -69,7 +68,7 @@ class Reference(NamedTuple):
     about: Mapping[str, Any]
 
     def label_names(self, classes: int | None) -> tuple[str, ...]:
-        """Measures beside ``measures`` where samples of ``classes`` classes have labels."""
+        """Names of the additional measures for samples with labels of ``classes`` classes."""
         if classes is None or self.kind != "images":
             return ()
         return ("label_accuracy", *(f"label_accuracy_{c}" for c in range(classes)))
@@ -86,25 +85,25 @@ def quality_reference(
 
     Training takes about 20 seconds on two cores for 5,000 MNIST digits. The cache is in
     ``$ONESIDED_CACHE`` or the user's cache directory. Features are divided by one number, so that
-    the real ones have total variance 1. A generator that always gives the mean of the real features
-    is then at a Fréchet distance of 1.
+    real features have total variance 1. So a generator that only gives the mean of the real
+    features has a Fréchet distance of 1.
 
     Args:
-      data: labelled images, or a mixture. With ``inception``, images without labels will do.
+      data: labelled images, or a mixture. With ``inception``, images do not need labels.
       inception: TorchScript file of the Inception network, to measure the standard FID too; needs
-        torch (see `_inception`). A published FID takes 50,000 samples.
-      seed: of the classifier.
-      settings: of the classifier; ``None`` takes the defaults.
+        torch. Published FIDs use 50,000 samples.
+      seed: seed of the classifier.
+      settings: settings of the classifier; ``None`` takes the defaults.
 
     Returns:
-      :class:`Reference`. For a mixture it measures ``modes`` and ``high_quality``: the shares of
-      modes covered and of samples within 3 standard deviations of a mean. For images it measures
-      ``frechet``, ``precision``, ``recall``, ``class_coverage``, ``class_entropy`` (over the
-      logarithm of the number of classes), and with Inception ``fid``.
+      :class:`Reference`. For a mixture it measures ``modes`` (share of covered modes) and
+      ``high_quality`` (share of samples within 3 standard deviations of a mean). For images it
+      measures ``frechet``, ``precision``, ``recall``, ``class_coverage`` and ``class_entropy``
+      (divided by the logarithm of the number of classes), and with Inception ``fid``.
 
     Raises:
-      ValueError: if the data cannot be compared with, or the file is not an Inception network.
-      FileNotFoundError: if there is no file ``inception``.
+      ValueError: if the data are unsuitable, or the file is not an Inception network.
+      FileNotFoundError: if the file ``inception`` does not exist.
       ImportError: if torch is needed and missing.
 
     Example:
@@ -160,19 +159,19 @@ def quality(
     """Measures a generator on several sets of its samples.
 
     Args:
-      samples: sets ``[n, *shape]`` of equal size, n >= 10, one per evaluation seed; 10,000 samples
-        each are usual. Images are bytes or lie in [-1, 1]; they are measured as bytes.
+      samples: K sets ``[n, *shape]`` of equal size, n >= 10, one per evaluation seed; usually
+        10,000 samples each. Images are bytes, or floats in [-1, 1] that are rounded to bytes.
       reference: from :func:`quality_reference`.
-      labels: of a conditional GAN, the class ``int[n]`` that each sample of a set was asked for.
-        ``label_accuracy`` is then the share of samples that the classifier puts into their class,
-        the mean over the classes; ``label_accuracy_7`` is that of class 7.
+      labels: classes ``int[n]`` requested from a conditional GAN, the same for each set.
+        ``label_accuracy_7`` is then the share of the samples of class 7 that the classifier
+        assigns to class 7. ``label_accuracy`` is the mean over classes.
 
     Returns:
-      Measure to ``f64[K]``, a value for each of the K sets.
+      Measure to ``f64[K]``, one value per set.
 
     Raises:
-      ValueError: naming the set, if its shape is not the data's; :class:`NotFiniteError`, a kind of
-        ValueError, if a number is not finite.
+      ValueError: if the shape of a set does not match the data's.
+      NotFiniteError: (a ValueError) if a number is not finite.
 
     Example:
       >>> import jax
@@ -199,7 +198,7 @@ def _class_reference(
     images: np.ndarray, labels: Any, order: np.ndarray, seed: int, settings: ClassifierSettings
 ) -> tuple[Callable[..., dict[str, float]], dict[str, Any]]:
     """The measures on the classifier's features, and facts about them."""
-    names = np.unique(labels)  # the classifier numbers the classes that there are
+    names = np.unique(labels)  # the classifier numbers the existing classes from 0
     images, labels, classes = check_labels(images, labels)
     trained = cached_classifier(images, labels, seed=seed, settings=settings)
     see = describe(network(images.shape[1:], classes, settings), trained.params)

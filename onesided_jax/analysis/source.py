@@ -1,4 +1,4 @@
-"""What analysis reads: the runs of every cell, from a run directory or from a sweep in memory."""
+"""Reads the runs of a cell, from a run directory or from a sweep in memory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = [
     "pick_run",
 ]
 
-_CACHE_BYTES = 2**31  # snapshots kept in memory; beyond it they are read again
+_CACHE_BYTES = 2**31  # of snapshots kept in memory; others are read again
 
 
 class Snapshot(NamedTuple):
@@ -34,7 +34,7 @@ class Snapshot(NamedTuple):
     Attributes:
       players: both players.
       state: the game's state.
-      ema: the primal player's moving average, or ``None`` where the sweep kept none.
+      ema: the primal player's moving average, or ``None`` if the sweep kept none.
     """
 
     players: PrimalDual
@@ -42,7 +42,7 @@ class Snapshot(NamedTuple):
     ema: ArrayTree | None = None
 
     def averaged(self) -> PrimalDual:
-        """The players that samples come from: the primal one is its average, if there is one."""
+        """The players that generate samples: the primal player is its average, if there is one."""
         return self.players if self.ema is None else self.players._replace(primal=self.ema)
 
 
@@ -53,14 +53,14 @@ class Source(NamedTuple):
       label: name of the cell.
       seeds: ``int[R]``.
       hyperparameters: name to ``float[R]``.
-      steps: of the checkpoints that can be read.
+      steps: steps of the readable checkpoints.
       total_steps: planned steps.
       snapshot: ``step -> Snapshot``.
       metrics: name to ``float[R, records]``.
       record_every: steps between records.
       diverged_at: ``int[R]``, -1 for never.
       constant_rates: ``bool[R]``, whether the dual's rate stays constant.
-      damaged: a sentence for each checkpoint that had to be skipped.
+      damaged: one sentence for each skipped checkpoint.
     """
 
     label: str
@@ -80,7 +80,7 @@ def from_run(run: Run, cell: str, game: Game) -> Source:
     """A cell of a run directory; damaged checkpoints are skipped and named.
 
     Raises:
-      ValueError: if not even one checkpoint can be read.
+      ValueError: if no checkpoint can be read.
     """
     plan, store = run.manifest["plan"], run.store(cell)
     seeds, every = run.seeds(cell), plan["checkpoint_every"]
@@ -167,10 +167,7 @@ def pick_run(tree: ArrayTree, run: int) -> ArrayTree:
 
 
 def groups_of(source: Source) -> list[np.ndarray]:
-    """Indices of the runs that differ in the seed only, a group per setting.
-
-    A seed that is given twice counts once, because the second run is a copy.
-    """
+    """Groups run indices by setting; a repeated seed counts once, because its run is a copy."""
     groups: dict[tuple[float, ...], dict[int, int]] = {}
     values = list(source.hyperparameters.values())
     settings = list(zip(*values, strict=True)) or [()] * len(source.seeds)
@@ -180,17 +177,17 @@ def groups_of(source: Source) -> list[np.ndarray]:
 
 
 def notes_of(source: Source) -> list[str]:
-    """What a reader must know about the runs: damage, an unfinished run, repeated seeds."""
+    """Notes about the runs: damage, an unfinished run, repeated seeds."""
     notes = list(source.damaged)
     if source.steps[-1] < source.total_steps:
         notes.append(
             f"{source.label}: trained to {source.steps[-1]} of {source.total_steps} steps; "
-            "`onesided resume`, or the same call of `sweep`, goes on"
+            "`onesided resume`, or the same call of `sweep`, continues"
         )
     if copies := len(source.seeds) - sum(map(len, groups_of(source))):
         notes.append(
-            f"{source.label}: {copies} of {len(source.seeds)} runs repeat seed and "
-            "hyperparameters of another; each seed counts once"
+            f"{source.label}: {copies} of {len(source.seeds)} runs repeat the seed and "
+            "hyperparameters of another run; each seed counts once"
         )
     return notes
 
@@ -203,7 +200,7 @@ def _snapshot_like(game: Game, runs: int, *, ema: bool) -> Mapping[str, Any]:
 
 
 def _constant_rates(run: Run, cell: str) -> np.ndarray:
-    """False where the optimizer itself slows the dual down along the run."""
+    """False if the optimizer itself decays the dual learning rate."""
     hyperparameters, runs, recipe = run.hyperparameters(cell), len(run.seeds(cell)), run.recipe
     if recipe is None:
         return _no_power(hyperparameters, runs)

@@ -40,8 +40,8 @@ class Analysis(NamedTuple):
     Attributes:
       dataset: everything measured, with named dimensions.
       verdicts: one per claim, optimizer and setting of its hyperparameters.
-      notes: what a reader must know first: skipped checkpoints, repeated seeds, an unfinished run,
-        a data file that changed since training.
+      notes: warnings: skipped checkpoints, repeated seeds, an unfinished run, a data file that
+        changed since training.
     """
 
     dataset: xr.Dataset
@@ -78,20 +78,20 @@ def analyze(
       game: the game, if neither a recipe nor the result knows it.
       criteria: boundaries and sample sizes; ``None`` takes those of the recipe.
       constant_rates: pass ``False`` if a learning rate changes during training. Convergence is then
-        undecided, because a generator whose discriminator slows down comes to rest in any game.
-        Known already for a recipe's optimizers and for runs with a ``power`` above 0.
+        undecided, because a generator comes to rest in any game if its discriminator slows down.
+        The decay of a recipe's optimizers, and of runs with ``power`` above 0, is known.
       data: the real data that generators imitate; ``None`` takes the recipe's.
       quality: ``False`` skips sample quality and its gate.
       inception: TorchScript file of the Inception network, to measure each run's standard FID; see
         :func:`quality_reference`.
-      on_progress: called with a label, and how many of how many parts are done.
+      on_progress: called with a label, the number of parts done, and the number of all parts.
 
     Returns:
       An :class:`Analysis`.
 
     Raises:
       ImportError: if a package of the extra ``analysis`` is missing, before anything is measured.
-      ValueError: if the game is not known, there is nothing to read, or ``data`` cannot be used.
+      ValueError: if the game is unknown, no checkpoint can be read, or ``data`` is unsuitable.
 
     Example:
       >>> from onesided_jax import adam, analyze, games, grid, sweep
@@ -170,7 +170,6 @@ def _analyze(
     tell: Callable[[str, int, int], None],
     notes: Sequence[str] = (),
 ) -> Analysis:
-    """Measures, then judges, then puts both together."""
     from onesided_jax.analysis.tables import combined
 
     probe = _probe(game, microbatches=criteria.microbatches, samples=criteria.mvi_samples)
@@ -230,7 +229,7 @@ def _judge(cell: CellMeasures, gate: Gate, game: Game, criteria: Criteria) -> It
 
 
 def _facts(source: Source, game: Game, probe: Probe, criteria: Criteria) -> dict[str, Any]:
-    """Attributes for the report: boundaries, windows, names."""
+    """Attributes of the dataset: boundaries, windows, names."""
     primal, dual = player_names(game)
     boundaries = ("generator_falls", "discriminator_stays", "parting", "negative_mass")
     return {
@@ -247,7 +246,7 @@ def _facts(source: Source, game: Game, probe: Probe, criteria: Criteria) -> dict
 def _write(folder: Path, analysis: Analysis) -> None:
     from onesided_jax.analysis.tables import encoding, norm_table, run_table
 
-    # In memory first: HDF5 crashes the process where a disk is full.
+    # Build the file in memory, because HDF5 crashes the process if the disk is full.
     stored = analysis.dataset.to_netcdf(engine="h5netcdf", encoding=encoding(analysis.dataset))
     (folder / "analysis.nc").write_bytes(stored)
     verdicts = [verdict.to_json() for verdict in analysis.verdicts]

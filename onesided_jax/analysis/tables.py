@@ -1,4 +1,4 @@
-"""What was measured, as an xarray dataset with named dimensions and as tidy tables."""
+"""Measurements as an xarray dataset with named dimensions, and as tidy tables."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from onesided_jax.players import make_key
 __all__ = ["combined", "encoding", "norm_table", "run_table"]
 
 _NAMES = {"ratio": "late_over_early"}
-_COMPRESSED = 1000  # entries; of fewer the compressed copy is no smaller
+_COMPRESSED = 1000  # entries; compression does not shrink smaller arrays
 _IMAGES, _POINTS, _SAMPLE_RUNS = 64, 512, 4
 
 
 def combined(cells: Sequence[CellMeasures], gates: Sequence[Gate], game: Game) -> xr.Dataset:
-    """All cells' measurements: optimizer, run, step, player, window, record, row, column, ..."""
+    """The measurements of all cells, with dimensions optimizer, run, step, player, record, ..."""
     datasets = [
         _of_cell(cell, gate, game).expand_dims(optimizer=[cell.source.label])
         for cell, gate in zip(cells, gates, strict=True)
@@ -58,7 +58,7 @@ def _of_cell(cell: CellMeasures, gate: Gate, game: Game) -> xr.Dataset:
         variables[name] = (("run", "step", "player"), np.stack(players, axis=-1))
     for name in ("early", "late", "early_floored", "late_floored", "ratio"):
         stacked = np.stack([getattr(player, name) for player in cell.change], axis=-1, dtype=float)
-        if cell.windows_lack:  # a stand-in for an empty window is no late norm
+        if cell.windows_lack:  # the checkpoint nearest to an empty window gives no late norm
             stacked[:] = np.nan
         variables[_NAMES.get(name, f"norm_{name}")] = (("run", "player"), stacked)
     coordinates: dict[str, Any] = {"step": source.steps, "player": ["primal", "dual"]}
@@ -94,7 +94,7 @@ def _minty_dataset(tests: dict[int, MintyTest], tested: list[int]) -> xr.Dataset
         "mvi_cosine": stack("cosine"),
         "mvi_sign": significant_signs(inner, error),
     }
-    with np.errstate(over="ignore"):  # single precision: they are most of the file
+    with np.errstate(over="ignore"):  # single precision, because they are most of the file
         variables: dict[str, Any] = {
             name: (matrices, v.astype(np.float32)) for name, v in entries.items()
         }
@@ -116,7 +116,7 @@ def _minty_dataset(tests: dict[int, MintyTest], tested: list[int]) -> xr.Dataset
 
 
 def encoding(dataset: xr.Dataset) -> dict[str, dict[str, Any]]:
-    """How the variables are stored: large arrays of numbers are compressed without loss."""
+    """Encodings of the variables: lossless compression of large numerical arrays."""
     compressed = {"zlib": True, "complevel": 1, "shuffle": True}
     return {
         str(name): compressed
@@ -126,7 +126,7 @@ def encoding(dataset: xr.Dataset) -> dict[str, dict[str, Any]]:
 
 
 def _pictures(source: Source, game: Game) -> xr.Dataset:
-    """Samples of a GAN's generators, or the primal paths of a small analytic game."""
+    """Samples of a GAN's generators, or primal paths with 1 or 2 coordinates."""
     last = source.snapshot(source.steps[-1])
     if game.generate is not None:
         alive = np.flatnonzero(source.diverged_at < 0)[:_SAMPLE_RUNS].tolist()
@@ -158,13 +158,13 @@ def _samples(last: Snapshot, runs: list[int], game: Game) -> xr.Dataset:
 
 
 def norm_table(dataset: xr.Dataset) -> Any:
-    """A data frame with a row per optimizer, run, checkpoint and player."""
+    """A data frame with one row per optimizer, run, checkpoint and player."""
     names = ["gradient_norm_sq", "gradient_norm_sq_se"]
     return dataset[names].to_dataframe().reset_index().dropna(subset=names[:1])
 
 
 def run_table(dataset: xr.Dataset) -> Any:
-    """A data frame with a row per run: seed, hyperparameters, divergence, final norms, quality.
+    """A data frame with one row per run: seed, hyperparameters, divergence, final norms, quality.
 
     Measures of quality are means over the evaluation seeds.
     """

@@ -1,4 +1,4 @@
-"""What a set of runs says about a claim: a status, numbers, and a sentence in plain English."""
+"""Verdicts: the status of a claim, with numbers and a sentence in plain English."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ SUCCESSFUL = 0.75  # share of runs that must pass the gate for training to be ca
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What a set of runs says about one claim. Compare ``status``: a verdict is no bool.
+    """The verdict on one claim, from a set of runs. Compare ``status``: a verdict is not a bool.
 
     Attributes:
       claim: the claim in words, such as "only the generator converges".
       cell: label of the optimizer's cell.
       setting: values of its hyperparameters.
       status: ``"supported"``, ``"refuted"`` or ``"undecided"``.
-      effect: for convergence, the primal player's late gradient norm over its early one, geometric
-        mean over seeds. For the MVI, the negative mass, mean over seeds. NaN without a number.
+      effect: for convergence, the primal player's late gradient norm divided by its early one,
+        geometric mean over seeds. For the MVI, the negative mass, mean over seeds. NaN if unknown.
       interval: confidence limits of ``effect``; NaN with fewer than 2 seeds.
-      sentence: what was measured and why this verdict, in plain English.
-      numbers: values per seed, counts, other intervals, boundaries. ``"missing"`` says in short why
-        nothing was decided, else it is empty.
+      sentence: the result and its reason in plain English.
+      numbers: values per seed, counts, other intervals, boundaries. ``"missing"`` says briefly why
+        the claim could not be judged; it is empty if it could.
     """
 
     claim: str
@@ -60,20 +60,20 @@ class Verdict:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as JSON types; numbers that are not finite become None."""
+        """The fields as JSON types; non-finite numbers become None."""
         fields = dataclasses.fields(self)
         return _json({field.name: getattr(self, field.name) for field in fields})
 
 
 class Runs(NamedTuple):
-    """Runs that differ in the seed only.
+    """Runs that differ only in the seed.
 
     Attributes:
       cell: label of the optimizer's cell.
-      setting: its hyperparameters.
+      setting: values of its hyperparameters.
       seeds: ``int[R]``.
       diverged: ``bool[R]``.
-      players: what the two players are called.
+      players: names of the two players.
     """
 
     cell: str
@@ -86,14 +86,14 @@ class Runs(NamedTuple):
 def convergence_verdict(
     runs: Runs, change: PrimalDual, gate: Gate, missing: Sequence[str], criteria: Criteria
 ) -> Verdict:
-    """The verdict "only the primal player converges" on runs that differ in the seed only.
+    """The verdict "only the primal player converges".
 
     Args:
-      runs: who played.
+      runs: runs that differ only in the seed.
       change: both players' :class:`Change`, ``[R]``.
-      gate: which runs trained successfully. It changes no status; the verdict counts them, and
-        judges them once more by themselves.
-      missing: what the measurement lacks for a decision, a few words each.
+      gate: which runs trained successfully. It does not change the status. The verdict counts the
+        successful runs, and ``numbers["passing"]`` judges them alone.
+      missing: reasons why the claim cannot be judged, a few words each.
       criteria: boundaries and confidence.
     """
     primal, dual = change
@@ -141,13 +141,13 @@ def convergence_verdict(
 def minty_verdict(
     runs: Runs, tests: Sequence[MintyTest], x_star: str, missing: Sequence[str], criteria: Criteria
 ) -> Verdict:
-    """The verdict "the one-sided MVI holds" on runs that differ in the seed only.
+    """The verdict "the one-sided MVI holds late in the run".
 
     Args:
-      runs: who played.
-      tests: of the runs that did not diverge.
-      x_star: ``"known"`` or ``"end of the run"``; the controls bind for the latter only.
-      missing: what the measurement lacks for a decision, a few words each.
+      runs: runs that differ only in the seed.
+      tests: tests of the runs that did not diverge.
+      x_star: ``"known"`` or ``"end of the run"``; only for the latter, the controls must fail.
+      missing: reasons why the claim cannot be judged, a few words each.
       criteria: boundary and confidence.
     """
     masses, noise, cosines = (
@@ -259,7 +259,7 @@ def _known(test: MintyTest) -> bool:
 
 
 def _counts(used: Mask, floored: int, passing: Mapping[str, Any] | None) -> list[str]:
-    """Sentences on the runs that are left out, at a noise floor, or past the quality gate."""
+    """Sentences on the runs that are left out, at a noise floor, or pass the quality gate."""
     out, runs, lost = [], int(used.sum()), int((~used).sum())
     if lost:
         be = "is" if lost == 1 else "are"

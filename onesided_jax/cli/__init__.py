@@ -1,6 +1,6 @@
 """The command line: the only place that prints.
 
-Nothing slow is imported here: Ctrl-C has to work before JAX is there, and ``--help`` without it.
+Slow modules are imported late, so that Ctrl-C works at once and ``--help`` does not load JAX.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from onesided_jax.cli._interrupt import Interrupted, held, interruptible
 __all__ = ["main"]
 
 _INPUT_ERRORS = (ValueError, TypeError, ImportError, OSError)
-_BROKEN_PIPE = 128 + 13  # what a shell reports of a program that SIGPIPE ended
+_BROKEN_PIPE = 128 + 13  # a shell's exit code for a program ended by SIGPIPE
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The entry point; returns the exit code.
 
-    0: done. 1: failed for want of disk, memory or another process; 2: bad input, nothing was done;
-    128 + n: ended by signal n (130 by Ctrl-C, 143 by SIGTERM). After 1 and 128 + n the message says
-    how to go on.
+    0: done. 1: disk, memory or another process failed. 2: invalid input, nothing was done. 128 + n:
+    ended by signal n (130 by Ctrl-C, 143 by SIGTERM). For 1 and 128 + n, a message says how to
+    continue.
 
     Example:
       >>> from onesided_jax.cli import main
@@ -45,10 +45,10 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt as error:
         number = error.signal if isinstance(error, Interrupted) else int(signal.SIGINT)
         _say(f"Ended by {signal.Signals(number).name}.")
-        again = f"To do it again: {shlex.join(['onesided', *given])}"
+        again = f"To repeat: {shlex.join(['onesided', *given])}"
         _say("\n".join(getattr(error, "__notes__", [again])))
         return 128 + number
-    except BrokenPipeError:  # whoever reads our output has seen enough
+    except BrokenPipeError:  # the reader of our output closed it, as `head` does
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE
@@ -58,7 +58,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> None:
-    """Parses and does the command."""
     if arguments == ["--version"]:
         print(_versions())
         return
@@ -84,7 +83,7 @@ def _run(arguments: list[str]) -> None:
 
 
 def _failed(error: Exception, arguments: list[str]) -> int:
-    """Says what went wrong, or raises it if it is a fault of ours; returns the exit code."""
+    """Prints an expected error and returns the exit code; raises any other error."""
     from onesided_jax import processes
     from onesided_jax.runs import WriteError
     from onesided_jax.runs.files import DISK_ERRORS, errno_of
@@ -100,12 +99,12 @@ def _failed(error: Exception, arguments: list[str]) -> int:
     on_disk = isinstance(error, WriteError) or errno_of(error) in DISK_ERRORS
     code = 1 if lost or on_disk or is_out_of_memory(error) else 2
     if lost or isinstance(error, processes.NotJoinedError):
-        os._exit(code)  # an orderly end would wait for the processes that are not there
+        os._exit(code)  # a normal exit would wait for the missing processes
     return code
 
 
 def _moved(error: Exception, arguments: list[str]) -> list[str]:
-    """How to go on where a run's data are not where they were."""
+    """A hint for data that are not found."""
     takes_data = bool(arguments) and arguments[0] in ("resume", "analyze", "sample")
     if not (takes_data and isinstance(error, FileNotFoundError)):
         return []
@@ -113,7 +112,7 @@ def _moved(error: Exception, arguments: list[str]) -> list[str]:
 
 
 def _print_anything() -> None:
-    """A character that the terminal cannot show is escaped, and ends no command."""
+    """Escapes characters that the terminal cannot show, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
@@ -121,7 +120,6 @@ def _print_anything() -> None:
 
 
 def _say(text: str, *, red: bool = False) -> None:
-    """One message on standard error."""
     colours = red and sys.stderr.isatty() and "NO_COLOR" not in os.environ
     print(f"\x1b[31m{text}\x1b[0m" if colours else text, file=sys.stderr, flush=True)
 
@@ -134,7 +132,6 @@ def _versions() -> str:
 
 
 def _import(command: str) -> None:
-    """Imports what a command will need."""
     modules = {
         "demo": ("cli._work", "sweeps", "networks", "analysis", "report"),
         "sweep": ("cli._work", "sweeps", "networks"),
@@ -151,18 +148,18 @@ def _import(command: str) -> None:
 
 @contextlib.contextmanager
 def _prepared() -> Iterator[None]:
-    """JAX and Orbax as a command wants them."""
+    """Configures JAX and Orbax for a command."""
     import jax
 
     from onesided_jax.runs.checkpoints import without_tracebacks
     from onesided_jax.runtime import configure_cpu
 
-    # Compiled programs are kept between commands, unless the user already says where.
+    # Keep compiled programs between commands, unless the user has set a cache folder.
     if jax.config.values["jax_compilation_cache_dir"] is None:
         base = os.environ.get("ONESIDED_CACHE") or os.environ.get("XDG_CACHE_HOME")
         folder = Path(base) if base else Path.home() / ".cache"
         jax.config.update("jax_compilation_cache_dir", str(folder / "onesided_jax" / "xla"))
-    with contextlib.suppress(RuntimeError):  # JAX has been computing: called from a program
+    with contextlib.suppress(RuntimeError):  # JAX is already in use: main() was called in Python
         configure_cpu()
     with without_tracebacks():
         yield

@@ -1,4 +1,4 @@
-"""From the arguments of the command line to a recipe; pure functions."""
+"""Makes a recipe from the arguments of the command line; pure functions."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def changed(
         if not any(name in hyperparameters_of(spec.name)[0] for spec in optimizers):
             known = sorted({n for spec in optimizers for n in hyperparameters_of(spec.name)[0]})
             raise ValueError(
-                f"--set {setting}: {name!r} is no float hyperparameter of this recipe's "
+                f"--set {setting}: {name!r} is not a float hyperparameter of this recipe's "
                 f"optimizers, expected one of {known}{nearest(name, known)}"
             )
         optimizers = tuple(
@@ -77,7 +77,7 @@ def changed(
 
 
 def _divisor(whole: int, most: int) -> int:
-    """The largest divisor of a number that is not above another one; 1 at least."""
+    """The largest divisor of ``whole`` that is at most ``most``; at least 1."""
     small = [d for d in range(1, math.isqrt(whole) + 1) if whole % d == 0]
     return max(d for pair in ((d, whole // d) for d in small) for d in pair if d <= max(most, 1))
 
@@ -94,13 +94,13 @@ def _parse_setting(setting: str) -> tuple[str, tuple[float, ...]]:
 
 
 def run_count(recipe: Recipe) -> int:
-    """How many runs a recipe trains."""
+    """The number of runs of a recipe."""
     per_seed = sum(math.prod(len(v) for v in spec.axes.values()) for spec in recipe.optimizers)
     return per_seed * len(recipe.seeds)
 
 
 def parameters(recipe: Recipe) -> str:
-    """How many numbers each player trains, in one line; the data are not read."""
+    """One line with the number of parameters of each player; the data are not read."""
     import jax
 
     from onesided_jax.players import make_key

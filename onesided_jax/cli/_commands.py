@@ -1,4 +1,4 @@
-"""The commands: what they take, what they say of themselves."""
+"""The commands, with their options and help texts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from onesided_jax.extras import need
 __all__ = ["COMMANDS"]
 
 _DEMO = (
-    ("carousel", "demo-carousel", "A game whose answer is known: the carousel"),
+    ("carousel", "demo-carousel", "The carousel, a game with a known answer"),
     ("digits", "demo", "MNIST digits"),
 )
 
@@ -32,7 +32,7 @@ LogArgument = Annotated[
     UseAppendAction[tuple[str, ...]],
     arg(
         metavar="tensorboard:DIR|wandb:PROJECT|jsonl:FILE",
-        help="Log every run while it is trained; repeatable.",
+        help="Log every run during training.",
     ),
 ]
 DataArgument = Annotated[Path | None, arg(metavar="FILE|FOLDER")]
@@ -42,11 +42,11 @@ class Processes(NamedTuple):
     """Options of a command that several processes share.
 
     Attributes:
-      distributed: This is one of several processes of the same command, as Slurm, GKE, Open MPI or
-        a TPU pod start them, which also tell it the following; OUT is a folder that all share.
-      coordinator: HOST:PORT of process 0, to start processes by hand.
-      num_processes: How many processes.
-      process_id: Which one this is: 0, 1, ...
+      distributed: This is one of several processes that run the same command. Slurm, GKE, Open MPI
+        and TPU pods set the options below. OUT must be a folder that all processes share.
+      coordinator: HOST:PORT of process 0, if you start the processes by hand.
+      num_processes: Number of processes.
+      process_id: Number of this process: 0, 1, ...
       connect_timeout: Seconds to wait for the other processes.
     """
 
@@ -58,10 +58,10 @@ class Processes(NamedTuple):
 
 
 def demo(out: Path = Path("demo"), open_page: bool = False) -> None:
-    """Train, analyse and show the two demonstrations.
+    """Train, analyse and show two examples.
 
-    The first is the carousel, a game whose answer is known; the second a small DCGAN on MNIST
-    digits. Ends with OUT/report.html. If it is interrupted, the same command continues.
+    The first is the carousel, a game with a known answer. The second is a small DCGAN on MNIST
+    digits. Writes OUT/report.html. If it is interrupted, repeat the command to continue.
 
     Args:
       out: Folder for the runs and the page.
@@ -97,7 +97,7 @@ def sweep(
         UseAppendAction[tuple[str, ...]],
         arg(
             metavar="NAME=V1,V2",
-            help="Values of a float hyperparameter, in every optimizer that has it; repeatable.",
+            help="Values of a float hyperparameter, in every optimizer that has it.",
         ),
     ] = (),
     ema: float | None = None,
@@ -111,17 +111,17 @@ def sweep(
     Example: onesided sweep mnist-dcgan --out runs/a --set primal_learning_rate=1e-4,2e-4 --seeds 5
 
     Args:
-      out: The run directory: new, empty, or holding this very run (it is continued then).
+      out: The run directory: new or empty, or one with the same recipe, which is continued.
       steps: Training steps, a multiple of the checkpoint cadence.
       checkpoint_every: Steps between checkpoints.
-      seeds: How many seeds (0, 1, ...).
+      seeds: Number of seeds (0, 1, ...).
       ema: Decay of a moving average of the generators, such as 0.999; samples come from it.
-      width: Runs at a time on each device; by default as many as fit in memory, on a CPU in its
-        caches too. Bits depend on it, so it is recorded.
-      devices: How many devices (on a CPU: cores) to use; by default all.
-      data_dir: Directory with the official files of mnist, fashion_mnist or cifar10; recorded in
-        the run. By default $ONESIDED_DATA is searched, and what is missing is downloaded.
-      processes: Where several processes share the work.
+      width: Runs at a time on each device. By default as many as fit in memory, and on a CPU as
+        suit its caches. Rounding depends on it, so the run records it.
+      devices: Number of devices (on a CPU: cores) to use; by default all.
+      data_dir: Folder of your images, or of the official files of mnist, fashion_mnist or cifar10;
+        recorded in the run. By default, official files are taken from $ONESIDED_DATA or downloaded.
+      processes: Options for several processes that share the work.
     """
     from onesided_jax.cli import _arguments as arguments
     from onesided_jax.cli._work import connect, first_devices, train_recipe
@@ -152,15 +152,15 @@ def resume(
     devices: OptionalCount = None,
     data: DataArgument = None,
 ) -> None:
-    """Continue an interrupted run, bit for bit as if it had never stopped, or a finished one.
+    """Continue an interrupted run, bit for bit as if never stopped, or train a finished one longer.
 
-    On any number of devices and processes, whatever it was begun on.
+    The number of devices and processes may differ from that of the first session.
 
     Args:
-      steps: Steps in all, to train a run longer than its recipe says.
-      devices: How many devices (on a CPU: cores) to use; by default all.
-      data: Where the run's data lie now, if they have moved.
-      processes: Where several processes share the work.
+      steps: Total steps, to train longer than the recipe says.
+      devices: Number of devices (on a CPU: cores) to use; by default all.
+      data: New location of the run's data, if they have moved.
+      processes: Options for several processes that share the work.
     """
     from onesided_jax.cli._work import connect, first_devices, train_recipe
     from onesided_jax.runs import open_run
@@ -184,14 +184,14 @@ def analyze(
 ) -> None:
     """Measure gradient norms and the one-sided MVI at every checkpoint, and give verdicts.
 
-    Reads the run directory only (and the data set, for the quality of a GAN's samples); writes
-    analysis.nc, verdict.json and CSV tables into it.
+    Reads the run directory, and the data set if it measures the quality of a GAN's samples. Writes
+    analysis.nc, verdict.json and CSV tables into the run directory.
 
     Args:
       quality: Measure the samples of a GAN, and count the runs that pass the quality gate.
-      inception: TorchScript file of the Inception network (inception-2015-12-05.pt), for the
-        standard FID besides; needs torch.
-      data: Where the run's data lie now, if they have moved.
+      inception: TorchScript file of the Inception network (inception-2015-12-05.pt), to compute the
+        standard FID as well; needs torch.
+      data: New location of the run's data, if they have moved.
     """
     from onesided_jax.cli._work import analyze_run
     from onesided_jax.runs import open_run
@@ -227,15 +227,15 @@ def sample(
 ) -> None:
     """Draw samples from every trained generator of a GAN run as PNG grids (points as CSV).
 
-    The grid of a conditional GAN has a row of each class, unless you ask for one class.
+    The grid of a conditional GAN has one row per class, unless --class selects one.
 
     Args:
-      count: Samples per generator; of a conditional GAN rounded to full rows, at least one each.
-      label: The class to draw, of a conditional GAN.
+      count: Samples per generator. A conditional GAN draws the same number per class, at least one.
+      label: The class to draw (conditional GANs only).
       seed: Seed of the latents.
       out: Folder; by default RUN/samples.
-      raw: Sample the last iterates of a run that keeps moving averages (--ema), not the averages.
-      data: Where the data lie now; needed for runs of version 0.1 only.
+      raw: Sample the last iterates instead of the moving averages of a run with --ema.
+      data: New location of the data; only needed for runs of version 0.1.
     """
     from onesided_jax.analysis import generate
     from onesided_jax.report import save_samples
@@ -266,10 +266,10 @@ def export(
     """Write a trained generator as a program (jax.export, any batch size) and its params (npz).
 
     Args:
-      cell: The optimizer; by default the first.
-      index: Which of its runs, from 0.
+      cell: Label of the optimizer; by default the first.
+      index: Number of the run among the optimizer's runs, from 0.
       out: Folder; by default RUN/export.
-      raw: The last iterate of a run that keeps a moving average (--ema), not the average.
+      raw: Export the last iterate instead of the moving average of a run with --ema.
     """
     from onesided_jax.analysis import export_generator
     from onesided_jax.runs import open_run
@@ -281,7 +281,7 @@ def export(
 def recipes(name: Annotated[Positional[str | None], arg(help="Print this one as JSON.")] = None):
     """List the built-in recipes, or print one as JSON to edit and pass to `onesided sweep`.
 
-    The number of parameters of each player goes to standard error, so that the JSON can be saved.
+    The numbers of parameters go to standard error, so that standard output is pure JSON.
     """
     from onesided_jax.cli._arguments import find_recipe, parameters, run_count
     from onesided_jax.runs import RECIPES
@@ -291,7 +291,9 @@ def recipes(name: Annotated[Positional[str | None], arg(help="Print this one as 
         sys.stdout.write(recipe.to_json() + "\n")
         say(parameters(recipe))
         return
-    table = Table(Column("recipe", no_wrap=True), "game", "optimizers", "runs", "steps", "what")
+    table = Table(
+        Column("recipe", no_wrap=True), "game", "optimizers", "runs", "steps", "description"
+    )
     for recipe in RECIPES.values():
         table.add_row(
             recipe.name,
@@ -315,17 +317,19 @@ def compile(
     scaling: bool = False,
     json: Path | None = None,
 ) -> None:
-    """Compile a recipe for a TPU, without one: does it fit, what does it move. Needs the extra tpu.
+    """Compile a recipe for a TPU, without one, and report memory, operations and traffic.
+
+    Needs the extra tpu.
 
     Example: onesided compile ring --topology v5e:2x2 --runs 4096
 
     Args:
       topology: Chip and grid: v5e:1x1 (a Colab TPU), v5e:2x2, v6e:16x16, v5p:2x2x1, ...
       runs: Runs of each optimizer; by default the recipe's.
-      width: Runs at a time on each chip; by default planned as a sweep does.
-      largest: Look for the most runs that fit on one chip, too; a few compilations more.
+      width: Runs at a time on each chip; by default chosen as in a sweep.
+      largest: Also search for the most runs that fit on one chip, with a few more compilations.
       scaling: Instead, compile one program for 1, 4, 16, 64 and 256 chips with WIDTH runs on each.
-      json: File for the same in machine-readable form.
+      json: Also write the results to this file as JSON.
     """
     import jax
 
@@ -336,8 +340,8 @@ def compile(
     wanted = find_recipe(recipe)
     if scaling and runs is not None:
         raise ValueError(f"--runs {runs}: with --scaling expected --width, the runs on each chip")
-    with contextlib.suppress(RuntimeError):  # JAX has been computing: called from a program
-        jax.config.update("jax_platforms", "cpu")  # no other device is needed, nor waited for
+    with contextlib.suppress(RuntimeError):  # JAX is already in use: main() was called in Python
+        jax.config.update("jax_platforms", "cpu")  # do not wait for other devices
     with console.status("compiling") as status:
 
         def tell(found: CompiledCell) -> None:
@@ -356,7 +360,7 @@ def compile(
 def _compiled_table(found: Sequence[Any]) -> Table:
     columns = ("optimizer", "chips", "runs", "MB", "most runs", "MFLOP", "MB moved", "sent", "s")
     chip = found[0].topology.partition(":")[0]
-    table = Table(*columns, title=f"Compiled for {chip}, {found[0].memory / 1e6:,.0f} MB a chip")
+    table = Table(*columns, title=f"Compiled for {chip}, {found[0].memory / 1e6:,.0f} MB per chip")
     for cell in found:
         table.add_row(
             cell.cell,
@@ -370,14 +374,14 @@ def _compiled_table(found: Sequence[Any]) -> Table:
             f"{cell.seconds:.0f}",
         )
     table.caption = (
-        "runs, their MB, and the most that fit: on each chip at a time. MFLOP and MB moved: by one "
-        "step of one run. Sent: operations between chips. s: to compile"
+        "runs, MB, most runs: per chip. MFLOP, MB moved: per step of one run. "
+        "sent: operations between chips. s: compile time"
     )
     return table
 
 
 def games():
-    """List the analytic games: what is known of each, and which conditions hold."""
+    """List the analytic games, and the conditions that hold in each."""
     from onesided_jax.games import GAMES
 
     table = Table(
@@ -388,7 +392,7 @@ def games():
         "L_xx",
         "L_xy",
         "box",
-        "what",
+        "description",
     )
     for name, factory in GAMES.items():
         facts = factory().facts

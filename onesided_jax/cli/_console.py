@@ -1,4 +1,4 @@
-"""Where the command line prints, and how."""
+"""The consoles of the command line."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ errors = Console(stderr=True)
 
 
 def say(text: str, style: str | None = None) -> None:
-    """One message on standard error, whatever characters it is made of."""
+    """Prints one message to standard error, without interpreting markup."""
     errors.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def command(name: str, path: Path) -> str:
-    """A command to copy, safe for a shell and for rich."""
+    """A command to copy, escaped for the shell and for rich."""
     return escape(shlex.join(["onesided", name, str(path)]))
 
 
 @contextlib.contextmanager
 def progress_bars() -> Iterator[Progress]:
-    """A bar per task, with its times and a note."""
+    """Shows one progress bar per task, with times and a note."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

@@ -1,4 +1,4 @@
-"""Whole numbers on the command line, as people write them."""
+"""Integer options of the command line, such as ``1e3``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Count", "OptionalCount", "whole_number"]
 
 
 def whole_number(text: str) -> int:
-    """The integer that a text stands for: ``1000``, ``1_000``, ``1e3``, ``1000.0``.
+    """Reads an integer written as ``1000``, ``1_000``, ``1e3`` or ``1000.0``.
 
     Raises:
       ValueError: for any other text.
@@ -52,4 +52,4 @@ Count = Annotated[int, _constructor(whole_number)]
 """An integer option."""
 
 OptionalCount = Annotated[int | None, _constructor(_optional)]
-"""An integer option that may be left out."""
+"""An integer option that may be omitted."""

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: the first asks a sweep to stop at its next checkpoint, the second ends it."""
+"""SIGINT and SIGTERM: the first stops a sweep at its next checkpoint, the second at once."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ __all__ = ["Interrupted", "held", "interruptible", "stopping"]
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C; Slurm, Kubernetes, spot preemption
 _came: list[int] = []
-"""Signals of the command that runs: third parties' code may swallow the exception of one."""
+"""Signals received during this command; other code may catch the exception that reports one."""
 _held = False
 _ECHO = 0.3  # seconds; a terminal and a launcher may both send the signal of one Ctrl-C
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal ended the work; what was saved is whole.
+    """A signal ended the work; saved files are intact.
 
     Attributes:
-      signal: its number; the exit code of a program is 128 more.
+      signal: number of the signal; the exit code is 128 more.
     """
 
     def __init__(self, number: int):
@@ -34,7 +34,7 @@ class Interrupted(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Lets a signal end a block that saves nothing on the way, by raising :class:`Interrupted`."""
+    """Raises :class:`Interrupted` when a signal comes during a block."""
     before, recovering, leaving = sys.unraisablehook, False, False
     again: dict[threading.Timer, int] = {}
 
@@ -49,12 +49,12 @@ def interruptible() -> Iterator[None]:
             if len(_came) > 1:
                 os._exit(128 + number)
         elif recovering:
-            send_again(number)  # a busy machine: it came back before the hook was left
+            send_again(number)  # it came back before the hook ended, on a busy machine
         elif not leaving:
             raise Interrupted(number)
 
     def hook(dropped: sys.UnraisableHookArgs) -> None:
-        # JAX runs Python inside the garbage collector, where an exception is dropped: send again.
+        # JAX runs Python in the garbage collector, which drops exceptions: send the signal again.
         nonlocal recovering
         if isinstance(dropped.exc_value, Interrupted):
             recovering = True
@@ -69,14 +69,14 @@ def interruptible() -> Iterator[None]:
         with _handlers(handle):
             try:
                 yield
-                if _came and not again:  # somebody else's code caught the exception
+                if _came and not again:  # other code caught the exception
                     raise Interrupted(_came[0])
                 for timer, number in again.items():
                     if timer.is_alive():
-                        raise Interrupted(number)  # the block ended before it was there
+                        raise Interrupted(number)  # the block ended before the signal came again
             finally:
                 leaving = bool(again)
-                for timer in list(again):  # none may come when the handlers are others'
+                for timer in list(again):  # none may fire after the handlers are restored
                     timer.cancel()
                     timer.join()
     finally:
@@ -85,10 +85,10 @@ def interruptible() -> Iterator[None]:
 
 @contextlib.contextmanager
 def held() -> Iterator[None]:
-    """Within `interruptible`, lets a first signal wait for the end of the block.
+    """Within `interruptible`, delays the first signal to the end of the block.
 
-    For imports: an exception from a handler inside the import of a compiled module can abort the
-    process. A second signal ends it at once.
+    Used for imports, because an exception during the import of a compiled module can abort the
+    process. A second signal ends the process at once.
     """
     global _held
     _held = True
@@ -102,23 +102,23 @@ def held() -> Iterator[None]:
 
 @contextlib.contextmanager
 def stopping(tell: Callable[[int, bool], None]) -> Iterator[Callable[[], int]]:
-    """Takes signals during a sweep: note the first, exit at the second.
+    """Handles signals during a sweep: records the first, exits at the second.
 
-    A handler in Python would wait for the chunk in flight to end, and two signals of one kind would
-    look like one; so a thread reads them from a pipe that the interpreter's own handler writes.
+    A Python handler runs only after the current chunk, and two equal signals could look like one.
+    So a thread reads signals from a pipe, to which the interpreter's C handler writes.
 
     Args:
-      tell: called with the signal's number, and whether the process exits now (without a clean up
-        of any sort: to a run directory that is the same as ``kill -9``).
+      tell: called with the number of the signal, and whether the process exits now. It exits
+        without any clean-up, as after ``kill -9``.
 
     Yields:
-      A function that returns the number of the signal that came, or 0.
+      A function that returns the number of the received signal, or 0.
     """
     received: list[int] = _came[:1]
     if received:
         tell(received[0], False)
     if threading.current_thread() is not threading.main_thread():
-        yield lambda: 0  # only the main thread may take signals
+        yield lambda: 0  # only the main thread can handle signals
         return
     source, sink = os.pipe()
     os.set_blocking(sink, False)
@@ -127,7 +127,7 @@ def stopping(tell: Callable[[int, bool], None]) -> Iterator[Callable[[], int]]:
         first = 0.0
         while number := os.read(source, 1)[0]:
             if number not in SIGNALS:
-                continue  # some other signal that the program handles
+                continue  # another signal that the program handles
             if not received:
                 first = time.monotonic()
                 received.append(number)
@@ -152,7 +152,7 @@ def stopping(tell: Callable[[int, bool], None]) -> Iterator[Callable[[], int]]:
 
 @contextlib.contextmanager
 def _handlers(handle: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Installs a handler for a block; a signal that is ignored (``nohup``, ``&``) stays so."""
+    """Installs a handler for a block; ignored signals (``nohup``, ``&``) stay ignored."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

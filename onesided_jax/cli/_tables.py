@@ -1,4 +1,4 @@
-"""The table of verdicts: a line per optimizer and claim, however many settings there are."""
+"""The table of verdicts: one line per optimizer and claim, for any number of settings."""
 
 from __future__ import annotations
 
@@ -16,21 +16,16 @@ from onesided_jax.analysis import Analysis, Verdict
 __all__ = ["explanations", "verdict_table"]
 
 _ORDER = ("supported", "undecided", "refuted")  # the best setting comes first
-_CAUSES = 3  # told; the others are counted
-_SENTENCES = 8  # verdicts of which each is told in a sentence
+_CAUSES = 3  # most causes to print; the others are counted
+_SENTENCES = 8  # with more verdicts, their sentences are not printed
 _LEGEND = (
-    "Effects, with their confidence intervals over seeds. Convergence: late over early gradient"
-    " norm, geometric mean. MVI: share of negative entries, mean."
+    "Effect [confidence interval over seeds]. Convergence: late divided by early gradient norm,"
+    " geometric mean. MVI: share of negative entries, mean."
 )
 
 
 def verdict_table(found: Analysis, title: str) -> Table:
-    """A line per optimizer and claim: the status, and the effect in its best setting.
-
-    Args:
-      found: what `analyze` returned.
-      title: of the table.
-    """
+    """One line per optimizer and claim: statuses, and the effect in the best setting."""
     table = Table(box=SIMPLE_HEAD, show_edge=False, title=Text(title), padding=(0, 1, 0, 0))
     table.add_column("optimizer", overflow="fold")
     table.add_column("claim", min_width=16)
@@ -46,12 +41,7 @@ def verdict_table(found: Analysis, title: str) -> Table:
 
 
 def explanations(found: Analysis, file: Path) -> list[str]:
-    """The lines below the table: its numbers, the verdicts in words, and where the details are.
-
-    Args:
-      found: what `analyze` returned.
-      file: the run's verdict.json.
-    """
+    """The lines below the table: legend, sentences of the verdicts, and the file with details."""
     verdicts, lines = found.verdicts, [_LEGEND]
     if len(verdicts) <= _SENTENCES:
         lines += [f"{v.cell}: {v.sentence}" for v in verdicts]
@@ -63,10 +53,10 @@ def explanations(found: Analysis, file: Path) -> list[str]:
         lines += [f"Not judged: {'; '.join(told)}."] * bool(told)
     if any(len(mine) > 1 for mine in _by_cell_and_claim(verdicts).values()):
         lines.append(
-            "Statuses count settings of the hyperparameters. The effect is that of the best"
+            "The status column counts hyperparameter settings. The effect is that of the best"
             " setting: supported first, then the smallest effect."
         )
-    return [*lines, f"Every verdict's numbers and sentence: {file}"]
+    return [*lines, f"All numbers and sentences: {file}"]
 
 
 def _by_cell_and_claim(verdicts: Sequence[Verdict]) -> dict[tuple[str, str], list[Verdict]]:
@@ -79,7 +69,7 @@ def _by_cell_and_claim(verdicts: Sequence[Verdict]) -> dict[tuple[str, str], lis
 
 
 def _counts(verdicts: Sequence[Verdict]) -> list[str]:
-    """How many settings have which status; the status alone where there is one setting."""
+    """The number of settings with each status; the status alone if there is one setting."""
     if len(verdicts) == 1:
         return [verdicts[0].status]
     counts = Counter(verdict.status for verdict in verdicts)
@@ -95,7 +85,7 @@ def _best(verdicts: Sequence[Verdict]) -> Verdict:
 
 
 def _effect(verdict: Verdict) -> str:
-    """The effect with its limits, if it has any."""
+    """The effect with its interval, if it has one."""
     if math.isnan(verdict.effect):
         return "unknown"
     low, high = verdict.interval

@@ -26,27 +26,29 @@ __all__ = ["analyze_run", "connect", "draw_report", "first_devices", "train_reci
 
 
 def connect(wanted: Processes) -> None:
-    """Joins the other processes, if there are to be any; the first alone talks then."""
+    """Joins the other processes, if requested; then only the first process prints."""
     by_hand = (wanted.coordinator, wanted.num_processes, wanted.process_id)
     if not wanted.distributed and by_hand == (None, None, None):
         return
     if wanted.connect_timeout <= 0:
-        raise ValueError(f"connect_timeout={wanted.connect_timeout}: expected seconds, more than 0")
+        raise ValueError(f"connect_timeout={wanted.connect_timeout}: expected seconds above 0")
     with errors.status("waiting for the other processes"):
         processes.connect(*by_hand, timeout=wanted.connect_timeout)
     console.quiet = not processes.is_first()
 
 
 def first_devices(count: int | None) -> list[Any] | None:
-    """The first so many devices."""
+    """The first ``count`` devices; ``None`` for all."""
     import jax
 
     if count is None:
         return None
-    there = jax.local_devices()
-    if not 1 <= count <= len(there):
-        raise ValueError(f"devices={count}: expected 1 to {len(there)}, what this process has")
-    return there[:count]
+    local = jax.local_devices()
+    if not 1 <= count <= len(local):
+        raise ValueError(
+            f"devices={count}: expected 1 to {len(local)}, the devices of this process"
+        )
+    return local[:count]
 
 
 def train_recipe(
@@ -57,12 +59,12 @@ def train_recipe(
     again: str | None = None,
     loggers: Any = (),
 ) -> Run:
-    """Trains a recipe, or what is left of it, and says how far it came; `again` is how to go on."""
+    """Trains or continues a recipe, and prints a summary; ``again`` is the command to continue."""
     from onesided_jax.sweeps import Progress as Chunk
     from onesided_jax.sweeps import run
 
     began, tasks = time.perf_counter(), {}
-    go_on = f"To go on: {again or shlex.join(['onesided', 'resume', str(out)])}"
+    go_on = f"To continue: {again or shlex.join(['onesided', 'resume', str(out)])}"
 
     def on_signal(number: int, now: bool) -> None:
         if now:
@@ -70,7 +72,7 @@ def train_recipe(
             console.show_cursor()
         else:
             name = signal.Signals(number).name
-            say(f"{name}: stopping after this chunk, which is saved. Again to stop at once.")
+            say(f"{name}: stopping after this chunk is saved. Repeat the signal to stop at once.")
 
     with stopping(on_signal) as stop, progress_bars() as progress:
 
@@ -97,7 +99,7 @@ def train_recipe(
                 stop=stop,
             )
         except (WriteError, MemoryError, processes.LostProcessError) as error:
-            error.add_note(f"What was saved before is whole. {go_on}")
+            error.add_note(f"Earlier checkpoints are intact. {go_on}")
             raise
     if number := processes.highest(stop()):
         ended = Interrupted(number)
@@ -125,7 +127,7 @@ def train_recipe(
 
 
 def _saved(run: Run) -> str:
-    """How far every cell has come."""
+    """The last saved step of every cell, in one sentence."""
     steps = run.manifest["plan"]["steps"]
     done = {cell: max(run.store(cell).steps(), default=None) for cell in run.cells}
     parts = [f"{cell} to step {step}" for cell, step in done.items() if step is not None]
@@ -133,7 +135,7 @@ def _saved(run: Run) -> str:
 
 
 def analyze_run(run: Run, quality: bool = True, inception: Path | None = None) -> None:
-    """Analyses a run and prints its verdicts, a line per optimizer."""
+    """Analyses a run and prints its verdicts."""
     from onesided_jax.analysis import analyze
     from onesided_jax.cli._tables import explanations, verdict_table
 
@@ -162,7 +164,7 @@ def analyze_run(run: Run, quality: bool = True, inception: Path | None = None) -
 
 
 def draw_report(folders: list[Path], page: Path, titles: list[str] | None = None) -> Path:
-    """Draws the page of analysed runs, a section each."""
+    """Draws the page of analysed runs, one section per run."""
     from onesided_jax.analysis import load_analysis
     from onesided_jax.report import Section, write_report
 
@@ -183,14 +185,14 @@ def draw_report(folders: list[Path], page: Path, titles: list[str] | None = None
 
 
 def _gone_on(run: Run, dataset: Any) -> tuple[str, ...]:
-    """One sentence, also printed, if there are checkpoints that the analysis has not seen."""
+    """One sentence, also printed, if there are checkpoints newer than the analysis."""
     for cell in run.cells if "last_step" in dataset else ():
         seen, store = int(dataset["last_step"].sel(optimizer=cell)), run.store(cell)
         newest = max((s for s in store.steps() if s > seen and store.holds(s)), default=seen)
         if newest > seen:
             again = shlex.join(["onesided", "analyze", str(run.path)])
             note = (
-                f"{cell}: the analysis ends at step {seen:,} and the run has gone on to "
+                f"{cell}: the analysis ends at step {seen:,}, but the run has continued to "
                 f"{newest:,}; analyze it again: {again}"
             )
             console.print(f"[yellow]{escape(note)}[/]", soft_wrap=True)
@@ -199,7 +201,7 @@ def _gone_on(run: Run, dataset: Any) -> tuple[str, ...]:
 
 
 def _seconds(run: Run) -> float:
-    """Seconds of training; what a damaged checkpoint would have told is left out."""
+    """Seconds of training, without cells whose last checkpoint is damaged."""
     last, seconds = run.manifest["plan"]["steps"], 0.0
     for store in map(run.store, run.cells):
         with contextlib.suppress(DamagedCheckpointError):

@@ -1,12 +1,10 @@
 """Figures and one self-contained HTML page from the results of an analysis.
 
-This room reads results only (an ``xarray.Dataset``, a list of verdicts, a manifest); it neither
-trains nor analyses, and it never looks into a run directory.
+The input is an ``xarray.Dataset``, a list of verdicts and a manifest; no run directory is read.
+Importing this package raises ImportError without the extra ``analysis``.
 
-It needs the extra ``analysis``: importing it without raises an ImportError that says so.
-
-* :class:`Section` is one run directory's results, the input of everything here.
-* :func:`figures` draws what applies; :func:`save_figures` writes it as SVG and PDF.
+* :class:`Section` holds the results of one run directory.
+* :func:`figures` draws all figures that the results allow; :func:`save_figures` writes SVG and PDF.
 * :func:`render` returns the page; :func:`write_report` writes page and figures.
 """
 

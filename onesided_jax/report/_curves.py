@@ -1,4 +1,4 @@
-"""The gradient norms of both players against the training step: the figure of the claim."""
+"""The figure of both players' gradient norms against the training step."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from onesided_jax.report._text import count, setting
 
 MAX_LINES = 24
 """Thin lines per panel and player; the median is over all runs."""
-_DECADES = 12  # a game that converges to 1e-100 must not flatten everything else
+_DECADES = 12  # most decades of an axis, for games that converge to 1e-100
 _HEADROOM = 3.0  # factor between the data and the edge of a log axis
 
 
@@ -38,9 +38,9 @@ class _Curve(NamedTuple):
     """One player's gradient norms in one panel.
 
     Attributes:
-      norms: ``[runs, steps]``; NaN where the norm is below the noise floor.
-      limits: ``[runs, steps]``, its upper limit there, else NaN.
-      middle: ``[steps]``, the median over runs; 0 where most runs are below the floor.
+      norms: ``[runs, steps]``; NaN below the noise floor.
+      limits: ``[runs, steps]``, upper limits of norms below the noise floor, else NaN.
+      middle: ``[steps]``, the median over runs; 0 if most runs are below the floor.
       diverged: ``[runs]``.
     """
 
@@ -55,7 +55,7 @@ def _curve(cell: Cell, player: str) -> _Curve:
     norms, limits = cell.norm[player][runs], cell.limit[player][runs]
     floored = np.isnan(norms) & np.isfinite(limits)
     return _Curve(
-        # Exactly 0 is convergence: the line leaves through the bottom of the logarithmic axis.
+        # A norm of exactly 0 is drawn as a line that leaves through the bottom of the log axis.
         np.where(norms == 0, np.finfo(float).tiny, norms),
         limits,
         median(np.where(floored, 0.0, norms)),
@@ -64,7 +64,7 @@ def _curve(cell: Cell, player: str) -> _Curve:
 
 
 def panel_heading(ax: Axes, cell: Cell) -> None:
-    """The optimizer, which hyperparameters are shown, and how many runs that is."""
+    """Writes the optimizer, the shown hyperparameters and the number of runs above a panel."""
     short = {"primal_learning_rate": "x rate", "dual_learning_rate": "y rate"}
     values = cell.shown.hyperparameters
     swept = [n for n in values if len({g.hyperparameters.get(n) for g in cell.groups}) > 1]
@@ -76,7 +76,7 @@ def panel_heading(ax: Axes, cell: Cell) -> None:
 
 
 def player_handles(dataset: xr.Dataset, cells: list[Cell]) -> list[Artist]:
-    """Legend entries of the two players, and of single runs where there are several."""
+    """Legend entries of the two players, and of single runs if there are several."""
     names = player_names(dataset)
     handles: list[Artist] = [
         Line2D([], [], color=colour, linestyle=dashes, label=names[player], **BOLD)
@@ -88,7 +88,7 @@ def player_handles(dataset: xr.Dataset, cells: list[Cell]) -> list[Artist]:
 
 
 def log_limits(drawn: list[np.ndarray], settled: list[np.ndarray]) -> tuple[float, float]:
-    """Bottom and top of a logarithmic axis; a blow-up beyond the settled runs is cut off.
+    """Limits of a logarithmic axis; values far above those of ``settled`` runs are cut off.
 
     Example:
       >>> log_limits([np.array([1e-30, 1.0])], [np.array([1.0])])

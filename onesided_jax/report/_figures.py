@@ -1,4 +1,4 @@
-"""The table of figures, and how they are drawn and saved."""
+"""Draws and saves all figures."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ FIGURES: dict[str, Callable[[Section, list[Cell]], Figure | None]] = {
     "losses": _series.losses,
     "minibatch_gradient_norms": _series.minibatch_gradient_norms,
 }
-"""Name -> function; a function returns None where its variables are missing or empty."""
+"""Name -> function; a function returns None if its variables are missing or empty."""
 
 
 def figures(section: Section) -> dict[str, Figure]:
-    """Draw every figure that the section's dataset has the variables for.
+    """Draws every figure for which the section's dataset has the variables.
 
     Args:
-      section: one run directory's results.
+      section: results of one run directory.
 
     Returns:
       Name -> figure, in the order of the page. The names are those of :data:`FIGURES`.
@@ -55,11 +55,11 @@ def figures(section: Section) -> dict[str, Figure]:
 
 
 def save_figures(figs: Mapping[str, Figure], folder: Path | str) -> list[Path]:
-    """Write every figure as SVG and PDF; the same figure always gives the same bytes.
+    """Writes every figure as SVG and PDF; equal figures give equal bytes.
 
     Args:
       figs: name -> figure, as :func:`figures` returns them.
-      folder: created if it is not there.
+      folder: created if it does not exist.
 
     Returns:
       The files written.

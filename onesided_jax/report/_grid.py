@@ -29,14 +29,14 @@ from onesided_jax.report._style import (
 from onesided_jax.report._text import number, setting
 
 _SEQUENTIAL = "cividis"
-_SHORTEST = 1e-12  # the colours of a game that converges to 1e-100 must not all be the same
+_SHORTEST = 1e-12  # smallest share of the largest norm on the colour scale
 _MAX_TICKS = 12
-_SPARSE = 4  # a table with more places per setting than this is drawn as points
+_SPARSE = 4  # with more grid cells per setting than this, settings are drawn as points
 _MAX_WRITTEN = 36  # cells per panel in which a number still fits
 
 
 def _comparable(cell: Cell) -> dict[tuple[float, float], Group]:
-    """The groups that differ from the shown one in the two learning rates only, by their rates."""
+    """Rates to group, for groups that differ from the shown one only in the learning rates."""
     rates = ("primal_learning_rate", "dual_learning_rate")
 
     def rest(group: Group) -> dict[str, str]:
@@ -50,7 +50,7 @@ def _comparable(cell: Cell) -> dict[tuple[float, float], Group]:
 
 
 def grid(section: Section, cells: list[Cell]) -> Figure | None:
-    """Late primal gradient norm over the two learning rates, a panel per optimizer."""
+    """Late primal gradient norm over the two learning rates, one panel per optimizer."""
     if "norm_late" not in section.dataset:
         return None
     tables = [(cell, groups) for cell in cells if len(groups := _comparable(cell)) > 1]
@@ -123,7 +123,7 @@ def _table(
 
 
 def _words(cell: Cell, group: Group, colours: ScalarMappable) -> tuple[list[str], Any]:
-    """What stands in a group's place, and the norm that colours it; None: every run diverged."""
+    """Text of a group's grid cell, and the norm for its colour; None if every run diverged."""
     value = float(median(cell.late["primal"][group.runs]))
     lost = int((cell.diverged_at[group.runs] >= 0).sum())
     finite = bool(np.isfinite(value))
@@ -137,7 +137,7 @@ def _words(cell: Cell, group: Group, colours: ScalarMappable) -> tuple[list[str]
 def _scatter(
     ax: Axes, cell: Cell, groups: dict[tuple[float, float], Group], colours: ScalarMappable
 ) -> None:
-    """Rates that form no grid (a random search): a point per setting."""
+    """Draws one point per setting, for rates that form no grid (random search)."""
     finite = {rates: _words(cell, group, colours)[1] for rates, group in groups.items()}
     points = {
         rates: to_rgb(VOID) if root is None else colours.to_rgba(root)[:3]
@@ -156,6 +156,6 @@ def _scatter(
 
 
 def _ticks(values: list[float]) -> tuple[list[int], list[str]]:
-    """Where the ticks of an axis of cells are, and their words; of many values some."""
+    """Positions and labels of the ticks of a grid axis, at most ``_MAX_TICKS``."""
     chosen = range(0, len(values), -(-len(values) // _MAX_TICKS))
     return list(chosen), [setting(values[i]) for i in chosen]

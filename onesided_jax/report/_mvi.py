@@ -39,7 +39,7 @@ from onesided_jax.report._style import (
 from onesided_jax.report._text import compact, literal
 
 _DIVERGING = "PRGn"
-_MAX_DOTS = 100  # small ones in a row; with more runs, some from the least to the largest
+_MAX_DOTS = 100  # small dots per row; with more runs, an even selection by size
 
 
 def _matrix(ds: xr.Dataset, name: str, panel: Panel) -> np.ndarray | None:
@@ -141,7 +141,7 @@ def mvi_controls(section: Section, cells: list[Cell]) -> Figure | None:
 
 
 def _dots(ax: Axes, values: np.ndarray, height: int) -> bool:
-    """The median, and every run small behind it; False if there is nothing to show."""
+    """Draws the median, and small dots for the runs; returns False if there are no values."""
     finite = values[np.isfinite(values)]
     if not finite.size:
         return False

@@ -1,4 +1,4 @@
-"""The page: one HTML file that holds everything it shows."""
+"""The page: one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TITLE = "One-sided convergence: report"
 
 
 class Chapter(NamedTuple):
-    """A heading of a section, the figures under it, and whether they are folded away."""
+    """A heading of a section, the figures under it, and whether they are collapsed."""
 
     title: str
     figures: tuple[str, ...]
@@ -30,23 +30,23 @@ class Chapter(NamedTuple):
 CHAPTERS = (
     Chapter("Does only one player converge?", ("plane",)),
     Chapter("Gradient norms of both players", ("gradient_norms",)),
-    Chapter("What the runs produced", ("samples", "points", "paths")),
+    Chapter("Samples and trajectories", ("samples", "points", "paths")),
     Chapter("Learning rates", ("grid",)),
     Chapter("How the one-sided MVI was measured", ("mvi", "mvi_controls", "necessary"), True),
-    Chapter("What training recorded", ("losses", "minibatch_gradient_norms"), True),
+    Chapter("Training metrics", ("losses", "minibatch_gradient_norms"), True),
 )
 CAPTIONS = {
-    "plane": "Each dot is a run: late over early gradient norm of both players, on logarithmic "
-    "axes. The grey lines are the boundaries of the verdict. A dot beyond the axes sits on their "
-    "edge.",
+    "plane": "Each dot is a run: late divided by early gradient norm of both players, on "
+    "logarithmic axes. The grey lines are the boundaries of the verdict. Dots beyond the axes are "
+    "drawn on their edge.",
     "gradient_norms": "Gradient norms on fresh data, without the bias of minibatch noise. A line "
-    "stops where the norm cannot be told from zero, and ends where its run diverged.",
+    "has a gap if the norm cannot be distinguished from zero, and ends if its run diverged.",
     "mvi": "Cosine of the angle between xₛ − x* and the primal gradient at (xₛ, yₜ), late in "
-    "training, on fresh data. The one-sided MVI asks for no negative entry. The diagonal pairs "
-    "players of the same checkpoint; the verdict leaves it out.",
-    "mvi_controls": "Negative mass: the share of negative entries in the sum of all entries, in "
-    "absolute values. The dashed line is the boundary of the verdict. The controls must lie above "
-    "it; otherwise the test has no power.",
+    "training, on fresh data. The one-sided MVI requires that no entry is negative. The verdict "
+    "leaves out the diagonal, where both players have the same checkpoint.",
+    "mvi_controls": "Negative mass: the share of negative entries in the sum of all absolute "
+    "values. The dashed line is the boundary of the verdict. The controls must lie above it; "
+    "otherwise the test has no power.",
     "necessary": "N[t] = ‖∇ₓf(x*, yₜ)‖ / ‖∇ₓf(xₜ, yₜ)‖. If the one-sided MVI held for every x "
     "near x*, N would be close to 0. At the dotted line the gradient at x* is as large as on the "
     "trajectory.",
@@ -57,8 +57,8 @@ CAPTIONS = {
     "paths": "Trajectory of the primal player at the checkpoints.",
     "minibatch_gradient_norms": "Norms of the minibatch gradients used in training. They include "
     "the sampling noise, so the verdicts do not use them.",
-    "losses": "Training losses as recorded, averaged over neighbouring records. Extreme values "
-    "(half a percent at either end) may lie outside the axis.",
+    "losses": "Training losses, averaged over neighbouring records. The most extreme values (half "
+    "a percent at each end) may lie outside the axis.",
 }
 
 
@@ -69,7 +69,7 @@ def _chapters(drawn: Mapping[str, bytes], prefix: str) -> list[dict[str, object]
             {
                 "id": f"{prefix}-{name}",
                 "caption": CAPTIONS[name],
-                # The only Markup of the page: matplotlib's own SVG, its text drawn as outlines.
+                # The only unescaped text of the page: matplotlib's SVG, with text as outlines.
                 "svg": Markup(inline_svg(drawn[name], f"{prefix}-{name}", CAPTIONS[name])),
             }
             for name in chapter.figures
@@ -106,14 +106,14 @@ def _compose(sections: Sequence[Section], drawn: Sequence[Mapping[str, bytes]], 
         lstrip_blocks=True,
     )
     page = environment.get_template("report.html.jinja").render(title=title, sections=shown)
-    return page.encode(errors="replace").decode()  # a file name may hold half a surrogate pair
+    return page.encode(errors="replace").decode()  # a file name may have a lone surrogate
 
 
 def render(sections: Sequence[Section], *, title: str = TITLE) -> str:
     """The report as one HTML page that needs no other file.
 
-    Figures and styles are inline and there is no script. Every name and sentence from the results
-    is escaped.
+    Figures and styles are inline, and there is no script. All names and sentences from the results
+    are escaped.
 
     Args:
       sections: results, one per run directory, in the order of the page.

@@ -1,4 +1,4 @@
-"""What the runs produced: generated samples, and trajectories of small games."""
+"""Figures of generated samples and of trajectories of small games."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from onesided_jax.report._style import (
 _MAX_IMAGES = 64
 _MAX_POINTS = 4000
 _MAX_PATHS = 8
-_ELONGATED = 3  # trajectories longer than this in one direction are not drawn to scale
+_ELONGATED = 3  # with a larger aspect ratio, trajectories are not drawn to scale
 
 
 def _mosaic(images: np.ndarray, columns: int | None = None) -> np.ndarray:
-    """[n, height, width, channel] tiled into one picture, with a pixel between the images.
+    """Tiles ``[n, height, width, channel]`` into one picture, with one pixel between images.
 
     Example:
       >>> _mosaic(np.zeros((4, 5, 5, 1), np.uint8)).shape
@@ -54,8 +54,8 @@ def save_samples(
 
     Args:
       samples: ``[n, height, width, channel]`` in [-1, 1], or ``[n, ...]``.
-      stem: path without suffix; its folder is made.
-      columns: images in a row of the mosaic; by default about as many as there are rows.
+      stem: path without suffix; its folder is created.
+      columns: images per row of the mosaic; by default about the number of rows.
 
     Returns:
       The file that was written.
@@ -79,7 +79,7 @@ def save_samples(
 
 
 def samples(section: Section, cells: list[Cell]) -> Figure | None:
-    """Images that the generators drew."""
+    """Images drawn by the generators."""
     if "samples" not in section.dataset or not cells:
         return None
     array = section.dataset["samples"].transpose(
@@ -109,7 +109,7 @@ def _finite_panels(section: Section, cells: list[Cell], array: xr.DataArray) -> 
 
 
 def points(section: Section, cells: list[Cell]) -> Figure | None:
-    """Points that the generators drew, for data in the plane."""
+    """Points drawn by the generators, for two-dimensional data."""
     if "points" not in section.dataset or not cells:
         return None
     array = section.dataset["points"].transpose("optimizer", "sample_run", "sample", "coordinate")
@@ -129,7 +129,7 @@ def points(section: Section, cells: list[Cell]) -> Figure | None:
 
 
 def paths(section: Section, cells: list[Cell]) -> Figure | None:
-    """The primal player's trajectory: its first two coordinates, or a single one over time."""
+    """The primal player's trajectory: two coordinates, or one coordinate against the step."""
     ds = section.dataset
     if "path" not in ds or not cells:
         return None

@@ -1,4 +1,4 @@
-"""The plane of the claim: how the players' gradient norms changed, a dot per seed."""
+"""The plane: change of both players' gradient norms, one dot per seed."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from onesided_jax.report._text import number, power_of_ten
 
 __all__ = ["plane", "plane_axes"]
 
-_DECADES = 3.0  # a ratio of 1e-12 must not flatten everything else
-_MAX_OTHERS = 300  # faint dots of settings that are not the one shown
-_LONG = 1e3  # an axis that spans more is labelled in powers of ten
+_DECADES = 3.0  # of ratios, above and below 1; dots beyond are drawn on the edge
+_MAX_OTHERS = 300  # faint dots of the other settings
+_LONG = 1e3  # an axis with a larger range is labelled in powers of ten
 
 
 def plane(section: Section, cells: list[Cell]) -> Figure | None:
-    """Late over early gradient norm, the primal player's across and the dual player's up."""
+    """Late over early gradient norm: the primal player's on x, the dual player's on y."""
     ds = section.dataset
     cells = [cell for cell in cells if np.isfinite(_points(cell, cell.shown.runs)).all(1).any()]
     if "late_over_early" not in ds or "generator_falls" not in ds.attrs or not cells:
@@ -75,13 +75,13 @@ def _limits(points: np.ndarray, attrs: dict[str, Any]) -> tuple[float, float]:
 def plane_axes(
     ax: Axes, attrs: Mapping[str, Any], names: Mapping[str, str], limits: tuple[float, float]
 ) -> None:
-    """Log axes, the boundaries as lines, and the names of the quadrants.
+    """Draws log axes, the boundaries as lines, and the names of the quadrants.
 
     Args:
-      ax: where to draw.
+      ax: the axes.
       attrs: the boundaries ``generator_falls``, ``discriminator_stays`` and ``parting``.
-      names: what the ``primal`` and the ``dual`` player are called.
-      limits: of both axes.
+      names: names of the ``primal`` and the ``dual`` player.
+      limits: limits of both axes.
     """
     low, high = limits
     thin = {"color": MUTED, "linewidth": 0.8}

@@ -1,4 +1,4 @@
-"""The table of sample quality, and the rule of the gate in words."""
+"""The table of sample quality, and the rule of the quality gate in words."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ COLUMNS = {
     "recall": "Recall",
     "class_coverage": "Classes covered",
     "class_entropy": "Class entropy",
-    "label_accuracy": "Samples of the asked class",
+    "label_accuracy": "Samples of the requested class",
     "fid": "FID (Inception)",
 }
 COLUMNS |= {f"raw_{name}": f"{title}, last iterate" for name, title in COLUMNS.items()}
-"""A sweep with a moving average has both: of the average, and of the last iterate."""
+"""A sweep with a moving average has measures of the average and of the last iterate."""
 _MAX_FAILURES = 60
 
 
 def quality_table(section: Section, cells: list[Cell]) -> dict[str, Any] | None:
-    """Notes, a row per optimizer, and the failures; None if there is nothing to say."""
+    """Notes, one row per optimizer, and failures; None without measures and notes."""
     ds = section.dataset
     shown = [name for name in COLUMNS if f"quality_{name}" in ds]
     note = str(ds.attrs.get("quality_note", ""))
@@ -71,7 +71,7 @@ def _median(values: np.ndarray) -> str:
 
 
 def _failures(section: Section, cells: list[Cell]) -> list[dict[str, str]]:
-    """The runs of every setting that do not pass, each with its reason."""
+    """All runs that fail the gate, with reasons."""
     ds, out = section.dataset, []
     for cell in cells if "quality_gate_reason" in ds else ():
         reasons = ds["quality_gate_reason"].sel(optimizer=cell.name).values[cell.where]
@@ -87,7 +87,7 @@ def _failures(section: Section, cells: list[Cell]) -> list[dict[str, str]]:
 
 
 def _measured(facts: dict[str, Any]) -> list[str]:
-    """What was compared with what."""
+    """Sentences on samples, classifier and features."""
     out = []
     if "samples" in facts:
         out.append(
@@ -96,17 +96,17 @@ def _measured(facts: dict[str, Any]) -> list[str]:
         )
     if "classifier_accuracy" in facts:
         out.append(
-            "Features come from a small classifier of the real data, right on"
+            "Features come from a small classifier of the real data, which is correct on"
             f" {facts['classifier_accuracy']:.1%} of {integer(facts['classifier_held_out'])}"
             " held-out images. Its distances cannot be compared with an FID."
         )
     if "frechet_of_halves" in facts:
         out.append(
-            "Two halves of the real data are at a Fréchet distance of"
+            "The Fréchet distance between two halves of the real data is"
             f" {number(facts['frechet_of_halves'])}."
         )
     if "inception" in facts:
-        out.append(f"The FID uses {facts['inception']} on as many samples.")
+        out.append(f"The FID uses {facts['inception']} on the same number of samples.")
     return out
 
 

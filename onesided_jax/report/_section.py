@@ -1,4 +1,4 @@
-"""The input of the report, and the few numbers that both the figures and the tables need."""
+"""The input of the report, and numbers that both figures and tables need."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import xarray as xr
 
 PLAYERS = ("primal", "dual")
 WIDE = 4
-"""With more optimizers than this, figures of single runs show one run each."""
-_MAX_RUNS = 3  # of each optimizer in such figures
+"""With more optimizers than this, figures of single runs show one run per optimizer."""
+_MAX_RUNS = 3  # most runs per optimizer in such figures
 
 
 class Section(NamedTuple):
@@ -19,11 +19,11 @@ class Section(NamedTuple):
 
     Attributes:
       title: heading of the section.
-      dataset: the analysis; any variable may hold NaN padding, and every variable is optional.
+      dataset: the analysis; variables may contain NaN padding, and every variable is optional.
       verdicts: one dict per claim, optimizer and setting, with the fields of
         :class:`onesided_jax.analysis.Verdict`.
-      manifest: where the runs came from: ``recipe``, ``versions``, ``platform``, ``command``, ...
-      notes: what a reader must know first, in addition to the analysis's own notes.
+      manifest: origin of the runs: ``recipe``, ``versions``, ``platform``, ``command``, ...
+      notes: warnings, in addition to those of the analysis.
     """
 
     title: str
@@ -34,10 +34,10 @@ class Section(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Runs that differ in nothing but the seed.
+    """Runs that differ only in the seed.
 
     Attributes:
-      hyperparameters: name -> value, without those the optimizer does not have.
+      hyperparameters: name -> value, only for hyperparameters of the optimizer.
       runs: positions of the runs within their :class:`Cell`.
     """
 
@@ -50,13 +50,13 @@ class Cell(NamedTuple):
 
     Attributes:
       name: the optimizer's label.
-      where: [runs] position of each run along the dataset's ``run`` axis; padding is left out.
-      steps: [steps] the checkpoints.
-      norm: player -> [runs, steps] gradient norm; NaN where it is below the noise floor.
-      limit: player -> [runs, steps] its upper limit there, else NaN.
+      where: [runs] position of each run along the dataset's ``run`` axis, without padding.
+      steps: [steps] steps of the checkpoints.
+      norm: player -> [runs, steps] gradient norm; NaN below the noise floor.
+      limit: player -> [runs, steps] upper limit of a norm below the noise floor, else NaN.
       late: player -> [runs] gradient norm in the late window; NaN for a diverged run.
       change: player -> [runs] late over early gradient norm; NaN for a diverged run.
-      passes: [runs] 1 where the run passes the quality gate, 0 where not, NaN without a gate.
+      passes: [runs] 1 if the run passes the quality gate, 0 if it fails, NaN without a gate.
       diverged_at: [runs] step, or -1.
       seeds: [runs] seeds; NaN if unknown.
       hyperparameters: one dict per run.
@@ -80,14 +80,14 @@ class Cell(NamedTuple):
 
 
 def median(values: np.ndarray, axis: int = 0) -> np.ndarray:
-    """Median of the finite entries; NaN, without a warning, where there are none.
+    """Median of the finite entries; NaN, without a warning, if there are none.
 
     Example:
       >>> median(np.array([[1.0, np.nan], [3.0, np.nan], [np.nan, np.nan]]))
       array([ 2., nan])
     """
     values = np.asarray(values, dtype=float)
-    if values.ndim == 1:  # of thousands of settings, and masked arrays are slow
+    if values.ndim == 1:  # called for thousands of settings, and masked arrays are slow
         finite = values[np.isfinite(values)]
         return np.median(finite) if finite.size else np.array(np.nan)
     masked = np.ma.masked_invalid(values)
@@ -97,7 +97,7 @@ def median(values: np.ndarray, axis: int = 0) -> np.ndarray:
 
 
 def evenly(values: np.ndarray, most: int) -> np.ndarray:
-    """At most ``most`` of the rows, evenly chosen, with the first and the last.
+    """At most ``most`` rows, evenly chosen, with the first and the last.
 
     Example:
       >>> evenly(np.arange(100), 4), evenly(np.arange(3), 4)
@@ -109,12 +109,12 @@ def evenly(values: np.ndarray, most: int) -> np.ndarray:
 
 
 def player_names(dataset: xr.Dataset) -> dict[str, str]:
-    """What the two players are called."""
+    """Names of the two players."""
     return {player: dataset.attrs.get(f"{player}_player", f"{player} player") for player in PLAYERS}
 
 
 def _key(hyperparameters: Mapping[str, Any]) -> frozenset[tuple[str, float]]:
-    """The same for copies of a setting in float32 and float64, to look it up by."""
+    """A key of a setting, the same for its values in float32 and float64."""
     with np.errstate(over="ignore"):
         return frozenset(
             (name, float(np.float32(value)))
@@ -137,7 +137,7 @@ def _choose(
     late: np.ndarray,
     diverged: np.ndarray,
 ) -> Group:
-    """The setting to show: the only judged one, else that with the smallest late primal norm."""
+    """The setting to show: the only judged one, else the one with the smallest late primal norm."""
     settings = {_key(v["setting"]) for v in verdicts if v["cell"] == name and v["setting"]}
     judged = [group for group in groups if _key(group.hyperparameters) in settings]
     if len(judged) == 1:
@@ -170,7 +170,7 @@ def _cell(section: Section, optimizer: str) -> Cell:
     )
     measured = np.isfinite(norm) | np.isfinite(limit)
     known = measured.any((1, 2)) if "gradient_norm" in ds else np.isfinite(seeds)
-    where = np.flatnonzero(known | (diverged_at >= 0))  # the rest is padding
+    where = np.flatnonzero(known | (diverged_at >= 0))  # without padding
     diverged_at, seeds = diverged_at[where], seeds[where]
     lost = diverged_at >= 0
 
@@ -218,8 +218,8 @@ class Panel(NamedTuple):
 
     Attributes:
       optimizer: the optimizer's label.
-      position: of the run along its dimension (``mvi_run``, ``sample_run``).
-      title: which run that is, in words.
+      position: position of the run along its dimension (``mvi_run``, ``sample_run``).
+      title: number and seed of the run, in words.
     """
 
     optimizer: str
@@ -228,7 +228,7 @@ class Panel(NamedTuple):
 
 
 def run_panels(section: Section, cells: list[Cell], dimension: str) -> list[Panel]:
-    """Which single runs get a panel: a few of each optimizer, or one of each of many."""
+    """Chooses the runs that get a panel: a few of each optimizer, or one if there are many."""
     ds = section.dataset
     count = min(ds.sizes[dimension], 1 if len(cells) > WIDE else _MAX_RUNS)
     runs = ds[dimension].values if dimension in ds.coords else np.arange(ds.sizes[dimension])
@@ -245,6 +245,6 @@ def run_panels(section: Section, cells: list[Cell], dimension: str) -> list[Pane
 
 
 def panel_columns(cells: list[Cell], shown: list[Panel]) -> int | None:
-    """A column per optimizer where that gives a full rectangle; else as it comes."""
+    """One column per optimizer if that fills a rectangle; else None."""
     regular = len(cells) <= WIDE and len(shown) % max(len(cells), 1) == 0
     return len(cells) if regular else None

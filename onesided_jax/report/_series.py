@@ -23,11 +23,11 @@ from onesided_jax.report._style import (
 )
 
 _BINS = 200
-_TAIL = 0.5  # percent of the values that an axis may cut off at either end
+_TAIL = 0.5  # percent of the values that an axis may cut off at each end
 
 
 def _binned(records: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """At most ``_BINS`` means of neighbouring records, for a line that can be read.
+    """Averages neighbouring records into at most ``_BINS`` bins, for a readable line.
 
     Example:
       >>> records = np.arange(400.0)
@@ -52,7 +52,7 @@ def losses(section: Section, cells: list[Cell]) -> Figure | None:
 
 
 def minibatch_gradient_norms(section: Section, cells: list[Cell]) -> Figure | None:
-    """Norms of the minibatch gradients that training used; they contain its noise."""
+    """Norms of the minibatch gradients used in training, noise included."""
     return _series(section, cells, "minibatch_gradient_norm", "minibatch gradient norm", log=True)
 
 
@@ -95,7 +95,7 @@ def _series(
 
 
 def necessary(section: Section, cells: list[Cell]) -> Figure | None:
-    """N[t]: the gradient norm at x* divided by that on the trajectory."""
+    """N[t]: the gradient norm at x* divided by the gradient norm on the trajectory."""
     ds = section.dataset
     if "necessary" not in ds or not cells:
         return None

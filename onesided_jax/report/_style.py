@@ -1,7 +1,7 @@
-"""The look of the figures: colours, type, panels, legends; and how a figure becomes bytes.
+"""Style of the figures (colours, fonts, panels, legends), and their conversion to bytes.
 
-Figures need no pyplot and leave the caller's rcParams alone. For a dark background the page
-replaces the colours in :data:`THEMED`, so use exactly these for what must follow the theme.
+Figures do not use pyplot or change the caller's rcParams. In dark mode the page replaces the
+colours in :data:`THEMED`, so elements that follow the theme must use exactly these colours.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from onesided_jax.report._text import compact, literal, number, power_of_ten
 
 INK, MUTED, RULE = "#24292f", "#57606a", "#d8dee4"
 PRIMAL, DUAL = "#0072b2", "#d55e00"  # Okabe and Ito's blue and vermillion
-NEGATIVE, POSITIVE = "#762a83", "#1b7837"  # the ends of PRGn: clear of both players' colours
-VOID = "#b7bdc4"  # a cell of a heat map with nothing in it
-ON_CELL = "#24292e"  # ink on a cell: no theme token, since the cell keeps its colour too
+NEGATIVE, POSITIVE = "#762a83", "#1b7837"  # the ends of PRGn, distinct from the players' colours
+VOID = "#b7bdc4"  # an empty cell of a heat map
+ON_CELL = "#24292e"  # ink on a cell; not themed, because cells keep their colours
 THEMED = {
     INK: "--ink",
     MUTED: "--muted",
@@ -42,16 +42,16 @@ THIN: dict[str, Any] = {"linewidth": 0.7, "alpha": 0.45}
 BOLD: dict[str, Any] = {"linewidth": 1.9}
 PLAYER_STYLE: dict[str, tuple[str, Any]] = {"primal": (PRIMAL, "-"), "dual": (DUAL, (0, (4, 1.6)))}
 
-_WIDTHS = {1: 5.6, 2: 8.4}  # inches of a figure with so many columns; more: _FULL
+_WIDTHS = {1: 5.6, 2: 8.4}  # columns to inches; with more columns _FULL
 _FULL = 10.4
 _HEADING = 0.45  # inches above a panel
 _GUTTER = 0.45  # inches beside a panel
-_BOLD_LETTER, _SMALL_LETTER = 0.092, 0.066  # inches, generous means over English text
+_BOLD_LETTER, _SMALL_LETTER = 0.092, 0.066  # inches, a little above the mean of English text
 _LEADING = 11  # points
-_LONG = 1e5  # a logarithmic axis that spans more is labelled in powers of ten
+_LONG = 1e5  # a logarithmic axis with a larger range is labelled in powers of ten
 _PIXELS_PER_POINT = 103 / 72  # the full width is that of the page's text column, 1072 pixels
 _RC: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same everywhere
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so it is the same everywhere
     "font.size": 8.5,
     "axes.titlesize": 9.5,
     "axes.labelsize": 8.5,
@@ -86,9 +86,9 @@ _RC: dict[Any, Any] = {
 
 @contextmanager
 def style() -> Iterator[None]:
-    """The report's rcParams over matplotlib's defaults; the caller's come back afterwards."""
+    """Sets the report's rcParams for a block, and restores the caller's afterwards."""
     with mpl.rc_context(), warnings.catch_warnings():
-        # Names are the user's: a character that DejaVu lacks is drawn as a box, not reported.
+        # A user's name may have a character that DejaVu lacks: draw a box without a warning.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         mpl.rcdefaults()
         mpl.rcParams.update(_RC)
@@ -104,14 +104,14 @@ def panels(
     square: float | None = None,
     below: float = 0.5,
 ) -> tuple[Figure, list[Axes]]:
-    """A figure of ``count`` panels in reading order, on shared axes; returns it and its axes.
+    """Makes a figure with ``count`` panels in reading order; returns it and its axes.
 
     Args:
       count: number of panels, >= 1.
-      height: of one row of panels, inches.
-      columns: panels per row; by default the number that leaves the fewest holes.
-      share_y: whether all panels have one y axis.
-      square: makes the panels square; inches of the width that labels and colour bars take.
+      height: height of one row of panels, inches.
+      columns: panels per row; by default the number that leaves the fewest gaps.
+      share_y: whether all panels share the y axis.
+      square: makes the panels square; inches of width for labels and colour bars.
       below: inches under the lowest row, for the legend.
 
     Example:
@@ -129,7 +129,7 @@ def panels(
     grid = figure.subplots(rows, columns, sharex=True, sharey=share_y, squeeze=False)
     axes = list(grid.flat)
     for position, ax in enumerate(axes[:count]):
-        if position + columns >= count:  # nothing below it: keep the tick labels
+        if position + columns >= count:  # no panel below: keep the tick labels
             ax.tick_params(labelbottom=True)
     for ax in axes[count:]:
         ax.remove()
@@ -137,7 +137,7 @@ def panels(
 
 
 def heading(ax: Axes, title: str, *lines: str) -> None:
-    """A bold title and smaller lines under it, above the axes, wrapped to their width."""
+    """Writes a bold title and smaller lines above the axes, wrapped to their width."""
     place = ax.get_subplotspec()
     figure = ax.get_figure(root=True)
     columns = place.get_gridspec().ncols if place is not None else 1
@@ -158,14 +158,14 @@ def heading(ax: Axes, title: str, *lines: str) -> None:
 
 
 def _wrap(text: str, letters: float) -> list[str]:
-    """Foreign text in at most three lines; a long word is broken if it must be."""
+    """Wraps text to at most three lines; breaks words that are too long."""
     clean = " ".join(str(text).split())
     parts = textwrap.wrap(clean, max(int(letters), 8), max_lines=3, placeholder="…")
     return [literal(part) for part in parts]
 
 
 def label_axes(axes: Sequence[Axes], x: str, y: str) -> None:
-    """Axis labels once per row and column of panels."""
+    """Labels the outer axes of the panels."""
     columns = sum(_is_in(ax, "is_first_row") for ax in axes)
     for position, ax in enumerate(axes):
         if position + columns >= len(axes):
@@ -180,26 +180,26 @@ def _is_in(ax: Axes, question: str) -> bool:
 
 
 def step_axis(axes: Sequence[Axes]) -> None:
-    """Linear axes of training steps: few ticks, written 5k, 10k."""
+    """Formats axes of training steps: few ticks, such as 5k and 10k."""
     for ax in axes:
         ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         ax.xaxis.set_major_formatter(lambda value, _: compact(value))
 
 
 def log_axis(ax: Axes, bottom: float, top: float) -> None:
-    """A logarithmic y axis from ``bottom`` > 0, ticked at a few powers of ten."""
+    """Makes the y axis logarithmic, from ``bottom`` > 0, with few ticks."""
     ax.set_yscale("log", nonpositive="mask")
     ax.set_ylim(bottom, top)
     ax.yaxis.set_major_locator(LogLocator(numticks=6))
     ax.yaxis.set_minor_locator(NullLocator())
-    if top / bottom < 30:  # there may be only one power of ten: tick in between
+    if top / bottom < 30:  # there may be only one power of ten, so add ticks in between
         ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
     write = power_of_ten if top / bottom > _LONG else number
     ax.yaxis.set_major_formatter(lambda value, _: write(value))
 
 
 def draw_legend(figure: Figure, handles: Sequence[Artist]) -> None:
-    """One legend for all panels, under them and never over the data."""
+    """Draws one legend for all panels, under them."""
     columns = min(len(handles), 5 if figure.get_figwidth() == _FULL else 2)
     figure.legend(
         handles=list(handles),
@@ -229,11 +229,11 @@ def draw_colorbar(
 
 
 def finish(figure: Figure) -> Figure:
-    """Lay the figure out once, so that drawing it again gives the same bytes."""
+    """Computes the layout once, so that drawing the figure again gives the same bytes."""
     engine = figure.get_layout_engine()
     if engine is not None:
         engine.execute(figure)
-    figure.set_layout_engine(None)  # not "none", a placeholder for which saving draws twice
+    figure.set_layout_engine(None)  # not "none": with that placeholder, saving draws twice
     return figure
 
 
@@ -262,15 +262,15 @@ _STRIP = re.compile(
 
 
 def inline_svg(svg: bytes, prefix: str, description: str) -> str:
-    """An SVG file of :func:`svg_bytes` as an element of an HTML page.
+    """Converts an SVG file of :func:`svg_bytes` to an element of an HTML page.
 
     Identifiers get a prefix, because all figures of a page share one name space. Theme colours
-    become CSS variables, the background goes, and sizes become relative.
+    become CSS variables, the background is removed, and sizes become relative.
 
     Args:
-      svg: the file.
+      svg: the SVG file.
       prefix: unique on the page; letters, digits, hyphens.
-      description: for screen readers; plain words without markup.
+      description: plain text for screen readers.
     """
     text = _STRIP.sub("", svg.decode()).strip()
     text = text.replace("xlink:href=", "href=")

@@ -1,4 +1,4 @@
-"""The words and tables of the page, as plain structures for the template."""
+"""Texts and tables of the page, as plain structures for the template."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from onesided_jax.report._text import (
 )
 
 MAX_VERDICTS = 8
-"""With more verdicts a claim gets a grid, and its sentences are folded away."""
+"""With more verdicts, a claim gets a grid, and its sentences are collapsed."""
 MAX_SETTINGS = 50
-"""With more settings of one optimizer a summary replaces the grid, and most sentences go."""
+"""With more settings of one optimizer, a summary replaces the grid and most sentences."""
 EXTREMES = 10
-"""How many of the best and of the worst settings of each optimizer are then left."""
+"""Number of best settings, and of worst settings, that keep their sentences in a summary."""
 MAX_RUNS = 120
-"""Rows of the table of runs."""
+"""Most rows of the table of runs."""
 
 
 class Badge(NamedTuple):
-    """A verdict's word, its sign for those who see no colour, and its CSS class."""
+    """A verdict's word, its sign (readable without colours), and its CSS class."""
 
     word: str
     sign: str
     kind: str
 
 
-BADGES = {  # the best comes first
+BADGES = {  # from best to worst
     "supported": Badge("Supported", "✓", "holds"),
     "undecided": Badge("Undecided", "?", "open"),
     "refuted": Badge("Refuted", "✗", "fails"),
@@ -50,7 +50,7 @@ def badge(status: Any) -> Badge:
     """The badge of a verdict.
 
     Raises:
-      ValueError: for an unknown status; a verdict is never guessed.
+      ValueError: for an unknown status.
 
     Example:
       >>> badge("undecided").word, badge("supported").sign
@@ -62,7 +62,7 @@ def badge(status: Any) -> Badge:
 
 
 def claims(section: Section) -> list[dict[str, Any]]:
-    """The verdicts by claim: rows with sentences; of many also a grid, of very many a summary."""
+    """The verdicts by claim: rows with sentences, and a grid or summary if there are many."""
     out = []
     for claim in dict.fromkeys(v["claim"] for v in section.verdicts):
         verdicts = [v for v in section.verdicts if v["claim"] == claim]
@@ -86,14 +86,14 @@ def claims(section: Section) -> list[dict[str, Any]]:
 
 
 def _badness(verdict: Mapping[str, Any]) -> tuple[int, float]:
-    """Supported claims first, refuted ones last; then the smaller effect."""
+    """Sort key: supported claims first, refuted ones last; then by effect."""
     effect = verdict["effect"]
     rank = list(BADGES.values()).index(badge(verdict["status"]))
     return rank, np.inf if effect is None or np.isnan(effect) else float(effect)
 
 
 def _summary_row(optimizer: str, verdicts: list[dict[str, Any]]) -> dict[str, Any]:
-    """How many settings of one optimizer have which verdict, and the quartiles of their effects."""
+    """The number of settings of one optimizer per status, and the quartiles of their effects."""
     statuses = [v["status"] for v in verdicts]
     values = np.array([v["effect"] for v in verdicts], float)
     finite = values[np.isfinite(values)]
@@ -109,7 +109,7 @@ def _summary_row(optimizer: str, verdicts: list[dict[str, Any]]) -> dict[str, An
 def _verdict_grid(
     verdicts: list[dict[str, Any]], cells: Mapping[str, list[dict[str, Any]]]
 ) -> dict[str, Any]:
-    """Many verdicts at a glance: optimizers down, settings that vary across."""
+    """A grid of verdicts: one row per optimizer, one column per varying setting."""
     names: list[str] = []
     for mine in cells.values():
         varying = (n for n in mine[0]["setting"] if len({v["setting"].get(n) for v in mine}) > 1)
@@ -153,7 +153,7 @@ def _verdict_row(verdict: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _words(value: Any) -> str:
-    """A value of a manifest or of a verdict's numbers, for a reader; nested ones in brackets.
+    """Formats a value of a manifest or of a verdict's numbers; nested values are in brackets.
 
     Example:
       >>> _words({"runs": 3, "primal": [0.123456, 2], "of": {"a": None}})
@@ -175,7 +175,7 @@ def _words(value: Any) -> str:
 
 
 def facts(section: Section, cells: list[Cell]) -> dict[str, str]:
-    """The line of facts under a section's title."""
+    """The facts under a section's title."""
     attrs, dataset = section.dataset.attrs, section.dataset
     runs = sum(len(c.where) for c in cells)
     lost = sum(int((c.diverged_at >= 0).sum()) for c in cells)
@@ -194,7 +194,7 @@ def facts(section: Section, cells: list[Cell]) -> dict[str, str]:
 
 
 def run_table(cells: list[Cell]) -> dict[str, Any]:
-    """Every run's seed, hyperparameters, late norms and fate, up to :data:`MAX_RUNS` rows."""
+    """Every run's seed, hyperparameters, late norms and outcome, up to :data:`MAX_RUNS` rows."""
     names = list(dict.fromkeys(n for c in cells for h in c.hyperparameters for n in h))
     each = max(MAX_RUNS // max(len(cells), 1), 1)
     rows = []
@@ -221,14 +221,14 @@ def run_table(cells: list[Cell]) -> dict[str, Any]:
 
 
 def _first(cell: Cell, most: int) -> list[int]:
-    """The runs to show if not all fit: diverged ones, the shown setting's, then the others."""
+    """Chooses up to ``most`` runs: diverged ones, the shown setting's, then the others."""
     shown, lost = set(cell.shown.runs), cell.diverged_at >= 0
     ranked = sorted(range(len(lost)), key=lambda run: (not lost[run], run not in shown, run))
     return sorted(ranked[:most])
 
 
 def origin(section: Section) -> dict[str, Any]:
-    """How to reproduce the section's runs."""
+    """Facts to reproduce the section's runs."""
     manifest = section.manifest
     shown = {
         "Run directory": manifest.get("directory"),

@@ -1,4 +1,4 @@
-"""How the report writes numbers, steps, names and durations."""
+"""Formats numbers, steps, names and durations for the report."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from typing import Any
 
 NOTHING = "–"
-"""What stands where there is no number."""
+"""The text for a missing number."""
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 
 
 def number(value: Any, digits: int = 3) -> str:
-    """A number with so many significant digits, without trailing zeros; text stays as it is.
+    """A number with ``digits`` significant digits, without trailing zeros; text is unchanged.
 
     Example:
       >>> [number(v) for v in (0.123456, 1234.5, 2.5e-7, -1e9, float("nan"), None, "carried")]
@@ -50,7 +50,7 @@ def setting(value: Any) -> str:
 
 
 def settings(hyperparameters: Mapping[str, Any]) -> str:
-    r"""Hyperparameters in words. Lines break between two of them, not inside one.
+    r"""Hyperparameters in words; lines break only between two of them.
 
     Example:
       >>> settings({"primal_learning_rate": 1e-3, "b1": 0.5, "power": float("nan")})
@@ -62,7 +62,7 @@ def settings(hyperparameters: Mapping[str, Any]) -> str:
 
 
 def spread(middle: Any, low: Any, high: Any, form: str = "[{}, {}]") -> str:
-    """A number and its limits; without limits, or with equal ones, the number alone.
+    """A number and its limits; the number alone if there are no limits or if they are equal.
 
     Example:
       >>> spread(0.2, 0.1, 0.3), spread(0.2, None, None), spread(2, 1, 4, "({} to {})")
@@ -73,7 +73,7 @@ def spread(middle: Any, low: Any, high: Any, form: str = "[{}, {}]") -> str:
 
 
 def integer(value: Any) -> str:
-    """A count or a step, with thousands separated.
+    """A count or a step, with thousands separators.
 
     Example:
       >>> integer(20000), integer(float("nan"))
@@ -83,7 +83,7 @@ def integer(value: Any) -> str:
 
 
 def count(number: int, thing: str) -> str:
-    """A number of things.
+    """A number with a noun.
 
     Example:
       >>> count(1, "run"), count(2000, "run")
@@ -140,7 +140,7 @@ def label(name: str) -> str:
 
 
 def literal(text: Any, width: int = 44) -> str:
-    r"""Foreign text made safe for matplotlib: no mathematics, no line breaks, no endless line.
+    r"""Makes any text safe for matplotlib: no mathematics, no line breaks, limited length.
 
     Example:
       >>> literal("cost $x$ \n twice"), literal("abcdef", width=4)

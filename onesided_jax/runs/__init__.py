@@ -1,4 +1,4 @@
-"""Recipes and run directories; the only room that touches Orbax."""
+"""Recipes, run directories and checkpoints; only this package imports Orbax."""
 
 from onesided_jax.runs.build import build_game, numerics, shape_of_data
 from onesided_jax.runs.builtin import RECIPES

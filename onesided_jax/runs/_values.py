@@ -1,4 +1,4 @@
-"""Checks of single values of a recipe: one clear error each."""
+"""Checks of single values of a recipe."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ MAX_TEXT = 100  # characters of a name
 
 
 def check_number(name: str, value: Any) -> None:
-    """A hyperparameter: an int or float that is finite as a float."""
+    """Checks a hyperparameter: an int or float that is finite as a float."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(f"{name}={value!r}: expected a number")
     try:
         finite = math.isfinite(value)
-    except OverflowError:  # an integer that no float holds
+    except OverflowError:  # an integer too large for a float
         finite = False
     if not finite:
         raise ValueError(f"{name}={short(value)}: expected a finite number")
 
 
 def check_text(name: str, value: Any) -> None:
-    """A name: printable (so no half surrogate pair either), not empty, not endless."""
+    """Checks a name: printable (this excludes lone surrogates), not empty, not too long."""
     if not isinstance(value, str) or not value.isprintable() or not 1 <= len(value) <= MAX_TEXT:
         raise ValueError(
             f"{name}={short(value)}: expected printable text of 1 to {MAX_TEXT} characters"
@@ -32,10 +32,10 @@ def check_text(name: str, value: Any) -> None:
 
 
 def check_name(kind: str, value: Any) -> None:
-    """A name that becomes one of a variable in analysis.nc and a column in tables.
+    """Checks a name of a variable in analysis.nc and of a column in tables.
 
     Raises:
-      ValueError: for text that is empty, endless or not printable, or that holds a slash, which
+      ValueError: for text that is empty, too long or not printable, or contains a slash, which
         separates groups in a netCDF file.
 
     Example:
@@ -51,7 +51,7 @@ def check_name(kind: str, value: Any) -> None:
 
 
 def is_unicode(text: str) -> bool:
-    """Whether it can be written to a file: half a surrogate pair cannot."""
+    """Whether text can be written to a file: a lone surrogate cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -60,7 +60,7 @@ def is_unicode(text: str) -> bool:
 
 
 def as_integer(value: Any) -> Any:
-    """A whole number written as a float (JSON's 1000.0 and 1e3) as an integer; all else as it is.
+    """Converts a float with an integer value (JSON's 1000.0 and 1e3) to int; keeps other values.
 
     Example:
       >>> as_integer(1000.0), as_integer(0.5), as_integer("1")
@@ -70,5 +70,5 @@ def as_integer(value: Any) -> Any:
 
 
 def tuples(mapping: Mapping[str, Any]) -> dict[str, Any]:
-    """The same, its lists made tuples."""
+    """Converts the values that are lists to tuples."""
     return {k: tuple(v) if isinstance(v, list) else v for k, v in mapping.items()}

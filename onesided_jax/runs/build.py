@@ -1,4 +1,4 @@
-"""From the names in a recipe to a game."""
+"""Builds the game that a recipe names."""
 
 from __future__ import annotations
 
@@ -27,21 +27,23 @@ __all__ = ["build_game", "numerics", "shape_of_data"]
 def build_game(
     spec: GameSpec, precision: str = "float32", *, sample_shape: Sequence[int] | None = None
 ) -> Game:
-    """Builds the game that a recipe names: data loaded, networks made.
+    """Builds the game that a recipe names, with its data and networks.
 
     Args:
       spec: name and options.
-      precision: of a GAN's networks and batches, ``"float32"`` or ``"float64"`` (the same initial
-        weights and samples, wider); analytic games follow JAX's default dtype.
-      sample_shape: of a GAN whose data are not needed, for sampling: they are not read.
+      precision: ``"float32"`` or ``"float64"``, the dtype of a GAN's networks and batches.
+        ``"float64"`` starts from the same float32 weights and samples. Analytic games follow JAX's
+        default dtype.
+      sample_shape: shape of a GAN's samples. If given, the data are not read, so the game can only
+        generate samples.
 
     Returns:
       The game.
 
     Raises:
-      ValueError: for an unknown name, option, data set, loss, weight or precision, or
-        ``"float64"`` where JAX's float64 is off;
-        FileNotFoundError: for a missing data file.
+      ValueError: for an unknown name, option, data set, loss, weight or precision, or for
+        ``"float64"`` if JAX's float64 is off.
+      FileNotFoundError: for a missing data file.
 
     Example:
       >>> from onesided_jax import GameSpec
@@ -64,7 +66,7 @@ def build_game(
         for option in spec.options:
             if option not in known:
                 raise ValueError(
-                    f"{option!r} is no option of the GAN game: expected one of "
+                    f"{option!r} is not an option of the GAN game: expected one of "
                     f"{known}{nearest(option, known)}"
                 )
         options = dict(spec.options)
@@ -82,7 +84,7 @@ def build_game(
     return games.make_game(spec.name, **spec.options)
 
 
-# What each network can be normalised by; the first is what it does unless told otherwise.
+# Normalizations of each network; the first is the default.
 _NORMALIZATIONS = {"dcgan": ("none", "batch"), "mlp": ("none",), "sn_resnet": ("spectral",)}
 
 
@@ -162,7 +164,7 @@ _SHAPES = {
 
 
 def shape_of_data(spec: GameSpec) -> tuple[int, ...] | None:
-    """The shape of a GAN's samples, if it is known without its data; images of a folder are RGB.
+    """The shape of a GAN's samples, or ``None`` if only the data tell; image folders are RGB.
 
     Example:
       >>> shape_of_data(GameSpec("gan", {"dataset": "mnist"}))
@@ -176,7 +178,7 @@ def shape_of_data(spec: GameSpec) -> tuple[int, ...] | None:
 
 
 def _in_float64(game: Game) -> Game:
-    """The same game from the same draws; all else follows from its players and batches."""
+    """Casts players and batches to float64; the rest of the game follows their dtype."""
 
     def widened(draw):
         return lambda *arguments: jax.tree.map(_as_float64, draw(*arguments))
@@ -190,9 +192,9 @@ def _as_float64(leaf: jax.Array) -> jax.Array:
 
 @contextlib.contextmanager
 def numerics(recipe: Recipe | None) -> Iterator[None]:
-    """Sets what a run's numbers depend on in JAX: the recipe's precision, and the random generator.
+    """Sets the random generator, and the recipe's precision, for this thread.
 
-    Without a recipe the precision is the caller's. Holds for this thread.
+    Without a recipe, the caller's precision stays.
     """
     with contextlib.ExitStack() as settings:
         settings.enter_context(fixed_randomness())

@@ -21,7 +21,7 @@ def _arm(
     return OptimizerSpec(name, axes={**rates, **axes})
 
 
-# eps is the theory's delta: of the order of a gradient entry on these games.
+# eps is the theory's delta; on these games gradient entries have this order of magnitude.
 _THEORY = {"b2": 0.99, "eps": 0.5}
 _RATES = ((0.015, 0.0125, 0.01), (2.0, 0.6, 0.2))
 _THEORY_ARMS = (
@@ -40,8 +40,8 @@ _DEMO = (
     ("amsgrad_eg", _THEORY),
     ("amsgrad_xeg", _THEORY),
 )
-# For the demo's short runs: fewer samples, an early window with enough of the 20 checkpoints,
-# and a gate that so small a network can pass. Chosen on seeds 0 to 4, which the demo leaves out.
+# For the short runs of the demo: fewer samples, an early window with enough of the 20 checkpoints,
+# and a gate that a small network can pass. Chosen on seeds 0 to 4, which the demo does not use.
 _SHORT = Criteria(
     early_window=(0.05, 0.25),
     microbatches=16,

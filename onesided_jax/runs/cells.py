@@ -1,4 +1,4 @@
-"""Which runs there are: seeds zipped with hyperparameters, and the cells of a recipe."""
+"""Runs of a sweep (seeds zipped with hyperparameters), and the cells of a recipe."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ __all__ = ["Cell", "Runs", "cells", "grid"]
 class Runs:
     """The runs of a sweep: run ``i`` has ``seeds[i]`` and ``{name: values[i]}``.
 
-    `grid` makes the product of seeds and values; give the columns yourself for any other design,
-    such as random search. Runs with the same seed and hyperparameters are copies of each other; an
-    analysis counts them once.
+    `grid` makes the product of seeds and values. For another design, such as random search, pass
+    the columns yourself. Runs with equal seed and hyperparameters are copies, and an analysis
+    counts them once.
 
     Attributes:
       seeds: integers in ``[0, 2**32)``; kept as ``uint32[R]``.
       hyperparameters: name to ``R`` finite numbers; kept as ``float64[R]``.
 
     Raises:
-      ValueError: for seeds that are no integers or out of range, a column of another length, or a
+      ValueError: for seeds that are not integers in the range, a column of another length, or a
         number that is not finite.
 
     Example:
@@ -65,11 +65,7 @@ class Runs:
         return len(self.seeds)
 
     def take(self, rows: Any) -> Runs:
-        """Some of the runs.
-
-        Args:
-          rows: their indices, or a boolean mask.
-        """
+        """Selects runs by indices or by a boolean mask."""
         return Runs(self.seeds[rows], {k: v[rows] for k, v in self.hyperparameters.items()})
 
 
@@ -77,9 +73,9 @@ class Cell(NamedTuple):
     """The unit of training: one optimizer, many runs, one compiled program.
 
     Attributes:
-      label: its name in folders, tables and figures.
+      label: name of the cell in folders, tables and figures.
       make_optimizer: ``make_optimizer(**hyperparameters) -> optax transformation``.
-      runs: its runs.
+      runs: seeds and hyperparameters of the runs.
     """
 
     label: str
@@ -91,14 +87,14 @@ def grid(*, seeds: Sequence[int] | int, **axes: Sequence[float] | float) -> Runs
     """Every combination of seeds and hyperparameter values, seeds varying fastest.
 
     Args:
-      seeds: the seeds, or how many (``0, 1, ...``).
+      seeds: the seeds, or their number ``n`` for seeds ``0`` to ``n - 1``.
       **axes: values of each hyperparameter; a single number is kept fixed.
 
     Returns:
       The :class:`Runs`.
 
     Raises:
-      ValueError: for an empty axis, or seeds that are no integers.
+      ValueError: for an empty axis, or seeds that are not integers.
 
     Example:
       >>> from onesided_jax import grid
@@ -109,7 +105,7 @@ def grid(*, seeds: Sequence[int] | int, **axes: Sequence[float] | float) -> Runs
     given: Any = seeds
     seed_values = np.arange(given) if np.ndim(given) == 0 else np.asarray(given)
     if seed_values.size and not np.issubdtype(seed_values.dtype, np.integer):
-        raise ValueError(f"seeds={seeds!r}: expected integers, or how many")
+        raise ValueError(f"seeds={seeds!r}: expected integers, or the number of seeds")
     columns = {name: np.atleast_1d(np.asarray(values, float)) for name, values in axes.items()}
     for name, values in [("seeds", seed_values), *columns.items()]:
         if np.size(values) == 0:
@@ -132,11 +128,10 @@ def cells(recipe: Recipe) -> list[Cell]:
 
 
 def _check_seeds(seeds: np.ndarray) -> np.ndarray:
-    """Seeds as ``uint32[R]``."""
     if seeds.ndim == 0:
         raise ValueError(
-            f"seeds={seeds}: expected int[R], a seed for every run, such as [0]; grid(...) takes "
-            "how many, and makes the columns of hyperparameters too"
+            f"seeds={seeds}: expected int[R], one seed per run, such as [0]; "
+            "grid(seeds=NUMBER, NAME=VALUES) makes all combinations"
         )
     if seeds.ndim != 1 or seeds.size == 0 or not np.issubdtype(seeds.dtype, np.integer):
         raise ValueError(

@@ -1,6 +1,6 @@
-"""Checkpoints of one cell: Orbax arrays under our checksums, committed by one rename.
+"""Checkpoints of one cell: Orbax arrays with checksums, committed by one rename.
 
-The only module that imports Orbax, through its v1 API.
+Only this module imports Orbax, through its v1 API.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _SUMS = "SHA256SUMS"
 _ARRAYS = "arrays"
 _INFO = "info.json"
 _REPLACED = ".replaced"
-# Orbax keeps state of its own for the process: of sweeps in several threads some files were lost.
+# Orbax has global state: without a lock, sweeps in several threads lost files.
 _ORBAX = threading.RLock()
 
 
@@ -52,14 +52,14 @@ class MissingCheckpointError(DamagedCheckpointError):
 class CheckpointStore(NamedTuple):
     """The checkpoints of one cell, one folder per step.
 
-    A folder ``T/`` holds ``arrays/`` (an Orbax checkpoint), ``info.json`` and ``SHA256SUMS`` of
-    every file. It is written under a hidden name and renamed when complete and flushed, so a folder
-    that is named by a step is whole, and a hidden one is left from a kill and ignored. There is one
-    writer at a time: whoever holds the run directory's lock. If that is one of several processes,
-    all of them call `write` together, and each writes its own runs into the one checkpoint.
+    The folder of a step holds ``arrays/`` (an Orbax checkpoint), ``info.json``, and ``SHA256SUMS``
+    of every file. It is written under a hidden name, flushed, and then renamed. So a folder named
+    by a step is complete; a hidden folder is left by a kill and is ignored. Only the holder of the
+    run directory's lock writes. Several processes call `write` together, and each writes its own
+    runs into the same checkpoint.
 
     Attributes:
-      path: the folder of the step folders; need not exist yet.
+      path: the parent of the step folders; need not exist yet.
     """
 
     path: Path
@@ -72,16 +72,16 @@ class CheckpointStore(NamedTuple):
         return sorted(int(name) for name in names if re.fullmatch("[0-9]+", name))
 
     def write(self, step: int, arrays: dict[str, Any], info: dict[str, Any]) -> None:
-        """Writes a nested dict of NumPy arrays as the checkpoint of ``step``, all or nothing.
+        """Writes a nested dict of NumPy arrays as the checkpoint of ``step``, atomically.
 
         Args:
           step: the step.
-          arrays: with a leading run axis; those that several processes share are written by all.
-          info: for `info`; ``runs`` says how many rows are runs, the rest being padding.
+          arrays: arrays with a leading run axis; all processes write the arrays that they share.
+          info: content of `info`; ``runs`` is the number of rows that are runs, not padding.
 
         Raises:
-          WriteError: naming path and bytes, if the disk is full, read-only or broken; every other
-            checkpoint is as it was.
+          WriteError: if the disk is full, read-only or broken; names path and bytes. All other
+            checkpoints stay as they were.
         """
         final = self.path / str(step)
         try:
@@ -123,7 +123,7 @@ class CheckpointStore(NamedTuple):
 
     @staticmethod
     def _commit(temporary: Path, final: Path) -> None:
-        """Renames into place; a damaged checkpoint of the same step goes once it is replaced."""
+        """Renames into place, then removes a damaged checkpoint of the same step."""
         replaced = final.with_name(temporary.name + _REPLACED)
         if final.exists():
             final.rename(replaced)
@@ -131,19 +131,19 @@ class CheckpointStore(NamedTuple):
         shutil.rmtree(replaced, ignore_errors=True)
 
     def _tidy(self) -> None:
-        """Removes what kills have left: unfinished writes, and what has been replaced since."""
+        """Removes folders that kills have left: unfinished writes and replaced checkpoints."""
         for path in self.path.glob(".[0-9]*.*"):
             step = path.name.split(".")[1]
             if not path.name.endswith(_REPLACED) or (self.path / step).exists():
                 shutil.rmtree(path, ignore_errors=True)
 
     def read(self, step: int) -> dict[str, Any]:
-        """The nested dict of NumPy arrays of one checkpoint, after checking every file.
+        """Verifies every file of a checkpoint, and returns its nested dict of NumPy arrays.
 
         Raises:
-          MissingCheckpointError: naming the steps that there are; DamagedCheckpointError: naming
-            the first file that is missing or altered; ValueError: if the files are whole and this
-            version of Orbax cannot read them.
+          MissingCheckpointError: if there is no such step; names the existing steps.
+          DamagedCheckpointError: names the first file that is missing or altered.
+          ValueError: if the files are undamaged, but this version of Orbax cannot read them.
         """
         folder = self._folder(step)
         verify(folder)
@@ -155,25 +155,25 @@ class CheckpointStore(NamedTuple):
                     arrays = _load(ocp, (folder / _ARRAYS).resolve())
             except Exception as error:
                 raise ValueError(
-                    f"{str(folder)!r} is whole, but this version of orbax-checkpoint cannot read "
-                    f"it: {error}; the versions it was written by are in manifest.json"
+                    f"{str(folder)!r} is undamaged, but this version of orbax-checkpoint cannot "
+                    f"read it: {error}; install the version named in manifest.json"
                 ) from error
         runs = self.info(step).get("runs")
         if runs is None:
             return arrays
-        return jax.tree.map(lambda rows: rows[:runs], arrays)  # below: to make shares equal
+        return jax.tree.map(lambda rows: rows[:runs], arrays)  # the rest pads to equal shares
 
     def _folder(self, step: int) -> Path:
         folder = self.path / str(step)
         if not folder.is_dir():
             there = short(self.steps()) if self.steps() else "none"
             raise MissingCheckpointError(
-                f"{self.path}: no checkpoint of step {short(step)}; there are {there}"
+                f"{self.path}: no checkpoint of step {short(step)}; existing steps: {there}"
             )
         return folder
 
     def holds(self, step: int) -> bool:
-        """Whether the checkpoint of a step is there and undamaged."""
+        """Whether the checkpoint of a step exists and is undamaged."""
         try:
             verify(self.path / str(step))
         except DamagedCheckpointError:
@@ -181,10 +181,11 @@ class CheckpointStore(NamedTuple):
         return True
 
     def info(self, step: int) -> dict[str, Any]:
-        """What was noted beside the arrays: ``runs``, and ``seconds`` of wall time so far.
+        """The number of ``runs``, and the ``seconds`` of wall time so far.
 
         Raises:
-          MissingCheckpointError: as `read`; DamagedCheckpointError: if it cannot be read.
+          MissingCheckpointError: if there is no such step.
+          DamagedCheckpointError: if the file cannot be read.
         """
         path = self._folder(step) / _INFO
         try:
@@ -194,21 +195,21 @@ class CheckpointStore(NamedTuple):
 
 
 def check_path(path: Path) -> None:
-    """Raises ``ValueError`` for a path below which Orbax loses, or refuses, what it is given.
+    """Raises ``ValueError`` for a path in which Orbax loses or rejects checkpoints.
 
-    It takes ``[...]`` anywhere in a path for a pattern, finds nothing there, and reports success.
+    Orbax treats ``[...]`` anywhere in a path as a pattern, finds no match, and reports success.
     """
     absolute = str(path.absolute())
     found = re.search(r"[\[\\]|:(?=/|$)|[\ud800-\udfff]", absolute)
     if found:
         raise ValueError(
-            f"{absolute!r}: no checkpoints can be kept below a folder with {found[0]!r} in its "
-            "path: choose another"
+            f"{absolute!r}: checkpoints cannot be stored under a path that contains "
+            f"{found[0]!r}: choose another"
         )
 
 
 def verify(folder: Path) -> None:
-    """Raises ``DamagedCheckpointError`` unless every file is as it was written."""
+    """Raises ``DamagedCheckpointError`` unless every file matches its checksum."""
     try:
         *lines, end = (folder / _SUMS).read_text().split("\n")
         expected = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
@@ -220,7 +221,7 @@ def verify(folder: Path) -> None:
         found = dict(_digests(folder))
     except OSError as error:
         if error.errno != errno.EIO:
-            raise  # permissions, too many open files: no damage, nothing to write anew
+            raise  # permissions or too many open files: the checkpoint is not damaged
         raise DamagedCheckpointError(f"{error.filename or folder}: {error.strerror}") from None
     for name, digest in expected.items():
         if name not in found:
@@ -232,18 +233,11 @@ def verify(folder: Path) -> None:
 
 
 def pack(tree: Any, rows: int | None = None) -> dict[str, Any]:
-    """A pytree as nested dicts of arrays, keyed by the names on the path to each leaf.
+    """Converts a pytree to nested dicts of arrays, keyed by the names on the path to each leaf.
 
-    Keys of ``jax.random`` are stored as their data; arrays without elements are left out (Orbax
-    refuses them) and come back from the structure in :func:`unpack`.
-
-    Args:
-      tree: the pytree.
-      rows: keep the first so many rows of each array; arrays that several processes share stay
-        whole, and as they are.
-
-    Returns:
-      Arrays on the host, or those that several processes share.
+    Keys of ``jax.random`` are stored as their data. Empty arrays are left out, because Orbax
+    rejects them; :func:`unpack` makes them from the structure. Arrays become host arrays with at
+    most ``rows`` rows; arrays that several processes share are unchanged.
     """
     packed: dict[str, Any] = {}
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
@@ -262,7 +256,7 @@ def pack(tree: Any, rows: int | None = None) -> dict[str, Any]:
 
 
 def unpack(packed: dict[str, Any], like: Any) -> Any:
-    """The inverse of :func:`pack`; ``like`` gives structure, shapes and dtypes.
+    """The inverse of :func:`pack`; ``like`` has the structure, shapes and dtypes.
 
     Raises:
       DamagedCheckpointError: if an array is missing or has another shape or dtype.
@@ -290,7 +284,7 @@ def _look_up(packed: dict[str, Any], names: list[str], name: str) -> np.ndarray:
     try:
         for part in names:
             if isinstance(packed, np.ndarray) and part in PrimalDual._fields:
-                return packed  # version 0.1 had one count of both players
+                return packed  # version 0.1 had one count for both players
             packed = packed[part]
         return np.asarray(packed)
     except (KeyError, IndexError, TypeError):
@@ -298,10 +292,10 @@ def _look_up(packed: dict[str, Any], names: list[str], name: str) -> np.ndarray:
 
 
 def _names(path: Any) -> list[str]:
-    """The path to a leaf as names that Orbax keeps apart: other paths have other names.
+    """The path to a leaf as names; Orbax keeps different paths apart by these names.
 
-    Orbax joins names by dots and files by slashes, and takes the key 1 for the key "1". So a text
-    escapes both, and its first character too if it reads like a number or is empty.
+    Orbax joins names by dots and files by slashes, and does not tell the key 1 from the key "1".
+    So string keys escape dots and slashes, and the first character if they look like a number.
     """
     return [_name(entry) for entry in path] or ["value"]
 
@@ -319,7 +313,7 @@ def _name(entry: Any) -> str:
 
 
 def _digests(folder: Path) -> Iterator[tuple[str, str]]:
-    """``(name, SHA-256)`` of every file below a folder but the checksums themselves."""
+    """Yields ``(name, SHA-256)`` of every file in a folder, except the file of checksums."""
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path != folder / _SUMS:
             with path.open("rb") as file:
@@ -329,7 +323,7 @@ def _digests(folder: Path) -> Iterator[tuple[str, str]]:
 
 @contextlib.contextmanager
 def without_tracebacks() -> Iterator[None]:
-    """Keeps Orbax from printing tracebacks of errors that it raises as well; for programs."""
+    """For programs: keeps Orbax from printing tracebacks of errors that it also raises."""
     loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
     before, failed = sys.unraisablehook, False
 
@@ -344,7 +338,7 @@ def without_tracebacks() -> Iterator[None]:
         return not theirs
 
     def hook(dropped: sys.UnraisableHookArgs) -> None:
-        # What other threads were still writing ends after the event loop that waited for it.
+        # Threads that are still writing end after the event loop that waited for them.
         if str(dropped.exc_value) != "Event loop is closed":
             before(dropped)
 
@@ -354,7 +348,7 @@ def without_tracebacks() -> Iterator[None]:
     try:
         yield
     finally:
-        if failed:  # asyncio tells of the arrays after the first that failed when it drops them
+        if failed:  # asyncio logs the errors of further arrays when it drops their tasks
             gc.collect()
         for logger in loggers:
             logger.removeFilter(keep)
@@ -362,9 +356,9 @@ def without_tracebacks() -> Iterator[None]:
 
 
 def _load(ocp: Any, path: Path) -> dict[str, Any]:
-    """All of a checkpoint as NumPy arrays, whatever devices it was written from."""
+    """Loads a checkpoint as NumPy arrays, whatever devices wrote it."""
     alone = ocp.Context()
-    if processes.count() > 1:  # each reads for itself: Orbax would wait for all to join in
+    if processes.count() > 1:  # each process reads alone: otherwise Orbax waits for all to join
         alone.multiprocessing.primary_host = processes.index()
         alone.multiprocessing.active_processes = {processes.index()}
     with alone:

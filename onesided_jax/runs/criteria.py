@@ -1,4 +1,4 @@
-"""Every number a verdict depends on, fixed before a sweep is run."""
+"""Criteria: all numbers that verdicts depend on, fixed before a sweep."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ RETIRED = {
     "held_out_fraction": "",
     "truncation_factor": "",
 }
-"""Fields of version 0.1, and the field that took their place; empty if none did."""
+"""Fields of version 0.1, and the field that replaced each; empty if none did."""
 
 _WINDOWS = ("early_window", "late_window")
 _BELOW_1 = ("negative_mass", "confidence")
@@ -56,37 +56,38 @@ _INTEGERS = {  # name: smallest value that leaves the statistic defined
 class Criteria:
     """Windows, boundaries and sample sizes of the verdicts (docs/theory, "Criteria").
 
-    Each claim has one boundary per statistic. ``R`` is a player's late gradient norm over its
-    early one; windows are fractions of the run's number of steps. The names speak of a GAN: in any
-    other game the generator is the primal player and the discriminator the dual one.
+    Each claim has one boundary per statistic. ``R`` is a player's late gradient norm divided by its
+    early gradient norm. Windows are fractions of the number of steps. The field names are those of
+    a GAN; in other games read "primal player" for generator and "dual player" for discriminator.
 
     Attributes:
-      early_window: checkpoints of the early norm.
-      late_window: checkpoints of the late norm.
+      early_window: window of the early gradient norm.
+      late_window: window of the late gradient norm.
       generator_falls: the generator converges if its ``R`` is below this.
       discriminator_stays: the discriminator does not converge if its ``R`` is above this.
-      parting: the players part if the discriminator's ``R`` over the generator's is above this.
-      negative_mass: the one-sided MVI holds if the negative entries of the cross matrix sum to
-        less than this share of all entries, in absolute values.
+      parting: the players part if the ratio of the discriminator's ``R`` to the generator's is
+        above this.
+      negative_mass: the one-sided MVI holds if negative entries make up less than this share of
+        the sum of absolute values of the cross matrix.
       confidence: coverage of the intervals.
-      min_seeds: with fewer seeds nothing is decided.
-      gate_modes: the quality gate of a mixture: at least this share of the modes is covered.
-      gate_high_quality: at least this share of the samples lies within 3 standard deviations of a
-        mode.
-      gate_frechet: the quality gate of images: the Fréchet distance is at most this.
-      gate_class_entropy: the entropy of the predicted classes is at least this share of ``log C``,
-        the largest possible.
+      min_seeds: with fewer seeds, every verdict is undecided.
+      gate_modes: quality gate of a mixture: at least this share of the modes is covered.
+      gate_high_quality: quality gate of a mixture: at least this share of the samples lies within
+        3 standard deviations of a mode.
+      gate_frechet: quality gate of images: the Fréchet distance is at most this.
+      gate_class_entropy: quality gate of images: the entropy of the predicted classes is at least
+        this share of its maximum, ``log C``.
       microbatches: minibatch gradients per estimate of a gradient norm.
-      mvi_rows: most rows, and columns, of the cross matrix.
+      mvi_rows: maximum number of rows, and of columns, of the cross matrix.
       mvi_samples: samples per entry of the cross matrix.
       quality_samples: samples per evaluation seed of a generator's quality.
       quality_seeds: evaluation seeds; the gate judges their mean.
 
     Raises:
-      ValueError: naming the field, its value and what was expected.
+      ValueError: for an invalid value; names the field, the value and the expected values.
 
     Example:
-      Lists become tuples, so that criteria survive a round trip through JSON:
+      Criteria can be read back from JSON, because lists become tuples:
 
       >>> import dataclasses, json
       >>> text = json.dumps(dataclasses.asdict(Criteria(min_seeds=8)))
@@ -153,7 +154,7 @@ class Criteria:
 def in_window(
     steps: ArrayLike, window: tuple[float, float], total_steps: float
 ) -> NDArray[np.bool_]:
-    """Which steps lie in a window of a run; both ends belong to it.
+    """Marks the steps inside a window of a run, both ends included.
 
     Example:
       >>> in_window([0, 5, 10, 11], (0.05, 0.10), 100).tolist()

@@ -1,4 +1,4 @@
-"""Where a recipe's data lie: the same data at another place are the same run."""
+"""Location of a recipe's data; a run stays the same if its data move."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _WITH_PLACE = ("npz", "images", *WITH_FILES)
 
 
 def place_data(recipe: Recipe, place: str | Path) -> Recipe:
-    """The recipe with its data at a place, which becomes absolute.
+    """Returns the recipe with another location of its data, as an absolute path.
 
     Args:
-      recipe: of a GAN whose data lie in files.
+      recipe: the recipe of a GAN whose data are files.
       place: the file of ``npz:PATH``, or the folder of the images or official files.
 
     Raises:
@@ -33,27 +33,26 @@ def place_data(recipe: Recipe, place: str | Path) -> Recipe:
       >>> place_data(RECIPES["ring"], "elsewhere")
       Traceback (most recent call last):
       ...
-      ValueError: data='elsewhere': recipe 'ring' plays on ring, which has no files; npz, ... have
+      ValueError: data='elsewhere': recipe 'ring' uses ring, which has no files; npz, ... have files
     """
     name, _ = _split(recipe)
-    having = _WITH_PLACE
-    if name not in having:
+    if name not in _WITH_PLACE:
         raise ValueError(
-            f"data={str(place)!r}: recipe {recipe.name!r} plays on {name or recipe.game.name}, "
-            f"which has no files; {', '.join(having)} have"
+            f"data={str(place)!r}: recipe {recipe.name!r} uses {name or recipe.game.name}, "
+            f"which has no files; {', '.join(_WITH_PLACE)} have files"
         )
     options = {**recipe.game.options, "dataset": f"{name}:{expand_user(place).resolve()}"}
     return dataclasses.replace(recipe, game=dataclasses.replace(recipe.game, options=options))
 
 
 def with_absolute_data(recipe: Recipe) -> Recipe:
-    """The recipe with the path in its data set's name absolute, if there is one."""
+    """Makes the path of the recipe's data absolute, if it has one."""
     name, path = _split(recipe)
     return place_data(recipe, path) if path and name in _WITH_PLACE else recipe
 
 
 def placeless(content: Mapping[str, Any] | None) -> Any:
-    """A recipe as JSON without the place of its data, for comparing two."""
+    """A recipe's JSON content without the location of its data, for comparisons."""
     if content is None:
         return None
     options = dict(content["game"]["options"])
@@ -63,10 +62,7 @@ def placeless(content: Mapping[str, Any] | None) -> Any:
 
 
 def data_sha256(recipe: Recipe | None) -> str | None:
-    """SHA-256 of the data of ``npz:PATH`` and ``images:FOLDER``.
-
-    ``None`` for other data, and where they are not there.
-    """
+    """SHA-256 of the data of ``npz:PATH`` or ``images:FOLDER``; ``None`` if there are none."""
     path = _place(recipe)
     if path is None or not path.exists():
         return None
@@ -82,7 +78,7 @@ def _digest(path: Path) -> str:
 
 
 def changed_since(recipe: Recipe | None, known: str | None) -> str:
-    """One sentence if the file that is there has another SHA-256, else ``""``."""
+    """One sentence if the data now have another SHA-256, else ``""``."""
     if known is None or data_sha256(recipe) in (None, known):
         return ""
     place = _place(recipe)

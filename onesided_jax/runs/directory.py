@@ -34,7 +34,7 @@ __all__ = [
     "writing",
 ]
 
-_SHOWN = 4  # differences that a message names
+_SHOWN = 4  # most differences in a message
 _LOCK = "lock"
 _UNBORN = re.compile(r"lock|\.manifest\..*json\..*")
 
@@ -45,11 +45,11 @@ class Run:
 
     Attributes:
       path: the folder.
-      manifest: its ``manifest.json``: ``plan`` (steps, cadence, and per cell the seeds and
+      manifest: content of ``manifest.json``: ``plan`` (steps, cadence, and each cell's seeds and
         hyperparameters), ``recipe`` (``None`` for a sweep of a game built in Python), ``widths``,
-        ``versions``, ``platform``, ``command``, ``created``, ``data_sha256`` of the file of
-        ``npz:PATH``, and ``sessions`` under other versions.
-      data: where the recipe's data lie now, if elsewhere than the manifest says.
+        ``versions``, ``platform``, ``command``, ``created``, ``data_sha256`` of the user's data,
+        and ``sessions`` under other versions.
+      data: new location of the recipe's data, if they have moved.
     """
 
     path: Path
@@ -65,8 +65,8 @@ class Run:
         except ValueError as error:
             versions = self.manifest.get("versions", {})
             raise ValueError(
-                f"{str(self.path)!r}: {error}; the recipe in its manifest was written by "
-                f"onesided-jax {versions.get('onesided-jax')}, which reads it"
+                f"{str(self.path)!r}: {error}; the recipe in its manifest needs onesided-jax "
+                f"{versions.get('onesided-jax')}, which wrote it"
             ) from None
         return recipe if recipe is None or self.data is None else place_data(recipe, self.data)
 
@@ -88,7 +88,7 @@ class Run:
         """The cell's checkpoints.
 
         Raises:
-          ValueError: for a cell that the run does not have, as `seeds` and `hyperparameters` do.
+          ValueError: for a cell that the run does not have; so do `seeds` and `hyperparameters`.
         """
         self._planned(cell)
         return CheckpointStore(self.path / "cells" / cell / "checkpoints")
@@ -103,7 +103,7 @@ class Run:
         return known[cell]
 
     def changed_data(self) -> str:
-        """One sentence if the user's data are not those that the run was begun with."""
+        """One sentence if the user's data have changed since the run began, else ``""``."""
         return changed_since(self.recipe, self.manifest.get("data_sha256"))
 
     def finished(self) -> bool:
@@ -117,15 +117,15 @@ def open_run(path: str | os.PathLike[str], *, data: str | os.PathLike[str] | Non
 
     Args:
       path: a folder that a sweep wrote.
-      data: where the recipe's data lie now, if they have moved: the file of ``npz:PATH``, or the
-        directory of the official files.
+      data: new location of the recipe's data, if they have moved: the file of ``npz:PATH``, or the
+        folder of the images or official files.
 
     Returns:
       The run.
 
     Raises:
-      ValueError: if the folder holds no run, a damaged manifest, or one of another format; or data
-        of another SHA-256 than the run was begun with.
+      ValueError: if the folder holds no run, if the manifest is damaged or has an unknown format,
+        or if the moved data have another SHA-256 than the run's.
 
     Example:
       >>> from onesided_jax import open_run
@@ -155,21 +155,14 @@ def _holds_manifest(path: Path) -> bool:
 def writing(
     path: str | os.PathLike[str], *, plan: Mapping[str, Any], recipe: Recipe | None
 ) -> Iterator[Run]:
-    """Holds a run directory for one writer: creates it, or opens the one with this very run.
+    """Locks a run directory for writing; creates it if it is new.
 
-    Several processes write together: the first holds the lock, the others open what it made.
-
-    Args:
-      path: the folder; new, empty, or holding this run.
-      plan: the part of the manifest that must agree.
-      recipe: the recipe, or ``None``.
-
-    Yields:
-      The run; no other process writes it inside the block.
+    With several processes, the first one creates and locks it, then the others open it. ``plan`` is
+    the part of the manifest that must agree.
 
     Raises:
-      ValueError: if the folder holds anything else; it is left as it was.
-      LockedError: if another process is writing it, with its host and process id.
+      ValueError: if the folder holds anything else; nothing is changed.
+      LockedError: if another process is writing to it; names its host and process id.
     """
     path, opened = Path(path), None
 
@@ -184,7 +177,7 @@ def writing(
         run = opened or _existing(path, plan, recipe, longer=False)
         if run is None:
             raise ValueError(
-                f"{str(path)!r} of process 0 is not to be seen by process {processes.index()}: "
+                f"process {processes.index()} cannot see the folder {str(path)!r} of process 0: "
                 "expected a folder that all processes share, under the same name"
             )
         return run
@@ -197,12 +190,12 @@ def writing(
 def create_or_open(
     path: str | os.PathLike[str], *, plan: Mapping[str, Any], recipe: Recipe | None
 ) -> Run:
-    """Creates a run directory, or opens the one that holds this very run; see :func:`writing`.
+    """Creates a run directory, or opens the one that holds this run; see :func:`writing`.
 
-    A plan that differs in more steps alone goes on: the manifest takes its steps.
+    If the plan differs only by more steps, the manifest takes over its steps.
 
     Raises:
-      ValueError: if the folder holds anything else; it is left as it was.
+      ValueError: if the folder holds anything else; nothing is changed.
     """
     path = Path(path)
     run = _existing(path, plan, recipe)
@@ -232,12 +225,12 @@ def create_or_open(
 def _existing(
     path: Path, plan: Mapping[str, Any], recipe: Recipe | None, *, longer: bool = True
 ) -> Run | None:
-    """The run in a folder, ``None`` for a new one; ``longer``: also if it has fewer steps."""
+    """The run in a folder, or ``None`` for a new one; ``longer`` allows a run with fewer steps."""
     check_path(path)
     if _holds_manifest(path):
         run = open_run(path)
         plan, content = json.loads(json.dumps(plan)), _content(recipe)
-        # Read and written again: an older version's recipe may lack a field that has a default.
+        # Convert the recipe to this version's fields: an older one may lack fields with defaults.
         begun = run.manifest["plan"], placeless(_content(run.recipe))
         if longer:
             begun = tuple(_longer(part, plan) for part in begun)
@@ -245,42 +238,35 @@ def _existing(
             resume = "" if run.recipe is None else ", or `onesided resume` that one"
             raise ValueError(
                 f"{str(path)!r} holds another run ({_difference(run.manifest, plan, content)}): "
-                f"choose another output folder{resume}; only more steps can be added to a run, "
-                "new seeds or settings need a folder of their own"
+                f"choose another output folder{resume}; a run can only be extended by steps, "
+                "new seeds or settings need a new folder"
             )
         return run
     names = [p.name for p in path.iterdir()] if path.is_dir() else []
-    # A lock and unfinished manifests are what a kill leaves of a run that has just begun.
+    # A kill at the beginning of a run leaves a lock and unfinished manifests.
     if path.exists() and (not path.is_dir() or not all(map(_UNBORN.fullmatch, names))):
         raise ValueError(f"{str(path)!r} exists and holds no run: choose another output folder")
     return None
 
 
 def _longer(content: Any, plan: Mapping[str, Any]) -> Any:
-    """A manifest's plan or recipe with the plan's steps, if they are more."""
+    """A manifest's plan or recipe with the steps of ``plan``, if these are more."""
     return content and {**content, "steps": max(content["steps"], plan["steps"])}
 
 
 @contextlib.contextmanager
 def replacing(run: Run, name: str, last: str) -> Iterator[Path]:
-    """An empty folder; what is written there replaces the run directory's files of that name.
+    """Yields an empty folder; its files replace files of the run directory at the end.
 
-    All files are complete before the first one is replaced, and the file called ``last`` is absent
-    while others are: a reader that asks for it never sees files of two writers together.
-
-    Args:
-      run: the run.
-      name: what the files are (``"analysis"``); one process at a time writes them.
-      last: the file that comes last.
-
-    Yields:
-      The folder.
+    All files are complete before the first one is replaced. The file ``last`` is removed first and
+    replaced last, so a reader that checks for it never sees a mixture of old and new files. One
+    process at a time can replace the files called ``name``, such as ``"analysis"``.
     """
     folder = run.path / f".{name}.new"
     with lock(run.path / f"{name}.lock"):
         for stale in run.path.glob(f".{name}.*"):  # left by a kill
             shutil.rmtree(stale, ignore_errors=True)
-        try:  # a signal may come between any two lines, also between making a folder and the next
+        try:  # a signal may come between any two lines
             folder.mkdir()
             yield folder
             (run.path / last).unlink(missing_ok=True)
@@ -298,14 +284,14 @@ def replacing(run: Run, name: str, last: str) -> Iterator[Path]:
 def latest_valid(
     store: CheckpointStore,
 ) -> tuple[tuple[int, dict[str, Any]] | None, list[str]]:
-    """The newest undamaged checkpoint, ``(step, arrays)``, and what was passed over for it."""
-    passed_over: list[str] = []
+    """The newest undamaged checkpoint as ``(step, arrays)``, and a message per skipped one."""
+    skipped: list[str] = []
     for step in reversed(store.steps()):
         try:
-            return (step, store.read(step)), passed_over
+            return (step, store.read(step)), skipped
         except DamagedCheckpointError as error:
-            passed_over.append(str(error))
-    return None, passed_over
+            skipped.append(str(error))
+    return None, skipped
 
 
 def read_metrics(
@@ -315,9 +301,10 @@ def read_metrics(
     shape: tuple[int, int],
     on_damage: Callable[[str], None] = lambda message: None,
 ) -> list[dict[str, np.ndarray]]:
-    """Metrics of every chunk up to step ``last``, which must be whole, each ``float[R, records]``.
+    """Metrics of every chunk up to step ``last``, each ``float[R, records]``.
 
-    Those of a damaged or missing checkpoint are NaN, and ``on_damage`` is told so.
+    The checkpoint of ``last`` must be undamaged. Metrics of another damaged or missing checkpoint
+    are NaN, and ``on_damage`` is called with one sentence.
     """
     segments: dict[int, dict[str, np.ndarray]] = {}
     for step in range(every, last + 1, every):
@@ -332,7 +319,7 @@ def read_metrics(
 def _difference(manifest: Mapping[str, Any], plan: Mapping[str, Any], recipe: Any) -> str:
     """The fields in which two runs differ, and their values.
 
-    The plan of a recipe follows from it, so that its cells are compared for sweeps without one.
+    Plans are compared only if there is no recipe, because a recipe determines its plan.
     """
     theirs = placeless(manifest["recipe"]) or manifest["plan"]
     ours = placeless(recipe) or plan
@@ -344,7 +331,7 @@ def _difference(manifest: Mapping[str, Any], plan: Mapping[str, Any], recipe: An
 
 
 def _differences(there: Any, here: Any, name: str) -> list[str]:
-    """Every place where two JSON values differ, in words: what is there, and what was asked for."""
+    """Describes every difference between two JSON values: the stored one and the requested one."""
     if there == here:
         return []
     if isinstance(there, dict) and isinstance(here, dict):
@@ -367,7 +354,7 @@ _NOTHING = _Nothing()
 
 
 def _lists(there: list[Any], here: list[Any]) -> str:
-    """How two lists differ: which values one has and the other has not, or where."""
+    """Describes the values that only one of two lists has, or the place of a new order."""
 
     def values(which: list[Any], other: list[Any]) -> str:
         unique = list(dict.fromkeys(json.dumps(v) for v in which if v not in other))

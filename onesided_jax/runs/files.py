@@ -14,15 +14,15 @@ from typing import Any
 
 
 class WriteError(OSError):
-    """A file or checkpoint that the file system did not take; what was there before is whole."""
+    """A file or checkpoint could not be written; older files are unchanged."""
 
 
-# The disk is full, over quota, mounted read-only or broken: not for want of a better argument.
+# The disk is full, over quota, read-only or broken: no argument of the caller is wrong.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 def errno_of(error: BaseException) -> int | None:
-    """The operating system's number of an error, also where Orbax or HDF5 wrap it in a text."""
+    """The ``errno`` of an error, also if Orbax or HDF5 hide it in a message."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
     found = re.search(r"os_error_code='(\d+)'|errno = (\d+)", str(error))
@@ -30,7 +30,7 @@ def errno_of(error: BaseException) -> int | None:
 
 
 def write_error(path: Path, size: int, error: BaseException) -> WriteError:
-    """The error of writing a file, with its path, how many bytes it is and how many are free."""
+    """Makes a `WriteError` that names the path, its size and the free space, in bytes."""
     number = errno_of(error)
     reason = str(error) or type(error).__name__ if number is None else os.strerror(number)
     folder, free = path, ""
@@ -42,7 +42,7 @@ def write_error(path: Path, size: int, error: BaseException) -> WriteError:
 
 
 def write_json_atomically(path: Path, content: Any) -> None:
-    """Writes JSON so that a reader sees the old file or the new one, never a part."""
+    """Writes JSON as `write_bytes_atomically` does."""
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     write_bytes_atomically(path, text.encode())
 
@@ -51,7 +51,7 @@ def write_bytes_atomically(path: Path, content: bytes) -> None:
     """Writes a file by renaming a complete, flushed temporary one over it.
 
     Raises:
-      WriteError: naming path and bytes; the old file is as it was.
+      WriteError: if the file system fails; names path and bytes. The old file is unchanged.
     """
     temporary = None
     try:
@@ -73,7 +73,7 @@ def write_bytes_atomically(path: Path, content: bytes) -> None:
 
 
 def flush(path: Path) -> None:
-    """Makes the bytes of a file, or the names in a folder, durable."""
+    """Flushes a file or folder to disk (``fsync``)."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

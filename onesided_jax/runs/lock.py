@@ -21,23 +21,23 @@ _UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, err
 
 
 class LockedError(ValueError):
-    """Another process writes, or may be writing, to the same place."""
+    """Another process writes, or may write, to the same folder."""
 
 
 @contextlib.contextmanager
 def lock(path: Path) -> Iterator[None]:
-    """Holds a lock file for the length of a block.
+    """Holds a lock file during a block.
 
-    ``flock`` decides between processes of one host. The kernel releases it when its holder dies, so
-    a lock left by ``kill -9`` is simply taken over. The file names its holder (host, process, since
-    when). ``flock`` may not reach other hosts on a network file system, and some file systems lack
-    it: there a file that names a holder counts as a lock, and the error says how to remove it.
+    Processes of one host use ``flock``. The kernel releases it when its holder dies, so a lock left
+    by ``kill -9`` is taken over. The file names its holder: host, process and time. On a network
+    file system ``flock`` may not reach other hosts, and some file systems lack it. There, a file
+    that names a holder counts as a lock, and the error says how to remove it.
 
     Args:
-      path: the lock file; its folder exists. The file is removed at the end.
+      path: the lock file, in an existing folder. It is removed at the end.
 
     Raises:
-      LockedError: if somebody else holds the lock; names them and says what to do.
+      LockedError: if another process holds the lock; names it and says what to do.
       OSError: if the file cannot be written.
 
     Example:
@@ -53,7 +53,7 @@ def lock(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        # Unlinked before it is released, so that whoever opened the old file notices (_acquire).
+        # Unlink before releasing, so that a process that opened the old file notices (_acquire).
         with contextlib.suppress(OSError):
             path.unlink()
         os.close(handle)
@@ -96,7 +96,7 @@ def _take(handle: int, path: Path) -> None:
 
 
 def _owner(handle: int) -> dict[str, Any]:
-    """The holder that the file names; empty if there is none (a kill can leave half a record)."""
+    """The holder that the file names; empty if there is none or a kill cut the record off."""
     try:
         owner = json.loads(os.pread(handle, 4096, 0))
     except ValueError:

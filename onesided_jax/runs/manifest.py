@@ -1,4 +1,4 @@
-"""The manifest of a run directory: one file under a checksum, replaced in one piece."""
+"""The manifest of a run directory: one file with a checksum, written atomically."""
 
 from __future__ import annotations
 
@@ -23,17 +23,13 @@ __all__ = ["FORMAT", "MANIFEST", "READABLE", "now", "origin", "read", "write"]
 
 FORMAT = 2
 READABLE = (1, 2)
-"""Formats that this version reads; 2 added the checksum."""
+"""Formats that this version reads; format 2 added the checksum."""
 MANIFEST = "manifest.json"
 _PARTS = {"plan", "recipe", "widths"}
 
 
 def write(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Writes the manifest in one piece.
-
-    Returns:
-      What was written.
-    """
+    """Writes the manifest atomically, and returns it with its format and checksum."""
     content = {**manifest, "format": FORMAT}
     content["sha256"] = _digest(content)
     write_json_atomically(folder / MANIFEST, content)
@@ -41,7 +37,7 @@ def write(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def origin() -> dict[str, dict[str, Any]]:
-    """Versions, platform and settings: beside recipe and widths, what bits depend on."""
+    """Versions, platform and settings; results also depend on these, bit for bit."""
     names = ("onesided-jax", "jax", "jaxlib", "optax", "flax", "orbax-checkpoint", "numpy")
     return {
         "versions": {"python": host.python_version()} | {name: _version(name) for name in names},
@@ -62,12 +58,12 @@ def origin() -> dict[str, dict[str, Any]]:
 
 
 def now() -> str:
-    """The time, as manifests have it."""
+    """The time (UTC) in ISO format."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """The manifest of a folder.
+    """Reads the manifest of a folder.
 
     Raises:
       ValueError: if it is damaged, or has a format that this version does not read.
@@ -109,13 +105,13 @@ def _version(name: str) -> str:
 
 
 def _compiler_flags() -> str:
-    """XLA's flags, but for the number of host devices, on which no bit depends."""
+    """XLA's flags, without the number of host devices, which changes no bit."""
     flags = os.environ.get("XLA_FLAGS", "").split()
     return " ".join(flag for flag in flags if "host_platform_device_count" not in flag)
 
 
 def _processor() -> str:
-    """The host's processor by name: programs compiled for another one may round differently."""
+    """Name of the host's processor; programs compiled for another one may round differently."""
     with contextlib.suppress(OSError):
         found = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.M)
         if found:

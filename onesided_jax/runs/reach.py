@@ -1,4 +1,4 @@
-"""Which recipes end undecided whatever the training does."""
+"""Finds recipes whose verdicts will be undecided, whatever the result of training."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ __all__ = ["out_of_reach"]
 
 
 def out_of_reach(recipe: Recipe) -> list[str]:
-    """Says before training what the verdicts will lack, one sentence each.
+    """Says before training which verdicts will be undecided, and why.
 
     Args:
-      recipe: what is to be trained, with the criteria that it will be judged by.
+      recipe: the recipe, with the criteria of its verdicts.
 
     Returns:
-      A sentence for too few seeds and for each window without a checkpoint.
+      One sentence for too few seeds, and one for each window without a checkpoint.
 
     Example:
       >>> from onesided_jax.runs import RECIPES, out_of_reach
@@ -36,6 +36,6 @@ def out_of_reach(recipe: Recipe) -> list[str]:
         if not in_window(steps, (begin, end), whole).any():
             sentences.append(
                 f"Convergence will be undecided: no checkpoint lies in the {name} "
-                f"({begin:.0%} to {end:.0%} of the run). Take a smaller checkpoint_every."
+                f"({begin:.0%} to {end:.0%} of the run). Use a smaller checkpoint_every."
             )
     return sentences

@@ -1,4 +1,4 @@
-"""A recipe: everything that a sweep is a function of, as a frozen dataclass and as JSON."""
+"""A recipe: everything that determines a sweep, as a frozen dataclass and as JSON."""
 
 from __future__ import annotations
 
@@ -24,36 +24,35 @@ from onesided_jax.runs.specs import (
 __all__ = ["Recipe", "lengthened"]
 
 PRECISIONS = ("float32", "float64")
-MAX_RUNS = 2**20  # of one cell; every one of them is written out in the manifest
+MAX_RUNS = 2**20  # per cell; the manifest lists every run
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """Game, optimizers, grid, steps and cadence: all that a sweep is a function of.
+    """Game, optimizers, grid, steps and cadence: everything that determines a sweep.
 
-    Static fields (game, networks, data, optimizer names, every bool, int and str) decide the
-    compiled programs, one per optimizer; seeds and float hyperparameters are traced and run
-    together as one vmapped program.
+    There is one compiled program per optimizer. Static fields (game, networks, data, optimizer
+    names, every bool, int and str) are compiled in. Seeds and float hyperparameters are traced, so
+    all runs of an optimizer share its program.
 
     Attributes:
       name: short name of the recipe.
-      game: what is played.
-      optimizers: one cell each.
-      seeds: one run per seed and combination of axes; distinct, in ``[0, 2**32)``.
+      game: the game.
+      optimizers: one per cell.
+      seeds: distinct integers in ``[0, 2**32)``; one run per seed and combination of axes.
       steps: training steps, a multiple of ``checkpoint_every``.
       checkpoint_every: steps between checkpoints, a multiple of ``record_every``.
       record_every: steps between recorded metrics.
       independent_samples: whether the second evaluation of an extragradient step draws its own
-        minibatch, as the theory needs, or sees the first one's.
-      precision: ``"float32"`` or ``"float64"``, of analytic games and of GANs: networks, batches,
-        optimizer states and steps.
+        minibatch, as the theory requires, or uses the first one again.
+      precision: ``"float32"`` or ``"float64"``, for players, batches, optimizer states and steps.
       criteria: windows, boundaries and sample sizes of the verdicts, fixed before the run.
       description: one sentence for the report.
-      ema: decay in ``[0, 1)`` of a moving average of the primal player, such as 0.999; samples
-        and their quality are those of the average. ``None`` keeps none.
+      ema: decay in ``[0, 1)``, such as 0.999, of a moving average of the primal player. Analysis
+        measures samples of the average. ``None`` for no average.
 
     Raises:
-      ValueError: one clear error for the first bad value.
+      ValueError: for the first invalid value.
 
     Example:
       >>> from onesided_jax import GameSpec, OptimizerSpec, Recipe
@@ -101,16 +100,18 @@ class Recipe:
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:
-        """Reads what ``to_json`` wrote; raises ``ValueError`` for anything else.
+        """Reads the text that ``to_json`` wrote.
 
-        Fields that an earlier version had are errors too, which name the field to use now.
+        Raises:
+          ValueError: for any other text. For a field of an earlier version, the message names the
+            field that replaced it.
         """
         try:
             content = json.loads(text)
         except json.JSONDecodeError as error:
             raise ValueError(f"recipe: not JSON: {error}") from None
-        except (ValueError, RecursionError):  # a number of thousands of digits, a list in a list...
-            raise ValueError("recipe: not JSON that a recipe could be") from None
+        except (ValueError, RecursionError):  # a number of thousands of digits, deeply nested lists
+            raise ValueError("recipe: expected JSON without huge numbers or deep nesting") from None
         _refuse_retired(content)
         return cls.from_dict(content)
 
@@ -118,8 +119,8 @@ class Recipe:
     def from_dict(cls, content: Any) -> Recipe:
         """Builds a recipe from JSON-like content; unknown and missing fields are errors.
 
-        This also reads the manifests of old runs. Criteria that version 0.1 had and this one has
-        not are ignored: such a run is judged by today's boundaries, in the windows it states.
+        This also reads the manifests of old runs. Criteria that only version 0.1 had are ignored:
+        such a run is judged by the current boundaries, in its own windows.
         """
         fields = dict(_fields(cls, content, "recipe"))
         fields["game"] = GameSpec(**_fields(GameSpec, fields["game"], "recipe.game"))
@@ -140,7 +141,7 @@ class Recipe:
         """Reads a recipe file.
 
         Raises:
-          ValueError: naming the file, if it is missing or does not hold a recipe.
+          ValueError: if the file is missing or is not a recipe.
         """
         try:
             text = Path(path).read_text(encoding="utf-8")
@@ -153,15 +154,15 @@ class Recipe:
 
 
 def lengthened(recipe: Recipe, steps: int | None) -> Recipe:
-    """The recipe with more steps, or as it is for ``None``.
+    """Returns the recipe with more steps; ``None`` keeps its steps.
 
     Raises:
-      ValueError: for fewer steps than it has, or no multiple of ``checkpoint_every``.
+      ValueError: for fewer steps than the recipe has, or no multiple of ``checkpoint_every``.
     """
     if steps is None:
         return recipe
     if check_count("steps", steps) < recipe.steps:
-        raise ValueError(f"steps={steps}: expected at least {recipe.steps}, which the run has")
+        raise ValueError(f"steps={steps}: expected at least {recipe.steps}, the steps of the run")
     return dataclasses.replace(recipe, steps=steps)
 
 
@@ -195,7 +196,7 @@ def _check_recipe(recipe: Recipe) -> None:
     for spec, label in zip(recipe.optimizers, labels, strict=True):
         if labels.count(label) > 1:
             raise ValueError(
-                f"optimizer label {label!r} occurs twice: give each a label of its own"
+                f"optimizer label {label!r} occurs twice: give each optimizer its own label"
             )
         check_optimizer(spec)
         runs = len(seeds) * math.prod(len(values) for values in spec.axes.values())
@@ -218,7 +219,7 @@ def _refuse_retired(content: Any) -> None:
 
 
 def _fields(cls: type, content: Any, where: str) -> dict[str, Any]:
-    """The fields of a dataclass from a JSON object, lists of scalars made tuples."""
+    """The fields of a dataclass from a JSON object; lists of scalars become tuples."""
     if not isinstance(content, Mapping):
         raise ValueError(f"{where}: expected an object, got {type(content).__name__}")
     known = {field.name: field for field in dataclasses.fields(cls)}

@@ -1,4 +1,4 @@
-"""What a run's manifest is told while it is trained: layouts, and sessions under other versions."""
+"""Updates a run's manifest during training: layouts, and sessions under other versions."""
 
 from __future__ import annotations
 
@@ -13,14 +13,9 @@ __all__ = ["record", "record_session"]
 
 
 def record(run: Run, **changes: Any) -> Run:
-    """Changes parts of a run's manifest; of several processes the first one writes.
+    """Changes parts of a run's manifest, and returns the run; the run must be locked for writing.
 
-    Args:
-      run: the run, held for writing.
-      **changes: new values, of JSON's types.
-
-    Returns:
-      The run with the new manifest.
+    Values have JSON types. With several processes, only the first one writes.
     """
     manifest = {**run.manifest, **changes}
     if manifest == run.manifest:
@@ -31,10 +26,10 @@ def record(run: Run, **changes: Any) -> Run:
 
 
 def record_session(run: Run) -> tuple[Run, str]:
-    """Notes versions and platform if they are others than those of the sessions before.
+    """Records versions and platform if they differ from those of the last session.
 
     Returns:
-      The run, and one sentence that says what differs, or ``""``.
+      The run, and one sentence that names the differences, or ``""``.
     """
     if not processes.is_first():
         return run, ""
@@ -50,6 +45,6 @@ def record_session(run: Run) -> tuple[Run, str]:
         return run, ""
     sessions = [*sessions, {"began": manifests.now(), **here}]
     return record(run, sessions=sessions), (
-        f"{str(run.path)!r} is continued with {'; '.join(differs)}: from here on its last bits may "
-        "differ from those of an uninterrupted run"
+        f"{str(run.path)!r} is continued with {'; '.join(differs)}: from here on, rounding may "
+        "differ from that of an uninterrupted run"
     )

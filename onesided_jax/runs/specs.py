@@ -29,11 +29,11 @@ _MAX_LABEL = 100  # bytes; labels are folders
 
 @dataclasses.dataclass(frozen=True)
 class GameSpec:
-    """Which game a recipe plays.
+    """The game of a recipe.
 
     Attributes:
       name: ``"gan"`` or a key of ``onesided_jax.games.GAMES``.
-      options: its static options; for ``"gan"``: ``dataset``, ``network``, ``loss``,
+      options: static options of the game; for ``"gan"``: ``dataset``, ``network``, ``loss``,
         ``batch_size``, ``latent_dim``, ``width``, ``depth``, ``conv``, ``normalization``,
         ``image_size``, ``gradient_penalty``, ``r1``, ``label_smoothing``, ``augment``,
         ``classes``.
@@ -50,9 +50,9 @@ class OptimizerSpec:
     Attributes:
       name: a key of ``OPTIMIZERS``.
       label: name of the cell in folders, tables and figures; ``""`` takes ``name``.
-      options: static (bool and str) options, one compiled program each.
-      axes: distinct values of float hyperparameters, every combination is a run; a number is one
-        value. Kept as tuples.
+      options: static (bool, int and str) options of the optimizer.
+      axes: hyperparameter to distinct values, or to one number; every combination is a run. Kept
+        as tuples.
 
     Example:
       >>> from onesided_jax import OptimizerSpec
@@ -71,7 +71,7 @@ class OptimizerSpec:
 
 
 def hyperparameters_of(optimizer: str) -> tuple[list[str], list[str]]:
-    """Names of an optimizer's float hyperparameters (axes) and of its int, bool and str options."""
+    """Names of an optimizer's float hyperparameters (axes), and of its static options."""
     floats, static = [], []
     for name, parameter in inspect.signature(OPTIMIZERS[optimizer]).parameters.items():
         is_static = isinstance(parameter.default, (bool, int, str))
@@ -86,7 +86,7 @@ def label_of(spec: OptimizerSpec) -> str:
 
 
 def check_game(game: GameSpec) -> None:
-    """``ValueError`` unless it is a `GameSpec` that JSON can hold."""
+    """Raises ``ValueError`` unless ``game`` is a `GameSpec` that JSON can represent."""
     if not isinstance(game, GameSpec):
         raise ValueError(f"game={game!r}: expected GameSpec")
     check_text("game", game.name)
@@ -105,7 +105,7 @@ def check_game(game: GameSpec) -> None:
 
 
 def check_label(spec: OptimizerSpec) -> None:
-    """``ValueError`` unless the cell's label can name a folder."""
+    """Raises ``ValueError`` unless the cell's label can name a folder."""
     for value in (spec.name, spec.label):
         if not isinstance(value, str):
             raise ValueError(f"optimizer={value!r}: expected a name")
@@ -119,7 +119,7 @@ def check_label(spec: OptimizerSpec) -> None:
 
 
 def check_optimizer(spec: OptimizerSpec) -> None:
-    """``ValueError`` for the first name or value that its factory does not take."""
+    """Raises ``ValueError`` for the first name or value that the factory does not accept."""
     if spec.name not in OPTIMIZERS:
         choices = sorted(OPTIMIZERS)
         raise ValueError(
@@ -130,11 +130,11 @@ def check_optimizer(spec: OptimizerSpec) -> None:
         if name in static:
             raise ValueError(
                 f"{name!r} of {spec.name} is a static option and cannot be swept: "
-                "give each value an optimizer entry of its own (options=)"
+                "add one optimizer entry per value (options=)"
             )
         if name not in floats:
             raise ValueError(
-                f"{name!r} is no hyperparameter of {spec.name}: expected one of "
+                f"{name!r} is not a hyperparameter of {spec.name}: expected one of "
                 f"{floats}{nearest(name, floats)}"
             )
         if isinstance(values, (str, bytes)) or not isinstance(values, Sequence) or not values:
@@ -142,7 +142,7 @@ def check_optimizer(spec: OptimizerSpec) -> None:
         for value in values:
             check_number(name, value)
         distinct = list(dict.fromkeys(values))
-        if len(distinct) < len(values):  # the same runs again would count as seeds of their own
+        if len(distinct) < len(values):  # copies of a run would count as independent seeds
             raise ValueError(
                 f"{name}={short(list(values))}: expected distinct values, such as {short(distinct)}"
             )
@@ -150,12 +150,12 @@ def check_optimizer(spec: OptimizerSpec) -> None:
     for name, value in spec.options.items():
         if name in floats:
             raise ValueError(
-                f"{name!r} of {spec.name} is a hyperparameter and no static option: "
-                f"give {name}={value!r} under axes="
+                f"{name!r} of {spec.name} is a hyperparameter, not a static option: "
+                f"move {name}={value!r} to axes="
             )
         if name not in static:
             raise ValueError(
-                f"{name!r} is no static option of {spec.name}: expected one of "
+                f"{name!r} is not a static option of {spec.name}: expected one of "
                 f"{static}{nearest(name, static)}"
             )
         expected = type(defaults[name].default)
@@ -168,7 +168,7 @@ def check_optimizer(spec: OptimizerSpec) -> None:
     missing = [n for n in ("primal_learning_rate", "dual_learning_rate") if n not in spec.axes]
     if missing:
         raise ValueError(f"{label_of(spec)}: axes lack {missing}")
-    # The factory checks ranges; every value in turn, the others at their first.
+    # The factory checks the range of every value, with the first values of the other axes.
     make = functools.partial(OPTIMIZERS[spec.name], **spec.options)
     first = {name: values[0] for name, values in spec.axes.items()}
     for name, values in spec.axes.items():

@@ -1,6 +1,6 @@
-"""Compiling a sweep for a TPU without one: what fits, what it moves, what chips say to each other.
+"""Compiles a sweep for a TPU on a machine without one: memory, traffic and collectives.
 
-It compiles the program that :func:`onesided_jax.sweeps.run` runs, with the TPU's own compiler.
+The TPU's own compiler compiles the same program that :func:`onesided_jax.sweeps.run` runs.
 """
 
 from __future__ import annotations
@@ -28,30 +28,30 @@ from onesided_jax.sweeps.topology import chips_like, find_chip, tpu_devices
 __all__ = ["SCALES", "CompiledCell", "collectives", "compile_for", "weak_scaling"]
 
 SCALES = (1, 4, 16, 64, 256)
-"""Numbers of chips of a `weak_scaling`."""
+"""Numbers of chips in `weak_scaling`."""
 
 _COLLECTIVE = re.compile(
     r" (all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)(?:-start)?\("
 )
-_GOAL, _CLOSE = 0.98, 0.93  # of the memory: what to aim at, and what is near enough
+_GOAL, _CLOSE = 0.98, 0.93  # fractions of the memory: the target, and near enough to stop
 _ATTEMPTS = 5
 
 
 class CompiledCell(NamedTuple):
-    """What the compiler says of the program of one cell.
+    """The compiler's report on the program of one cell.
 
     Attributes:
       cell: label.
-      topology: what it was compiled for.
-      chips: how many chips share in the program.
-      width: runs on each chip at a time.
-      seconds: of compiling, tracing included.
+      topology: the topology.
+      chips: number of chips.
+      width: runs at a time on each chip.
+      seconds: compile time, tracing included.
       needed: bytes on each chip: temporaries, arguments and outputs.
-      memory: bytes that a chip has.
+      memory: memory of a chip in bytes.
       flops: operations of one step of one run.
       bytes_accessed: bytes moved by one step of one run.
-      collectives: operations between chips by name, how many.
-      largest: the most runs on one chip that were seen to compile and fit; 0 if not looked for.
+      collectives: name to number of the operations between chips.
+      largest: the most runs found to compile and fit on one chip; 0 if not searched.
     """
 
     cell: str
@@ -76,15 +76,15 @@ def compile_for(
     largest: bool = True,
     on_cell: Callable[[CompiledCell], object] = lambda found: None,
 ) -> list[CompiledCell]:
-    """Compiles every cell of a recipe for a TPU, as a sweep there does; no TPU is needed.
+    """Compiles every cell of a recipe for a TPU, exactly as a sweep does; no TPU is needed.
 
     Args:
-      recipe: what is to be run.
-      topology: chip and grid, from ``"v5e:1x1"``, what Colab has, to ``"v5e:16x16"``.
-      runs: runs of each cell; ``None`` takes the recipe's own. Only shapes depend on it.
+      recipe: the recipe.
+      topology: chip and grid, from ``"v5e:1x1"`` (Colab) to ``"v5e:16x16"``.
+      runs: runs of each cell; ``None`` takes the recipe's own number.
       width: runs at a time on each chip; ``None`` plans it from memory as a sweep does.
-      largest: find the most runs that fit on one chip too, which takes a few compilations more.
-      on_cell: called with each result as soon as it is there.
+      largest: also find the most runs that fit on one chip, with a few more compilations.
+      on_cell: called with each result as soon as it is known.
 
     Returns:
       A `CompiledCell` for each cell.
@@ -130,16 +130,16 @@ def weak_scaling(
     width: int | None = None,
     on_cell: Callable[[CompiledCell], object] = lambda found: None,
 ) -> list[CompiledCell]:
-    """Compiles a sweep for 1, 4, 16, 64 and 256 chips, with as many runs on each.
+    """Compiles a sweep for 1, 4, 16, 64 and 256 chips, with the same number of runs on each.
 
-    Bytes and operations of a chip must not depend on how many there are, and chips must not wait
-    for each other.
+    Ideally, memory and operations per chip do not depend on the number of chips, and there are no
+    collectives.
 
     Args:
-      recipe: what is to be run.
-      topology: its chip is taken, its grid is not.
+      recipe: the recipe.
+      topology: only its chip is used, not its grid.
       width: runs on each chip; ``None`` takes as many as the recipe has.
-      on_cell: called with each result as soon as it is there.
+      on_cell: called with each result as soon as it is known.
 
     Returns:
       A `CompiledCell` for each cell and number of chips.
@@ -167,7 +167,7 @@ def weak_scaling(
 
 
 def collectives(compiled: Any) -> dict[str, int]:
-    """The operations between devices in a compiled program, by name, how many.
+    """Counts the operations between devices in a compiled program, by name.
 
     Example:
       >>> import jax
@@ -179,11 +179,11 @@ def collectives(compiled: Any) -> dict[str, int]:
 
 @contextlib.contextmanager
 def _not_cached() -> Iterator[None]:
-    """JAX's cache writes programs for chips that are not there, but cannot read them back."""
+    """Turns JAX's compilation cache off: it cannot read programs for absent chips back."""
     before = jax.config.values["jax_enable_compilation_cache"]
     try:
         jax.config.update("jax_enable_compilation_cache", False)
-        compilation_cache.reset_cache()  # it looks at the setting once
+        compilation_cache.reset_cache()  # the cache reads the setting only once
         yield
     finally:
         jax.config.update("jax_enable_compilation_cache", before)
@@ -191,7 +191,7 @@ def _not_cached() -> Iterator[None]:
 
 
 def _plans(recipe: Recipe, runs: int | None = None) -> list[tuple[str, Plan]]:
-    """The cells of a recipe by label; with so many runs, if that is given."""
+    """The label and plan of each cell of a recipe, with ``runs`` runs if given."""
     game, plans = build_game(recipe.game, recipe.precision), []
     for cell in cells(recipe):
         rows = np.arange(len(cell.runs) if runs is None else runs) % len(cell.runs)
@@ -202,7 +202,7 @@ def _plans(recipe: Recipe, runs: int | None = None) -> list[tuple[str, Plan]]:
 
 
 def _compile(label: str, plan: Plan, layout: Layout, topology: str) -> CompiledCell | None:
-    """One cell for a TPU; ``None`` if memory does not suffice."""
+    """Compiles one cell for a TPU; ``None`` if it does not fit in memory."""
     began = time.perf_counter()
     try:
         compiled = compile_chunk(plan, layout)
@@ -211,7 +211,7 @@ def _compile(label: str, plan: Plan, layout: Layout, topology: str) -> CompiledC
             return None
         raise
     cost = compiled.cost_analysis() or {}
-    # The compiler counts a loop's body once; there are two loops where not every step is recorded.
+    # The compiler counts a loop's body once. With record_every > 1 there are two loops.
     steps = layout.width * (2 if plan.training.record_every > 1 else 1)
     return CompiledCell(
         cell=label,
@@ -231,12 +231,12 @@ def _too_many(label: str, topology: str, width: int, most: int | None = None) ->
     chip = f"{find_chip(topology).memory / 2**30:g} GiB of a {topology.partition(':')[0]} chip"
     expected = "fewer" if most is None else f"at most {most}"
     return ValueError(
-        f"width={width}: so many runs of {label!r} do not fit into the {chip}, expected {expected}"
+        f"width={width}: too many runs of {label!r} for the {chip}, expected {expected}"
     )
 
 
 def _largest(at: Callable[[int], CompiledCell | None]) -> int:
-    """The most runs that are seen to fit on a chip, where the line through two widths leads."""
+    """Searches the largest width that fits on a chip: memory is nearly linear in the width."""
     first = at(1)
     if first is None or first.needed > first.memory:
         return 0

@@ -1,4 +1,4 @@
-"""Whether a user's game, optimizer, observers and metrics fit together, before any work is done."""
+"""Checks that game, optimizer, observers and metrics fit together, before any work is done."""
 
 from __future__ import annotations
 
@@ -27,11 +27,7 @@ __all__ = ["check_ranges", "check_step", "named_metrics", "named_observers"]
 
 
 def named_observers(observers: Mapping[str, Any] | None) -> tuple[tuple[str, Observer], ...]:
-    """Observers in the order of their names.
-
-    Raises:
-      TypeError: for one that is no pair of functions.
-    """
+    """Checks observers, and sorts them by name."""
     if not isinstance(observers or {}, Mapping):
         raise TypeError(
             f"observers is of type {type(observers).__name__}: expected a mapping, such as "
@@ -49,11 +45,7 @@ def named_observers(observers: Mapping[str, Any] | None) -> tuple[tuple[str, Obs
 def named_metrics(
     record: Mapping[str, Callable[[StepView], Any]] | None,
 ) -> tuple[tuple[str, Callable[[StepView], Any]], ...]:
-    """A user's own metrics in the order of their names.
-
-    Raises:
-      TypeError: for one that is no function; ValueError: for a name that is taken.
-    """
+    """Checks the user's own metrics, and sorts them by name."""
     if not isinstance(record or {}, Mapping):
         raise TypeError(
             f"record is of type {type(record).__name__}: expected a mapping, such as "
@@ -71,14 +63,14 @@ def named_metrics(
 
 
 def check_ranges(make_optimizer: MakeOptimizer, hyperparameters: Mapping[str, np.ndarray]) -> None:
-    """Lets the optimizer check the values of all runs, which it cannot see under vmap.
+    """Calls ``make_optimizer`` with concrete values, so that it can check their ranges.
 
-    Each value of a hyperparameter is tried once, with the first values of the others.
+    Under vmap it only sees tracers. Each value of a hyperparameter is tried once, with the first
+    values of the others.
 
     Raises:
-      TypeError: for an optimizer in the place of a function that makes one, or hyperparameters that
-        the function does not take.
-      ValueError: the optimizer's own, for the first value out of its range.
+      TypeError: if ``make_optimizer`` is an optimizer, or does not accept the hyperparameters.
+      ValueError: from ``make_optimizer``, for the first value out of range.
     """
     if hasattr(make_optimizer, "update") or not callable(make_optimizer):
         raise TypeError(
@@ -94,7 +86,7 @@ def check_ranges(make_optimizer: MakeOptimizer, hyperparameters: Mapping[str, np
 
 
 def _check_arguments(make_optimizer: MakeOptimizer, first: Mapping[str, float]) -> None:
-    """A function that takes other arguments is told so by their names."""
+    """Raises an error that names the hyperparameters which ``make_optimizer`` does not accept."""
     try:
         signature = inspect.signature(make_optimizer)
     except (TypeError, ValueError):  # some built-in callables have none
@@ -113,7 +105,7 @@ def _check_arguments(make_optimizer: MakeOptimizer, first: Mapping[str, float]) 
 
 @functools.lru_cache(maxsize=32)
 def _checked(training: Training, names: tuple[str, ...], x64: bool) -> float:
-    del x64  # what is traced depends on it
+    del x64  # part of the cache key, because traced dtypes depend on it
     game = training.game
     key = jax.eval_shape(lambda: make_key(0))
     players, state = _check_init(jax.eval_shape(game.init, key))
@@ -127,14 +119,15 @@ def _checked(training: Training, names: tuple[str, ...], x64: bool) -> float:
     lowered = jax.jit(step).lower(before, hyperparameters, game.data)
     after, info = lowered.out_info
     if changed := _changed(before, after):
-        raise ValueError(f"a step changes {changed}: what it carries must stay as it is")
+        raise ValueError(f"a step changes {changed}: shapes and dtypes must stay the same")
     fresh = jax.tree_util.Partial(fresh_field_of(game), before, game.data)
     view = view_of(before, after, info, hyperparameters, fresh)
     for name, observer in training.observers:
         carried = jax.eval_shape(observer.init, before.players)
         if changed := _changed(carried, jax.eval_shape(observer.update, carried, view)):
             raise ValueError(
-                f"observers[{name!r}].update changes {changed}: expected what its init makes"
+                f"observers[{name!r}].update changes {changed}: expected the shapes and dtypes "
+                "of its init"
             )
     for name, metric in training.record:
         shape = jnp.shape(jax.eval_shape(metric, view))
@@ -144,19 +137,15 @@ def _checked(training: Training, names: tuple[str, ...], x64: bool) -> float:
 
 
 def check_step(training: Training, names: tuple[str, ...]) -> float:
-    """Traces the begin and one step of one run; nothing is computed.
-
-    Args:
-      training: what is to be trained.
-      names: of the hyperparameters.
+    """Traces the initial state and one step of one run; nothing is computed.
 
     Returns:
-      What one step of one run moves, in bytes, by XLA's own count.
+      Bytes accessed by one step of one run, as counted by XLA.
 
     Raises:
-      TypeError: for players that are no ``PrimalDual``.
-      ValueError: if the game's functions do not fit each other, or a step or an observer changes
-        the shape or dtype of what it carries.
+      TypeError: if the game's functions return another type than :class:`Game` says.
+      ValueError: if the game's functions do not fit each other, or if a step or an observer changes
+        the shape or dtype of its state.
     """
     return _checked(training, names, jax.config.values["jax_enable_x64"])
 
@@ -199,7 +188,7 @@ def _check_field(found: Any, players: PrimalDual, state: Any) -> None:
 
 
 def _is_pair(value: Any) -> bool:
-    """A ``PrimalDual``, or a NamedTuple of one's own with its fields."""
+    """Whether a value is a ``PrimalDual`` or another NamedTuple with the same fields."""
     return getattr(value, "_fields", None) == PrimalDual._fields
 
 
@@ -208,13 +197,13 @@ def _type(value: Any) -> str:
 
 
 def _changed(before: Any, after: Any) -> str:
-    """What a loop could not carry, in words, or ``""``: other leaves, or another tree of them."""
+    """Describes the first change of a leaf or of the tree structure; ``""`` if there is none."""
     old, new = map(jax.tree.structure, (before, after))
     return _difference(before, after) or ("" if old == new else f"the tree from {old} to {new}")
 
 
 def _difference(before: Any, after: Any, *, dtypes: bool = True) -> str:
-    """Where two abstract trees differ first, in words, or ``""``."""
+    """Describes the first leaf in which two abstract trees differ; ``""`` if there is none."""
 
     def described(tree: Any) -> dict[str, str]:
         leaves, _ = jax.tree.flatten_with_path(tree)

@@ -1,4 +1,4 @@
-"""Which leaves of a training state are the same in all runs: step counts and the like."""
+"""Finds the leaves of a training state that are equal in all runs, such as step counts."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ def find_clocks(
     train: TrainState,
     hyperparameters: Any,
 ) -> TrainState:
-    """Marks the leaves of a run's state that are the same for all runs.
+    """Marks the leaves of the training state that are equal in all runs.
 
-    They begin as constants and depend only on themselves and each other: the step, an optimizer's
-    counts. The scan computes them once instead of once a run, so ``b2**count`` costs nothing; for a
-    game of three numbers that was a third of the step. Counts in a game's state are left out,
-    because they stop where a run diverges.
+    Clocks are integer scalars that begin as constants and depend only on each other: the step, an
+    optimizer's counts. The scan computes each clock once instead of once per run, so ``b2**count``
+    costs almost nothing. For a game of three numbers, this saves a third of the step time. Counts
+    in a game's state are left out, because they stop when a run diverges.
 
     Args:
-      train_init: of `make_step`.
-      train_step: of `make_step`.
+      train_init: the ``init`` of `make_step`.
+      train_step: the ``step`` of `make_step`.
       train: the state of one run.
-      hyperparameters: those of one run.
+      hyperparameters: of the same run.
 
     Returns:
-      A tree like ``train`` of booleans.
+      A tree of booleans, like ``train``.
     """
     begins = _sources(train_init, make_key(0), hyperparameters)
     depends = _sources(lambda train: train_step(train, hyperparameters)[0], train)
@@ -60,10 +60,9 @@ def find_clocks(
 
 
 def _sources(function: Callable[..., Any], *arguments: Any) -> list[frozenset[int]]:
-    """For each leaf of the result, the argument leaves that it depends on; -1 is anything else.
+    """For each leaf of the result, the numbers of the argument leaves that it depends on.
 
-    Values that the function closes over count as anything else: one may be a tracer that differs
-    between runs.
+    -1 stands for a closed-over value, which may be a tracer that differs between runs.
     """
     jaxpr = jax.make_jaxpr(function)(*arguments).jaxpr
     sources: dict[Any, frozenset[int]] = {v: frozenset([i]) for i, v in enumerate(jaxpr.invars)}

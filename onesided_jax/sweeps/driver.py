@@ -1,4 +1,4 @@
-"""The driver of all training: one cell, chunk after chunk."""
+"""Trains one cell, chunk by chunk."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Chunk", "Start", "train"]
 
 
 class Start(NamedTuple):
-    """Where a cell is continued: a checkpoint's step and carry, leaves ``[R, ...]``."""
+    """Where training continues: the step and carry of a checkpoint, leaves ``[R, ...]``."""
 
     step: int
     carry: Carry
@@ -49,22 +49,21 @@ def train(
     start: Start | None = None,
     stop: Callable[[], object] = lambda: False,
 ) -> Iterator[Chunk]:
-    """Trains all runs of a cell, from where they are to the last step.
+    """Trains all runs of a cell to the last step.
 
-    Each chunk is yielded while the devices compute the next one, so what the caller does with it
-    costs no time.
+    The devices compute the next chunk while the caller uses the current one.
 
     Args:
       plan: the cell.
-      layout: where its runs are.
-      start: where to go on; ``None`` begins, and yields the state at step 0 first.
-      stop: asked before each chunk is started; true ends the training there.
+      layout: how its runs are spread over devices.
+      start: where to continue; ``None`` starts a new cell and first yields its state at step 0.
+      stop: called before each chunk; if it returns true, training ends there.
 
     Yields:
-      A :class:`Chunk` after every interval.
+      A :class:`Chunk` after every checkpoint interval.
 
     Raises:
-      OutOfMemoryError: naming the width, and one to try.
+      OutOfMemoryError: if memory runs out; the message names a width to try.
     """
     step, count = (0 if start is None else start.step), len(plan.runs)
     try:
@@ -78,7 +77,7 @@ def train(
         began = time.perf_counter()
 
         def begin(carry: Carry) -> Any:
-            """Starts the next chunk, unless there is none or somebody wants to stop."""
+            """Starts the next chunk, unless this was the last one or ``stop`` returns true."""
             if step == plan.steps or processes.highest(bool(stop())):
                 return None
             return compile_chunk(plan, layout)(carry, hyperparameters, data)

@@ -1,4 +1,4 @@
-"""The program of a cell: W runs as one vmapped scan that freezes runs which diverge."""
+"""The program of a cell: a vmapped scan of W runs that freezes each run that diverges."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ EMA = "ema"
 
 
 class StepView(NamedTuple):
-    """What an observer or a metric of your own sees of one step.
+    """One step of one run, as passed to observers and metrics.
 
     Attributes:
       before: the players before the step.
       after: the players after it.
       field: ``F`` at ``before`` on the step's minibatch.
-      updates: ``after - before``, as the optimizer gave it.
+      updates: the optimizer's updates, ``after - before`` up to rounding.
       opt_state: the optimizer's state after the step.
       step: int32 scalar, the number of this step, from 1.
-      hyperparameters: the run's.
-      fresh_field: ``(players, i=0) -> F`` on the step's ``i``-th fresh minibatch, which nobody
-        trains on, with the game's state before the step. If it is not called it costs nothing.
+      hyperparameters: the run's hyperparameters.
+      fresh_field: ``(players, i=0) -> F`` on the step's ``i``-th fresh minibatch, which training
+        never uses, with the game's state before the step. It costs nothing unless called.
     """
 
     before: PrimalDual
@@ -61,11 +61,11 @@ class StepView(NamedTuple):
     fresh_field: Callable[..., PrimalDual]
 
 
-_FRESH = 2**31 - 1  # folded into a step's key: no evaluation of an optimizer has this number
+_FRESH = 2**31 - 1  # folded into a step's key; evaluations of an optimizer have smaller numbers
 
 
 def fresh_field_of(game: Game) -> Callable[..., PrimalDual]:
-    """``(train, data, players, i=0) -> F``: the field on minibatches nobody trains on."""
+    """Returns ``(train, data, players, i=0) -> F`` on minibatches that training never uses."""
 
     def fresh_field(train: TrainState, data: ArrayTree, players: PrimalDual, i: Any = 0):
         key = jax.random.fold_in(jax.random.fold_in(train.key, train.step), _FRESH)
@@ -81,7 +81,7 @@ def view_of(
     hyperparameters: Mapping[str, Any],
     fresh_field: Callable[..., PrimalDual],
 ) -> StepView:
-    """One step of ``make_step`` as observers see it; ``fresh_field(players, i)`` of the step."""
+    """Builds the view of one step of ``make_step``."""
     return StepView(
         before=before.players,
         after=after.players,
@@ -121,7 +121,7 @@ def average(decay: float) -> Observer:
 
 
 class Carry(NamedTuple):
-    """All that a run carries from step to step; under vmap every leaf has a leading run axis.
+    """The carry of the scan; under vmap every leaf has a leading run axis.
 
     Attributes:
       train: players, game state, optimizer state, key, step.
@@ -135,16 +135,16 @@ class Carry(NamedTuple):
 
 
 class Training(NamedTuple):
-    """What is trained, hashable, so that programs can be cached for it.
+    """Everything that defines a cell's program; hashable, so that programs can be cached.
 
     Attributes:
-      game: what is played.
+      game: the game.
       make_optimizer: ``make_optimizer(**hyperparameters) -> optax transformation``.
-      observers: ``(name, Observer)`` pairs, by name.
-      record: ``(name, step_view -> scalar)`` pairs, by name: metrics beside `METRICS`.
+      observers: ``(name, Observer)`` pairs, sorted by name.
+      record: ``(name, step_view -> scalar)`` pairs, sorted by name: metrics besides `METRICS`.
       independent_samples: see :func:`make_step`.
       record_every: steps between recorded metrics.
-      ema: decay of the primal player's moving average, which is an observer; ``None`` for none.
+      ema: decay of the moving average of the primal player; ``None`` for no average.
     """
 
     game: Game
@@ -156,18 +156,18 @@ class Training(NamedTuple):
     ema: float | None = None
 
     def carried(self) -> tuple[tuple[str, Observer], ...]:
-        """The observers, with the moving average."""
+        """The observers, including that of the moving average."""
         return self.observers + (() if self.ema is None else ((EMA, average(self.ema)),))
 
 
 class Plan(NamedTuple):
-    """One cell: what is trained, for which runs, and how long.
+    """One cell: its training, runs and number of steps.
 
     Attributes:
-      training: what is trained.
-      runs: its runs.
+      training: the training.
+      runs: seeds and hyperparameters of the runs.
       steps: training steps, a multiple of ``checkpoint_every``.
-      checkpoint_every: steps of a chunk.
+      checkpoint_every: steps per chunk.
     """
 
     training: Training
@@ -191,7 +191,7 @@ class Program(NamedTuple):
 
 @functools.lru_cache(maxsize=32)
 def program(training: Training) -> Program:
-    """Builds the program of one cell; the same functions give the same program."""
+    """Builds the program of one cell, cached by its training."""
     train_init, train_step = make_step(
         training.game, training.make_optimizer, independent_samples=training.independent_samples
     )
@@ -205,7 +205,7 @@ def program(training: Training) -> Program:
 
     def step_run(carry: Carry, hyperparameters, data, clocks: TrainState):
         train, info = train_step(carry.train, hyperparameters, data)
-        fresh = jax.tree_util.Partial(fresh_field, carry.train, data)  # a view stays a pytree
+        fresh = jax.tree_util.Partial(fresh_field, carry.train, data)  # keeps the view a pytree
         view = view_of(carry.train, train, info, hyperparameters, fresh)
         observed = {
             name: observer.update(carry.observers[name], view) for name, observer in observers
@@ -213,8 +213,8 @@ def program(training: Training) -> Program:
         alive = carry.diverged_at < 0
         finite = _all_finite((train.players, train.state, info.field))
         keep = alive & finite
-        # A run that has diverged stays at its last finite state; select copies bits, so runs
-        # that have not are untouched. Clocks go on: they are common to all runs.
+        # A diverged run stays at its last finite state. The other runs keep their bits, because
+        # select copies. Clocks advance, because all runs share them.
         new_train = jax.tree.map(
             lambda clock, a, b: a if clock else _select(keep, a, b), clocks, train, carry.train
         )
@@ -240,7 +240,7 @@ def program(training: Training) -> Program:
             return step(carry, hyperparameters)[0], None
 
         def recorded(carry, _):
-            if record_every > 1:  # jax.disable_jit() refuses a scan of no steps
+            if record_every > 1:  # jax.disable_jit() does not allow a scan of length 0
                 carry, _ = jax.lax.scan(unrecorded, carry, length=record_every - 1)
             return step(carry, hyperparameters)
 

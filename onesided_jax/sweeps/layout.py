@@ -1,4 +1,4 @@
-"""How the runs of a cell are laid out over devices, and the compiled program of a chunk."""
+"""Spreads the runs of a cell over devices, and compiles the program of a chunk."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ __all__ = [
 ]
 
 _RUNS = PartitionSpec("runs")
-_CPU_BLOCK_BYTES = 2**26  # of a step of a block, by XLA's count: more spills out of a CPU's caches
+_CPU_BLOCK_BYTES = 2**26  # accessed by one step of a block (XLA's count); more overflows CPU caches
 
 
 class Layout(NamedTuple):
-    """Where the runs of a cell are.
+    """How the runs of a cell are spread over devices.
 
-    Rows are runs in their order, repeated from the first where they do not fill all blocks. Every
+    Rows are the runs in order; if they do not fill all blocks, they repeat from the first. Every
     device has ``blocks`` blocks of ``width`` rows and computes one block after the other.
 
     Attributes:
-      devices: the devices, of all processes.
-      width: runs at a time on each device, on which a trajectory's last bits depend.
+      devices: the devices of all processes.
+      width: runs at a time on each device; rounding depends on it.
       blocks: blocks per device.
     """
 
@@ -51,7 +51,7 @@ class Layout(NamedTuple):
 
     @property
     def rows(self) -> int:
-        """Runs with those that are repeated."""
+        """Number of runs, repeated ones included."""
         return len(self.devices) * self.blocks * self.width
 
     @property
@@ -60,7 +60,7 @@ class Layout(NamedTuple):
         return Mesh(np.array(self.devices), ("runs",))
 
     def spread(self, tree: Any) -> Any:
-        """Arrays of all rows on the host as arrays of the devices."""
+        """Moves host arrays ``[rows, ...]`` to the devices, split along the rows."""
         sharding = NamedSharding(self.mesh, _RUNS)
 
         def place(leaf):
@@ -71,11 +71,11 @@ class Layout(NamedTuple):
         return jax.tree.map(place, tree)
 
     def copy(self, tree: Any) -> Any:
-        """Arrays on the host as arrays that each device has whole."""
+        """Copies host arrays to every device."""
         return jax.device_put(tree, NamedSharding(self.mesh, PartitionSpec()))
 
     def pad(self, tree: Any) -> Any:
-        """Arrays ``[R, ...]`` of all runs as arrays of all rows."""
+        """Repeats arrays ``[R, ...]`` of all runs to ``[rows, ...]``."""
 
         def padded(leaf):
             return leaf[np.arange(self.rows) % len(leaf)]
@@ -84,10 +84,7 @@ class Layout(NamedTuple):
 
 
 def layout_of(runs: int, width: int, devices: Sequence[Device]) -> Layout:
-    """The layout of so many runs at a width, on no more devices than have something to do.
-
-    Several processes all take part, so there every device is used.
-    """
+    """The layout of ``runs`` runs; a single process leaves idle devices out."""
     if jax.process_count() == 1:
         devices = devices[: math.ceil(runs / width)]
     return Layout(tuple(devices), width, math.ceil(runs / (width * len(devices))))
@@ -100,25 +97,19 @@ def choose_layout(
     devices: Sequence[Device] | None = None,
     memory: int | None = None,
 ) -> Layout:
-    """The layout of a cell: of a given width, or of the widest that fits.
+    """The layout of a cell with a given width, or with the largest width that fits in memory.
 
-    On a CPU the width is also kept so small that the caches can feed it: many DCGANs side by side
-    are slower there than one after the other.
-
-    Args:
-      plan: the cell.
-      width: runs at a time on each device.
-      devices: where to; ``None`` takes all, of all processes.
-      memory: bytes that a device has; ``None`` asks it.
+    On a CPU, caches limit the width too: many DCGANs side by side are slower there than one after
+    the other. ``devices`` is all devices of all processes by default. ``memory`` is in bytes per
+    device; by default, it is read from the device.
     """
     devices, count = jax.devices() if devices is None else devices, len(plan.runs)
-    if width is None:  # of several processes, which may have other memory, the first chooses
+    if width is None:  # the first process chooses, because memory may differ between processes
         width = int(processes.first(lambda: _choose_width(plan, devices, memory)))
     return layout_of(count, width, devices)
 
 
 def _choose_width(plan: Plan, devices: Sequence[Device], memory: int | None) -> int:
-    """The widest that fits; on a CPU not wider than its caches can feed."""
     count, width = len(plan.runs), math.ceil(len(plan.runs) / len(devices))
     step_bytes = check_step(plan.training, tuple(plan.runs.hyperparameters))
     if devices[0].platform == "cpu" and step_bytes:
@@ -129,7 +120,7 @@ def _choose_width(plan: Plan, devices: Sequence[Device], memory: int | None) -> 
         try:
             needed = needed_bytes(compile_chunk(plan, layout_of(count, width, devices)))
         except Exception as error:
-            if not is_out_of_memory(error):  # a TPU's compiler refuses what does not fit
+            if not is_out_of_memory(error):  # a TPU's compiler rejects a program that does not fit
                 raise
             width //= 2
             continue
@@ -156,7 +147,7 @@ def device_hyperparameters(runs: Runs) -> dict[str, np.ndarray]:
 
 
 def abstract_carry(training: Training, names: Sequence[str], rows: int) -> tuple[Carry, Any]:
-    """Shapes of a carry of so many rows, and of their hyperparameters."""
+    """Shapes of the carry and hyperparameters of ``rows`` rows."""
     number = jax.ShapeDtypeStruct((rows,), jnp.result_type(float))
     hyperparameters = dict.fromkeys(names, number)
     seeds = jax.ShapeDtypeStruct((rows,), jnp.uint32)
@@ -164,11 +155,7 @@ def abstract_carry(training: Training, names: Sequence[str], rows: int) -> tuple
 
 
 def compile_chunk(plan: Plan, layout: Layout) -> Any:
-    """``(carry, hyperparameters, data) -> (carry, metrics)``, compiled for all devices.
-
-    Each device advances its blocks of rows one after the other. Asked again for the same, it
-    returns the same executable.
-    """
+    """Compiles ``(carry, hyperparameters, data) -> (carry, metrics)`` for all devices; cached."""
     double = jax.config.values["jax_enable_x64"]
     names = tuple(plan.runs.hyperparameters)
     return _compiled(plan.training, names, layout, plan.checkpoint_every, double)
@@ -178,7 +165,7 @@ def compile_chunk(plan: Plan, layout: Layout) -> Any:
 def _compiled(
     training: Training, names: tuple[str, ...], layout: Layout, steps: int, double: bool
 ) -> Any:
-    del double  # the shapes depend on it
+    del double  # part of the cache key, because dtypes depend on it
     chunk = _sharded(training, layout, steps)
     if jax.config.values["jax_disable_jit"]:
         return chunk
@@ -223,11 +210,11 @@ def _sharded(training: Training, layout: Layout, steps: int) -> Callable[..., An
 
 
 def _compile(lowered: Any, platform: str) -> Any:
-    """Compiles, without loop fusion where that would repeat sines and the like many times over.
+    """Compiles, and turns loop fusion off if it would repeat transcendental operations.
 
-    XLA:CPU fuses a cheap-looking producer into each of its consumers: the carousel's phase is then
-    evaluated at every use (measured: 2.3 times slower at 4,096 runs, with observers 2.5). The rule
-    counts operations instead of timing them, so a program always compiles to the same thing.
+    XLA:CPU fuses a producer into each of its consumers, so the carousel's phase is evaluated at
+    every use (measured: 2.3 times slower at 4,096 runs, with observers 2.5). The decision counts
+    operations instead of timing them, so it is deterministic.
     """
     compiled = lowered.compile()
     if platform != "cpu":

@@ -1,4 +1,4 @@
-"""Chunks handed to loggers while a sweep is trained."""
+"""Passes chunks to loggers during training."""
 
 from __future__ import annotations
 
@@ -35,10 +35,11 @@ class _Function(NamedTuple):
 
 
 def as_loggers(loggers: Any) -> list[Logger]:
-    """Loggers from objects, functions and texts such as ``"jsonl:log.jsonl"``; one or many.
+    """Makes loggers from one or many objects, functions or strings such as ``"jsonl:log.jsonl"``.
 
     Raises:
-      ValueError: for a text of another form; TypeError: for an object that is no logger.
+      ValueError: for a string of another form.
+      TypeError: for an object that is not a logger.
       ImportError: for a logger whose extra is not installed.
 
     Example:
@@ -66,7 +67,7 @@ def _as_logger(given: Any) -> Any:
     if isinstance(given, type) or not callable(given):
         raise TypeError(
             f"loggers holds {given!r}: expected a function of records, an object with "
-            "log(records) and close(), or a text such as 'jsonl:log.jsonl'"
+            "log(records) and close(), or a string such as 'jsonl:log.jsonl'"
         )
     return _Function(given)
 
@@ -75,12 +76,10 @@ def _as_logger(given: Any) -> Any:
 def logging_to(
     loggers: Sequence[Logger], run: Run | None, tell: Callable[[str], object]
 ) -> Iterator[Callable[[str, Plan, Chunk], None]]:
-    """Gives a function that logs a chunk, and closes the loggers at the end.
+    """Yields a function that logs a chunk, and closes the loggers at the end.
 
-    Args:
-      loggers: from `as_loggers`; of several processes the first one logs.
-      run: the run directory, which names the sweep; ``None`` for one in memory.
-      tell: called with one sentence for each logger that fails, once.
+    With several processes, only the first one logs. ``run`` is ``None`` for a sweep in memory.
+    ``tell`` is called once with one sentence for each logger that fails.
     """
     sweep = uuid.uuid4().hex if run is None else f"{run.path} {run.manifest['created']}"
     active, failed = (list(loggers) if processes.is_first() else []), set()
@@ -92,7 +91,7 @@ def logging_to(
             if id(logger) not in failed:
                 failed.add(id(logger))
                 name = "a function" if isinstance(logger, _Function) else type(logger).__name__
-                tell(f"the logger {name} failed, training goes on: {error!r}")
+                tell(f"the logger {name} failed, training continues: {error!r}")
 
     def log(cell: str, plan: Plan, chunk: Chunk) -> None:
         if not active or chunk.step == 0:

@@ -1,4 +1,4 @@
-"""Live logs: one logged run for each run of a sweep, after every chunk.
+"""Live logs: every run of a sweep is logged as its own run, after every chunk.
 
 A logger is any object with ``log(records)`` and ``close()``, or a function of records::
 
@@ -29,16 +29,16 @@ __all__ = ["Jsonl", "Logger", "Records", "TensorBoard", "WandB"]
 
 
 class Records(NamedTuple):
-    """What a logger is told of a cell after a chunk; host arrays, ``R`` runs.
+    """The records of a cell after a chunk; host arrays, ``R`` runs.
 
     Attributes:
-      sweep: names the sweep; the same after a resume.
+      sweep: identifies the sweep; a resume keeps it.
       cell: the cell's label; ``"sweep"`` for `sweep`.
       seeds: ``uint32[R]``.
       hyperparameters: name to ``float64[R]``.
       steps: ``int[records]``, the steps of the records of this chunk.
-      metrics: name to ``float[R, records]``; NaN once a run has diverged.
-      diverged_at: ``int32[R]``, or -1.
+      metrics: name to ``float[R, records]``; NaN after a run has diverged.
+      diverged_at: ``int32[R]``, the step at which a run turned non-finite, or -1.
     """
 
     sweep: str
@@ -59,7 +59,7 @@ class Records(NamedTuple):
         return {name: float(values[run]) for name, values in self.hyperparameters.items()}
 
     def last(self, run: int) -> dict[str, float]:
-        """The last record of one run; metrics that are not finite are left out."""
+        """The last record of one run, without non-finite metrics."""
         found = {name: float(values[run, -1]) for name, values in self.metrics.items()}
         return {name: value for name, value in found.items() if np.isfinite(value)}
 
@@ -67,24 +67,24 @@ class Records(NamedTuple):
 class Logger(Protocol):
     """Receives the records of every chunk, in order.
 
-    A logger that fails is reported once, and training goes on.
+    If a logger fails, it is reported once and training continues.
     """
 
     def log(self, records: Records) -> None:
-        """Called after every chunk of every cell."""
+        """Logs one chunk of one cell."""
 
     def close(self) -> None:
-        """Called once, when training ends."""
+        """Ends the log; called once after training."""
 
 
 class Jsonl:
-    """Appends a JSON line per run and chunk, with the chunk's last record.
+    """Appends one JSON line per run and chunk, with the last record of the chunk.
 
     A line has ``sweep``, ``run``, ``cell``, ``seed``, ``hyperparameters``, ``step``, ``metrics``
     (finite ones) and ``diverged_at``. A resumed sweep skips steps that the file already holds.
 
     Args:
-      path: the file; its folder is made.
+      path: the file; its folder is created.
 
     Example:
       >>> import tempfile
@@ -126,12 +126,12 @@ class Jsonl:
         self._logged |= {(records.sweep, name): step for name in records.names}
 
     def close(self) -> None:
-        """Forgets what it read: the file is closed after every chunk."""
+        """Drops the cached steps; the file itself is closed after every chunk."""
         self._logged = None
 
 
 def _steps_in(path: Path) -> dict[tuple[str, str], int]:
-    """The last step of every run in a log; a line that a kill cut off is removed."""
+    """Reads the last step of every run in a log, and removes an incomplete last line."""
     if not path.exists():
         return {}
     content = path.read_bytes()
@@ -143,13 +143,13 @@ def _steps_in(path: Path) -> dict[tuple[str, str], int]:
 
 
 class TensorBoard:
-    """Writes TensorBoard's event files, a folder per run, with its hyperparameters.
+    """Writes TensorBoard event files, one folder per run, with its hyperparameters.
 
-    A chunk is one point per metric, its last record. No file stays open between chunks. A resumed
-    sweep begins new files, which tell TensorBoard to drop points from that step on.
+    Each chunk adds one point per metric, from its last record. No file stays open between chunks.
+    A resumed sweep begins new files, which make TensorBoard drop older points from that step on.
 
     Args:
-      folder: a folder for this sweep alone; ``tensorboard --logdir FOLDER`` shows it.
+      folder: a folder for this sweep only; ``tensorboard --logdir FOLDER`` shows it.
 
     Raises:
       ImportError: without tensorboardX (the extra ``tensorboard``).
@@ -173,7 +173,7 @@ class TensorBoard:
                 file.write(b"".join(_event(**event) for event in events))
 
     def _begin(self, records: Records, run: int, name: str) -> list[dict[str, Any]]:
-        """The first events of a file: its version, where it begins, the hyperparameters."""
+        """The first events of a file: version, first step, hyperparameters."""
         from tensorboardX.summary import hparams
 
         folder = self.folder / name
@@ -190,17 +190,17 @@ class TensorBoard:
         ]
 
     def close(self) -> None:
-        """Ends the files: a further sweep begins its own."""
+        """Ends the files; the next sweep begins new ones."""
         self._files.clear()
 
 
 def _messages(kind: str) -> Any:
-    """TensorBoard's protocol buffers of a kind."""
+    """One of TensorBoard's protocol buffer modules."""
     return importlib.import_module(f"tensorboardX.proto.{kind}_pb2")
 
 
 def _event(**fields: Any) -> bytes:
-    """One event, framed as TensorBoard reads it."""
+    """One event, framed as a TFRecord."""
     from tensorboardX.record_writer import masked_crc32c
 
     data = _messages("event").Event(wall_time=time.time(), **fields).SerializeToString()
@@ -210,14 +210,14 @@ def _event(**fields: Any) -> bytes:
 
 
 class WandB:
-    """Logs to Weights & Biases, a run per run, grouped by cell, with its hyperparameters.
+    """Logs each run as a run of Weights & Biases, grouped by cell, with its hyperparameters.
 
-    ``WANDB_MODE=offline`` keeps all on this machine until ``wandb sync``. A resumed sweep goes on
-    in the same runs, which W&B keeps from going back to steps that they have.
+    ``WANDB_MODE=offline`` keeps the logs on this machine until ``wandb sync``. A resumed sweep
+    continues the same W&B runs; W&B ignores steps that it already has.
 
     Args:
       project: the W&B project.
-      **options: for ``wandb.init``, such as ``entity``, ``tags`` or ``dir``.
+      **options: passed to ``wandb.init``, such as ``entity``, ``tags`` or ``dir``.
 
     Raises:
       ImportError: without wandb (the extra ``wandb``).
@@ -245,7 +245,7 @@ class WandB:
             "id": hashlib.sha256(f"{records.sweep} {name}".encode()).hexdigest()[:16],
             "resume": "allow",
             "reinit": "create_new",
-            # They tell of the machine and the terminal, which all runs of a sweep share.
+            # Do not log the terminal and machine statistics: all runs of a sweep share them.
             "settings": wandb.Settings(console="off", x_disable_stats=True),
             "config": {**config, **records.settings(run)},
             **self._options,

@@ -1,4 +1,4 @@
-"""How much memory a program needs, how much there is, and the error when it is too little."""
+"""Memory that a program needs, memory of a device, and the error if it runs out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["OutOfMemoryError", "is_out_of_memory", "memory_bytes", "needed_bytes
 
 
 class OutOfMemoryError(MemoryError):
-    """A device or the host has too little memory for so many runs at a time."""
+    """A device or the host has too little memory for this width."""
 
     def __init__(self, step: int, width: int, error: Exception):
         reason = (str(error) or type(error).__name__).partition("\n")[0]
@@ -31,14 +31,14 @@ class OutOfMemoryError(MemoryError):
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory ran out: NumPy's, or XLA's of any device."""
+    """Whether an exception of NumPy or XLA means that memory ran out."""
     return isinstance(error, MemoryError) or (
         isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
     )
 
 
 def needed_bytes(compiled: Any) -> int:
-    """Memory that a compiled chunk needs on each device, in bytes; 0 if it does not say."""
+    """Memory that a compiled chunk needs on each device, in bytes; 0 if unknown."""
     analysis = compiled.memory_analysis()
     if analysis is None:
         return 0
@@ -50,7 +50,7 @@ def needed_bytes(compiled: Any) -> int:
 
 
 def memory_bytes(devices: list[Device]) -> int:
-    """Memory of each of the devices, in bytes; CPU devices share the host's."""
+    """Memory of each device, in bytes; CPU devices share the host's memory equally."""
     stats = devices[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"]
@@ -59,7 +59,7 @@ def memory_bytes(devices: list[Device]) -> int:
 
 
 def _control_group_limits() -> list[int]:
-    """Memory limits of the container or batch job, in bytes (Linux control groups, version 2)."""
+    """Memory limits of the container or batch job, in bytes (Linux cgroups v2)."""
     limits = []
     with contextlib.suppress(OSError, ValueError):
         line = Path("/proc/self/cgroup").read_text().rpartition("0::")[2].strip()

@@ -46,33 +46,33 @@ def run(
     devices: Sequence[Device] | None = None,
     stop: Callable[[], object] = lambda: False,
 ) -> Run:
-    """Trains every cell of a recipe into a run directory, continuing what is already there.
+    """Trains every cell of a recipe into a run directory, or continues the one in it.
 
-    Of several processes (``jax.distributed.initialize()`` before anything else) all call this with
-    the same arguments and a folder that all of them see; each trains its share of the runs.
+    With several processes (call ``jax.distributed.initialize()`` first), all call this with the
+    same arguments and a folder that all can access. Each trains its share of the runs.
 
     Args:
-      recipe: what to run.
-      out: the run directory; new, empty, or holding this very recipe, perhaps with fewer steps.
+      recipe: the recipe.
+      out: the run directory; new, empty, or begun with the same recipe, perhaps with fewer steps.
       on_chunk: called with the cell's label and a :class:`Progress` after every chunk.
-      on_damage: called with one sentence for everything that was found and dealt with: a damaged
-        checkpoint that was passed over, versions or a data file other than those that the run was
-        begun with, a logger that fails. By default a ``RuntimeWarning``.
-      loggers: where to log every run while it is trained, see :func:`sweep`.
-      width: runs at a time on each device, see :func:`sweep`. Ignored for a cell whose first
-        chunk has been saved: its last bits depend on its width.
-      devices: where to compute; ``None`` takes all, see `configure_cpu`.
-      stop: asked before every chunk; true ends the sweep there, with everything saved.
+      on_damage: called with one sentence for each problem that does not stop training: a damaged
+        checkpoint that is skipped, versions or a data file that changed since the run began, a
+        logger that fails. By default a ``RuntimeWarning``.
+      loggers: log every run during training, see :func:`sweep`.
+      width: runs at a time on each device, see :func:`sweep`. A cell with saved chunks keeps its
+        width, because rounding depends on it.
+      devices: the devices to use; ``None`` takes all, see `configure_cpu`.
+      stop: called before every chunk; if it returns true, training ends with everything saved.
 
     Returns:
       The run, finished unless ``stop`` ended it; ``open_run(out)`` opens it again.
 
     Raises:
-      ValueError: for a folder that holds something else or that another process is writing, or
-        options that the game refuses; nothing is computed or changed then.
-      WriteError: if a checkpoint could not be written.
-      MemoryError: if there is too little memory; it names a width to try. After either, the
-        checkpoints that are there are whole, and :func:`resume` continues from them.
+      ValueError: for a folder that holds something else or is being written by another process,
+        or for options that the game rejects. Nothing is computed or changed.
+      WriteError: if a checkpoint could not be written; :func:`resume` continues from the last one.
+      MemoryError: if memory runs out; the message names a width to try. :func:`resume` continues
+        from the last checkpoint.
 
     Example:
       >>> import tempfile
@@ -113,7 +113,8 @@ def run(
                     plan, opened, cell.label,
                     width=width, devices=devices, on_damage=on_damage, stop=stop,
                 )  # fmt: skip
-                # Closed before the lock goes, so that a checkpoint in flight is written.
+                # Close the chunks before releasing the lock, so that a pending checkpoint is
+                # written.
                 with contextlib.closing(chunks):
                     for chunk in chunks:
                         log(cell.label, plan, chunk)
@@ -123,7 +124,7 @@ def run(
 
 
 def plan_cell(recipe: Recipe, game: Game, cell: Cell) -> Plan:
-    """What is trained in a cell of a recipe."""
+    """The plan of one cell of a recipe."""
     training = Training(
         game,
         stable(cell.make_optimizer),
@@ -158,28 +159,28 @@ def resume(
     devices: Sequence[Device] | None = None,
     stop: Callable[[], object] = lambda: False,
 ) -> Run:
-    """Continues the recipe in a run directory to its end, bit for bit as if never interrupted.
+    """Continues a run directory to its last step, bit for bit as if never interrupted.
 
-    With more ``steps``, also a finished one goes on from its last checkpoint, to the same bits as
-    if it had been begun with that many (and the width that it has).
+    With more ``steps``, a finished run continues too. The result has the same bits as a run that
+    was begun with that many steps and the same width.
 
     Args:
       out: a run directory that :func:`run` began.
-      steps: steps in all, a multiple of ``checkpoint_every``, no fewer than the run has; ``None``
-        keeps the recipe's.
-      data: where the run's data lie now, if they have moved (see :func:`open_run`).
+      steps: total steps, a multiple of ``checkpoint_every``, at least as many as in the recipe;
+        ``None`` keeps the recipe's.
+      data: new location of the run's data, if they have moved (see :func:`open_run`).
       on_chunk: as in :func:`run`.
       on_damage: as in :func:`run`.
-      loggers: as in :func:`run`; the same ones go on where they were.
-      devices: as in :func:`run`; they need not be those that the run was begun on.
+      loggers: as in :func:`run`; the same loggers append to their logs.
+      devices: as in :func:`run`; they may differ from those of the first session.
       stop: as in :func:`run`.
 
     Returns:
       The run, finished unless ``stop`` ended it.
 
     Raises:
-      ValueError: if the folder holds no run, or one without a recipe, or for fewer steps; and as
-        :func:`run`.
+      ValueError: if the folder holds no run or one without a recipe, if ``steps`` is smaller than
+        the recipe's, and as :func:`run`.
     """
     opened = open_run(out, data=data)
     if opened.recipe is None:

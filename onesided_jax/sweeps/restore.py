@@ -1,4 +1,4 @@
-"""From a checkpoint back to a training state and its step, for a loop of one's own."""
+"""Restores a training state and its step function from a checkpoint, for your own loop."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class Restored(NamedTuple):
     """The runs of a cell at a checkpoint.
 
     Attributes:
-      game: what they play.
+      game: the game.
       step: ``(state, hyperparameters, data=None) -> (state, StepInfo)`` of one run, pure.
-      state: theirs, leaves ``[R, ...]``; ``state.step`` says after how many steps.
+      state: the training states, leaves ``[R, ...]``; ``state.step`` is the number of steps done.
       hyperparameters: name to ``float[R]``.
-      observers: name to what an observer that was given has carried so far, leaves ``[R, ...]``;
-        ``"ema"`` is the primal player's moving average, where the run has one.
+      observers: name to the state of each observer that was passed, leaves ``[R, ...]``; ``"ema"``
+        is the moving average of the primal player, if the run has one.
     """
 
     game: Game
@@ -57,27 +57,28 @@ def restore(
     make_optimizer: MakeOptimizer | None = None,
     observers: Mapping[str, Observer | tuple] | None = None,
 ) -> Restored:
-    """Reads a checkpoint to go on from in a loop of your own: fine-tuning, another data set, plots.
+    """Reads a checkpoint for use in your own loop: fine-tuning, another data set, plots.
 
-    :func:`sweep` and :func:`resume` continue a run directory on their own; what is done here is not
-    written into it.
+    Nothing is written to the run directory. To continue training in it, call :func:`sweep` or
+    :func:`resume`.
 
     Args:
-      run: a run directory, opened or its path.
-      cell: which of ``run.cells``; ``"sweep"`` for a sweep of a game built in Python.
-      step: of the checkpoint; ``None`` takes the newest that can be read.
-      game: what to play, if not the recipe's game; needed where there is no recipe.
-      make_optimizer: ``make_optimizer(**hyperparameters) -> optax transformation``, the same.
-      observers: of those that the sweep carried the ones that you want to read.
+      run: a run directory, opened or as a path.
+      cell: one of ``run.cells``; ``"sweep"`` for a sweep of a game built in Python.
+      step: the step of the checkpoint; ``None`` takes the newest readable one.
+      game: the game; ``None`` takes the recipe's. Required if there is no recipe.
+      make_optimizer: ``make_optimizer(**hyperparameters) -> optax transformation``; ``None`` takes
+        the recipe's. Required if there is no recipe.
+      observers: the observers of the sweep whose states you want to read.
 
     Returns:
-      A :class:`Restored`; of a ``float64`` recipe, to be used under ``jax.enable_x64(True)``.
+      A :class:`Restored`. For a ``float64`` recipe, use it under ``jax.enable_x64(True)``.
 
     Raises:
-      ValueError: without a recipe, if game or optimizer is not given; for a cell that the run does
-        not have.
-      DamagedCheckpointError: (a ValueError) if there is no such checkpoint, or none that can be
-        read, or game, optimizer or observers are not those of the checkpoint.
+      ValueError: for a cell that the run does not have, or if the run has no recipe and game or
+        optimizer is not given.
+      DamagedCheckpointError: (a ValueError) if the checkpoint is missing or unreadable, or does not
+        fit the game, optimizer or observers.
 
     Example:
       >>> import tempfile

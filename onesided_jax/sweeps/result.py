@@ -1,4 +1,4 @@
-"""What a sweep returns, and what it tells on the way."""
+"""The results of a sweep, and its progress."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ class Checkpoint(NamedTuple):
 
 
 class SweepResult(NamedTuple):
-    """What a sweep returns; every array has a leading run axis ``R``.
+    """The result of a sweep; every array has a leading run axis ``R``.
 
     Attributes:
       players: both players after the last step.
       state: the game's state after the last step, or ``()``.
       metrics: ``loss_primal``, ``loss_dual``, ``gradient_norm_primal``, ``gradient_norm_dual``
-        (of the minibatch) and your own of ``record``, each ``float[R, records]``; NaN once a run
+        (of the minibatch) and those in ``record``, each ``float[R, records]``; NaN after a run
         has diverged.
       checkpoints: step to :class:`Checkpoint`, ascending, from step 0.
       hyperparameters: name to ``float[R]``.
       seeds: ``int[R]``.
-      diverged_at: ``int32[R]``, the step at which a run turned non-finite, or -1; such a run
+      diverged_at: ``int32[R]``, the step at which a run turned non-finite, or -1. A diverged run
         stays at its last finite state.
-      game: what was played.
+      game: the game.
       ema: the moving average of the primal player after the last step, or ``None`` without
-        ``ema=``; at other steps it is ``checkpoints[step].observers["ema"]``.
+        ``ema=``; for other steps see ``checkpoints[step].observers["ema"]``.
     """
 
     players: PrimalDual
@@ -59,16 +59,15 @@ class SweepResult(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """What ``on_chunk`` is told after every chunk.
+    """The argument of ``on_chunk``, after every chunk.
 
     Attributes:
       step: steps done by every run.
-      steps: steps in all.
+      steps: total steps.
       runs: number of runs.
-      diverged: how many of them have diverged.
+      diverged: number of diverged runs.
       seconds: wall time of the chunk.
-      metrics: of the chunk, as in :class:`SweepResult`, each ``float[R,
-        records]``.
+      metrics: metrics of the chunk as in :class:`SweepResult`, each ``float[R, records]``.
     """
 
     step: int
@@ -80,7 +79,7 @@ class Progress(NamedTuple):
 
 
 class StoredCheckpoints(Mapping[int, Checkpoint]):
-    """Checkpoints on disk, read and verified when asked for."""
+    """Checkpoints on disk; each access reads and verifies one."""
 
     def __init__(self, store: CheckpointStore, like: Mapping[str, Any]):
         self._store, self._like = store, like

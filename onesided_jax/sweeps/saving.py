@@ -1,4 +1,4 @@
-"""A cell in a run directory: where to go on, and chunks saved as they come."""
+"""Trains a cell in a run directory: finds where to continue, and saves every chunk."""
 
 from __future__ import annotations
 
@@ -35,20 +35,15 @@ def train_stored(
     on_damage: Callable[[str], None],
     stop: Callable[[], object] = lambda: False,
 ) -> tuple[int, Generator[Chunk]]:
-    """Begins or continues a cell of a run directory.
+    """Begins or continues a cell of a run directory that is locked for writing.
 
-    Args:
-      plan: the cell.
-      run: the run directory, held for writing.
-      label: the cell's.
-      width: runs at a time on each device; ignored once the first chunk has been saved, because the
-        last bits depend on it.
-      devices: where to compute; ``None`` takes all.
-      on_damage: called with a sentence for each damaged checkpoint that is passed over.
-      stop: asked before each chunk is started; true ends the training there.
+    ``width`` is ignored if a chunk has been saved, because rounding depends on it. ``on_damage`` is
+    called with one sentence for each damaged checkpoint that is skipped. See `driver.train` for
+    ``stop``, and `choose_layout` for ``devices``.
 
     Returns:
-      The step that the cell continues from, and the chunks after it, each saved as it comes.
+      The step that the cell continues from, and the chunks after it; each is saved when it is
+      yielded.
     """
     store = run.store(label)
     start = _find_start(store, stored_like(plan), on_damage)
@@ -67,7 +62,7 @@ def train_stored(
 
 
 def stored_tree(carry: Carry) -> dict[str, Any]:
-    """A carry as it lies in a checkpoint."""
+    """The arrays of a checkpoint, from a carry."""
     return {
         **carry.train._asdict(),
         "observers": carry.observers,
@@ -76,7 +71,7 @@ def stored_tree(carry: Carry) -> dict[str, Any]:
 
 
 def stored_like(plan: Plan) -> dict[str, Any]:
-    """Shapes of the checkpoints of a cell."""
+    """Shapes and dtypes of a cell's checkpoints."""
     names = tuple(plan.runs.hyperparameters)
     return stored_tree(abstract_carry(plan.training, names, len(plan.runs))[0])
 
@@ -104,9 +99,8 @@ def _find_start(
         stored = unpack(arrays, like)
     except DamagedCheckpointError as error:
         raise ValueError(
-            f"{str(store.path / str(step))!r} is whole, but it holds another run: it was "
-            "written for another game, optimizer, precision or version of onesided-jax (see "
-            f"manifest.json): {error}"
+            f"{str(store.path / str(step))!r} holds another run, with another game, optimizer, "
+            f"precision or version of onesided-jax (see manifest.json): {error}"
         ) from None
     train_state = TrainState(*(stored[name] for name in TrainState._fields))
     return Start(step, Carry(train_state, stored["observers"], stored["diverged_at"]))
@@ -115,10 +109,10 @@ def _find_start(
 def _saved(
     chunks: Iterable[Chunk], store: CheckpointStore, runs: int, seconds: float
 ) -> Generator[Chunk]:
-    """Passes chunks on, and writes each as a checkpoint while the next one is computed.
+    """Yields chunks, and writes each as a checkpoint while the next one is computed.
 
-    Several processes write each checkpoint together, so there a chunk comes when it is written. A
-    failed write ends the training at the next chunk, or at the end.
+    Several processes write a checkpoint together, so they yield a chunk after it is written. A
+    failed write raises at the next chunk, or at the end.
     """
 
     def write(chunk: Chunk, info: dict[str, Any]) -> None:

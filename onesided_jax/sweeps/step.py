@@ -21,13 +21,13 @@ MakeOptimizer = Callable[..., optax.GradientTransformation]
 
 
 class TrainState(NamedTuple):
-    """What the next step needs.
+    """The state of one run between steps.
 
     Attributes:
       players: both players.
       state: the game's state (of networks), or ``()``.
-      opt_state: the optimizer's.
-      key: the run's random key; never changes, steps fold their number in.
+      opt_state: the optimizer's state.
+      key: the run's random key. It never changes: each step folds its number into it.
       step: int32 scalar, steps done.
     """
 
@@ -43,8 +43,8 @@ class StepInfo(NamedTuple):
 
     Attributes:
       losses: both players' losses on the step's minibatch, before the step.
-      field: ``F`` there.
-      updates: what was added to the players.
+      field: ``F`` at the same players and minibatch.
+      updates: the change of the players.
     """
 
     losses: PrimalDual
@@ -57,23 +57,23 @@ def make_step(
 ) -> tuple[Callable[..., TrainState], Callable[..., tuple[TrainState, StepInfo]]]:
     r"""A training run as a pair of pure functions, ready for jit, vmap and scan.
 
-    Evaluation 0 of a step sees the minibatch of ``fold_in(key_t, 0)``; ``grad_fn(players, i)``
-    draws an independent one from ``fold_in(key_t, i + 1)``, as the stochastic guarantee needs
-    (the same minibatch biases extragradient by :math:`-\eta\, E\|\epsilon\|^2` per step). The
-    game's state comes from evaluation 0 only. If the game has a ``project``, the optimizer is
-    wrapped in :func:`projected`.
+    The first evaluation of step ``t`` uses the minibatch of ``fold_in(key_t, 0)``. Evaluation
+    ``grad_fn(players, i)`` draws an independent one from ``fold_in(key_t, i + 1)``, because the
+    stochastic guarantee requires it: with one minibatch, extragradient has a bias of
+    :math:`-\eta\, E\|\epsilon\|^2` per step. Only the first evaluation updates the game's state.
+    If the game has a ``project``, the optimizer is wrapped in :func:`projected`.
 
     Args:
-      game: what is played.
+      game: the game.
       make_optimizer: ``make_optimizer(**hyperparameters) -> optax transformation``, such as
         ``osj.extra_adam`` or ``functools.partial(osj.extra_adam, b1=0.5)``; called with tracers
         under vmap.
-      independent_samples: ``False`` shows every evaluation of a step the same minibatch.
+      independent_samples: ``False`` uses one minibatch for all evaluations of a step.
 
     Returns:
       ``(init, step)``: ``init(key, hyperparameters) -> TrainState`` and
       ``step(state, hyperparameters, data=None) -> (TrainState, StepInfo)``. Pass ``game.data`` as
-      ``data`` through ``jax.jit``, or it becomes a constant of the program.
+      argument ``data`` of the jitted step, or it becomes a constant of the program.
 
     Example:
       >>> import jax
@@ -123,7 +123,7 @@ def make_step(
 
 
 def _in_dtype_of(old: Any, new: Any) -> Any:
-    """``new`` in the dtype of ``old``: a traced decay rate widens moments of narrow params."""
+    """Casts ``new`` to the dtype of ``old``: a traced decay rate widens low-precision moments."""
     dtypes = [jax.dtypes.result_type(leaf) for leaf in (old, new)]
     kinds = (jnp.floating, jnp.complexfloating)
     alike = any(all(jnp.issubdtype(dtype, kind) for dtype in dtypes) for kind in kinds)

@@ -59,15 +59,14 @@ def sweep(
 ) -> SweepResult:
     """Trains every run at once: one vmapped program, a scan of many steps per dispatch.
 
-    A trajectory is a function of the game, the run's seed and hyperparameters, the width, the
-    number of devices and the platform; its slot, its neighbours, interruption and resume change no
-    bit. A run that turns non-finite is frozen at its last finite state and never touches another.
-    Where there are several processes (``jax.distributed.initialize()`` before anything else), all
-    call this with the same arguments; each trains its share of the runs, and all return all of
-    them.
+    A trajectory depends on the game, the run's seed and hyperparameters, the width, the number of
+    devices and the platform. Its position, the other runs, interruption and resume change no bit.
+    A run that turns non-finite is frozen at its last finite state; the other runs are unaffected.
+    With several processes (call ``jax.distributed.initialize()`` first), all call this with the
+    same arguments. Each trains its share of the runs, and all return all runs.
 
     Args:
-      game: what is played.
+      game: the game.
       make_optimizer: ``make_optimizer(**hyperparameters) -> optax transformation``, such as
         ``osj.extra_adam`` or ``functools.partial(osj.extra_adam, b1=0.5)``; called with scalar
         tracers.
@@ -76,39 +75,39 @@ def sweep(
       checkpoint_every: steps between checkpoints, a multiple of ``record_every``; ``None``
         keeps the first and the last state only.
       record_every: steps between recorded metrics.
-      out: folder for a run directory; ``None`` keeps checkpoints in memory. If it holds an
-        unfinished sweep with the same plan, or one with fewer steps, that one is continued.
-      record: name to ``step_view -> scalar``: metrics of your own, see :class:`StepView`.
+      out: folder for a run directory; ``None`` keeps checkpoints in memory. A sweep that it holds
+        is continued if the plan is the same or only has more steps.
+      record: name to ``step_view -> scalar``: your own metrics, see :class:`StepView`.
       observers: name to ``(init, update)``, see :class:`Observer`.
       on_chunk: called with a :class:`Progress` after every chunk.
-      loggers: where to log every run while it is trained: ``"tensorboard:DIR"``,
-        ``"wandb:PROJECT"``, ``"jsonl:FILE"``, or a function or object of your own, one or many; see
-        :class:`Logger`.
-      ema: decay in ``[0, 1)``, such as 0.999, of a moving average of the primal player, which
-        begins at its initial value. It is ``result.ema``, and samples and their quality are those
-        of the average. It changes no trajectory.
+      loggers: one or many of ``"tensorboard:DIR"``, ``"wandb:PROJECT"``, ``"jsonl:FILE"``, or your
+        own function or object, see :class:`Logger`. They log every run during training.
+      ema: decay in ``[0, 1)``, such as 0.999, of a moving average of the primal player that
+        starts at the initial value. It is returned as ``result.ema``, and analysis measures
+        samples of the average. It changes no trajectory.
       independent_samples: see :func:`make_step`.
       width: runs at a time on each device; ``None`` takes as many as fit in memory, and on a CPU
-        no more than its caches can feed. It is recorded in the manifest, for another width gives
-        slightly different rounding.
-      devices: where to compute; ``None`` takes all, see `configure_cpu`.
+        no more than suit its caches. The manifest records it, because another width rounds
+        slightly differently.
+      devices: the devices to use; ``None`` takes all, see `configure_cpu`.
 
     Returns:
       A :class:`SweepResult` of host arrays.
 
     Raises:
-      TypeError: for a game whose functions do not return what :class:`Game` says, an optimizer
-        in the place of a function that makes one, or an observer that is no pair of functions.
-      ValueError: for bad cadences or widths, a step or an observer that changes the shape or dtype
-        of what it carries, or a folder that holds something else or that another process is
-        writing.
-      WriteError: if a checkpoint could not be written.
-      MemoryError: if there is too little memory; it names a width to try. After either, the same
-        call continues from the checkpoints that are there.
+      TypeError: if a function of the game returns another type than :class:`Game` says,
+        ``make_optimizer`` is an optimizer instead of a function that makes one, or an observer is
+        not a pair of functions.
+      ValueError: for invalid cadences or widths, for a step or observer that changes the shape or
+        dtype of its state, or for a folder that holds something else or is being written by
+        another process.
+      WriteError: if a checkpoint could not be written; the same call continues from the last one.
+      MemoryError: if memory runs out; the message names a width to try. The same call continues
+        from the last checkpoint.
 
     Warns:
-      RuntimeWarning: for a damaged checkpoint that was passed over, other versions than those
-        that the run was begun with, or a logger that fails.
+      RuntimeWarning: for a damaged checkpoint that is skipped, for package versions that differ
+        from the first session's, or for a logger that fails.
 
     Example:
       >>> import onesided_jax as osj
@@ -161,7 +160,7 @@ def sweep(
             )
             store, shape = run.store("sweep"), (len(runs), checkpoint_every // record_every)
             before = read_metrics(store, step, checkpoint_every, shape, warn)
-            # Closed before the lock goes, so that a checkpoint in flight is written.
+            # Close the chunks before releasing the lock, so that a pending checkpoint is written.
             with logging_to(loggers, run, warn) as log, contextlib.closing(chunks):
                 return _collect(plan, chunks, _effects(plan, log, on_chunk), before, store)
 
@@ -171,7 +170,7 @@ def _effects(
     log: Callable[[str, Plan, Chunk], None],
     on_chunk: Callable[[Progress], None] | None,
 ) -> Callable[[Chunk], None]:
-    """What is done with each chunk."""
+    """Returns the function that passes each chunk to loggers and ``on_chunk``."""
 
     def tell(chunk: Chunk) -> None:
         log("sweep", plan, chunk)
@@ -188,7 +187,7 @@ def _collect(
     segments: Sequence[Mapping[str, np.ndarray]] = (),
     store: CheckpointStore | None = None,
 ) -> SweepResult:
-    """Trains to the end; ``segments`` are the metrics up to where training goes on."""
+    """Trains to the end; ``segments`` are the metrics of the chunks that are already saved."""
     count, segments = len(plan.runs), list(segments)
     checkpoints: dict[int, Checkpoint] = {}
     diverged_at = None
@@ -220,7 +219,7 @@ def _collect(
 
 
 def progress_of(plan: Plan, chunk: Chunk) -> Progress:
-    """What ``on_chunk`` is told of a chunk."""
+    """The argument of ``on_chunk``."""
     diverged = int((chunk.diverged_at >= 0).sum())
     return Progress(chunk.step, plan.steps, len(plan.runs), diverged, chunk.seconds, chunk.metrics)
 
@@ -231,7 +230,7 @@ def _checkpoint(carry: Carry, runs: int) -> Checkpoint:
 
 
 def stable(make_optimizer: MakeOptimizer) -> MakeOptimizer:
-    """One ``functools.partial`` for the same function and arguments: its program is found again."""
+    """Returns equal partials as one object, so that the cache of programs recognises them."""
     if not isinstance(make_optimizer, functools.partial):
         return make_optimizer
     keywords = tuple((name, type(v), v) for name, v in sorted(make_optimizer.keywords.items()))
@@ -250,7 +249,7 @@ def _partial(function: Callable[..., Any], positional: tuple, keywords: tuple) -
 
 
 def begin_session(run: Run, tell: Callable[[str], None]) -> Run:
-    """Notes and tells what is not as it was when the run was begun."""
+    """Records this session, and reports data or versions that changed since the first one."""
     noted, changed = record_session(run)
     for message in (run.changed_data(), changed):
         if message:
@@ -259,7 +258,7 @@ def begin_session(run: Run, tell: Callable[[str], None]) -> Run:
 
 
 def warn(message: str) -> None:
-    """The way to tell a caller who gave no other."""
+    """The default ``on_damage``: a ``RuntimeWarning``."""
     warnings.warn(message, RuntimeWarning, stacklevel=2)
 
 

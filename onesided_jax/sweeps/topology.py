@@ -1,4 +1,4 @@
-"""TPUs that are described, not there: what the TPU compiler needs to compile for them."""
+"""Descriptions of TPUs, to compile for a TPU on a machine that has none."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Chip(NamedTuple):
     """One generation of TPUs.
 
     Attributes:
-      memory: bytes of a chip that a program may use: what libtpu 0.0.42 says when one needs more
-        ("exceeds available HBM (15.75G)"), a little below the 16, 32, 95 and 32 GB of
+      memory: bytes of a chip that a program may use, from the error of libtpu 0.0.42 ("exceeds
+        available HBM (15.75G)"). They differ a little from the 16, 32, 95 and 32 GB of
         https://cloud.google.com/tpu/docs/system-architecture-tpu-vm.
-      grids: how its chips can be joined, smallest first.
-      options: what else libtpu wants to know.
+      grids: grids of chips, smallest first.
+      options: further options for libtpu.
     """
 
     memory: int
@@ -44,7 +44,7 @@ CHIPS = {
 
 
 def find_chip(topology: str) -> Chip:
-    """The chip that a topology like ``v5e:2x2`` is made of.
+    """The chip of a topology such as ``v5e:2x2``.
 
     Raises:
       ValueError: if there is no such topology.
@@ -60,7 +60,7 @@ def find_chip(topology: str) -> Chip:
 
 
 def chips_like(topology: str, counts: Sequence[int]) -> list[str]:
-    """Topologies of the same chip, with so many chips."""
+    """Topologies of the same chip, one for each of ``counts`` chips."""
     name = topology.partition(":")[0]
     grids = find_chip(topology).grids
     sizes = {math.prod(map(int, grid.split("x"))): f"{name}:{grid}" for grid in grids}
@@ -68,21 +68,21 @@ def chips_like(topology: str, counts: Sequence[int]) -> list[str]:
 
 
 def tpu_devices(topology: str) -> list[Device]:
-    """The chips of a topology, to compile for; nothing can be computed on them.
+    """The devices of a topology: one can compile for them, but not compute on them.
 
     Raises:
       ValueError: if there is no such topology.
-      ImportError: without libtpu, which holds the compiler.
+      ImportError: without libtpu, the TPU's compiler.
     """
     from jax.experimental import topologies
 
     chip, grid = find_chip(topology), topology.partition(":")[2]
     if importlib.util.find_spec("libtpu") is None:
         raise ImportError("libtpu, the TPU's compiler, missing: pip install 'onesided-jax[tpu]'")
-    # Without these libtpu asks the cloud which machine this is, and lets one process in at a time.
+    # By default libtpu queries the cloud's metadata server, and allows one process at a time.
     for name in ("TPU_SKIP_MDS_QUERY", "ALLOW_MULTIPLE_LIBTPU_LOAD"):
         os.environ.setdefault(name, "1")
-    # A host holds up to four chips; libtpu wants to hear of smaller ones.
+    # A host holds up to four chips; libtpu must be told if it holds fewer.
     host = [min(n, most) for n, most in zip([*map(int, grid.split("x")), 1], (2, 2, 1))]
     return list(
         topologies.get_topology_desc(

@@ -173,7 +173,7 @@ def by_signal(
                 done += 1
                 waited.append(time.monotonic() - sent)
                 said = victim.output.read_text()
-                how = ("To go on: onesided resume", "To do it again: onesided sweep")
+                how = ("To continue: onesided resume", "To repeat: onesided sweep")
                 survived += any(words in said for words in how) and not leftovers(out)
                 continue
         else:

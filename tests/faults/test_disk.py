@@ -63,7 +63,7 @@ def test_a_disk_that_stays_bad_ends_the_sweep_and_it_can_be_resumed(
     assert store.steps() == [0, 10]
     assert all(store.holds(step) for step in (0, 10))
     assert not (out / "lock").exists()
-    command = said.rpartition("To go on: ")[2].splitlines()[0]
+    command = said.rpartition("To continue: ")[2].splitlines()[0]
     assert command == f"onesided resume '{out}'"
     assert main(shlex.split(command)[1:]) == 0
     assert differences(undisturbed, out) == []
@@ -101,7 +101,7 @@ def test_a_file_system_that_is_really_full(start, tiny_file, tmp_path, tmpfs):
 
     said = fails("faults.disk:sweep_filling", 2, str(path), "sweep", tiny_file, "--out", str(out))
     assert "adam/checkpoints/20': cannot write " in said
-    assert f"To go on: onesided resume {out}" in said
+    assert f"To continue: onesided resume {out}" in said
     assert open_run(out).store("adam").steps() == [0, 10]
     fails(COMMAND_LINE, "resume", str(out))  # still full
     ballast.unlink()

@@ -59,7 +59,7 @@ def test_later_the_sweep_ends_cleanly_and_is_continued_at_the_same_width(tiny, t
         assert main(command) == 1
     said = capsys.readouterr().err
     assert "out of memory after step 20, with 8 runs at a time on each device: pass width=4" in said
-    assert f"To go on: onesided resume {out}" in said
+    assert f"To continue: onesided resume {out}" in said
     assert "Traceback" not in said
     with memory.exhausting(lambda width, number: number == 0):  # and at once when continued
         assert main(["resume", str(out)]) == 1

@@ -34,7 +34,7 @@ def test_a_signal_saves_the_chunk_and_says_how_to_go_on(number, start, tmp_path,
     assert "stopping after this chunk" in said
     assert "Saved: adam to step " in said
     assert leftovers(out) == []  # no lock, nothing unfinished
-    command = said.rpartition("To go on: ")[2].splitlines()[0]
+    command = said.rpartition("To continue: ")[2].splitlines()[0]
     assert command == f"onesided resume '{out}'"
     code, said = run(start, COMMAND_LINE, *shlex.split(command)[1:])
     assert code == 0, said
@@ -55,7 +55,7 @@ def test_a_second_signal_ends_at_once(start, tmp_path):
     victim.kill(signal.SIGTERM)
     assert victim.wait() == 128 + signal.SIGTERM
     assert time.monotonic() - began < 2
-    assert "To go on: onesided resume" in victim.output.read_text()
+    assert "To continue: onesided resume" in victim.output.read_text()
 
 
 def test_the_installed_command_in_a_process_of_its_own(tmp_path, start, whole, small_file):
@@ -95,7 +95,7 @@ def test_analysis_ends_by_a_signal_and_leaves_what_was_there(start, tmp_path, wh
     until(lambda: list(out.glob(".analysis.*")))  # the folder that it writes into
     victim.kill(signal.SIGTERM)
     assert victim.wait() == 143
-    assert f"To do it again: onesided analyze {out}" in victim.output.read_text()
+    assert f"To repeat: onesided analyze {out}" in victim.output.read_text()
     assert leftovers(out) == []
     assert {p: p.read_bytes() for p in out.iterdir() if p.is_file()} == before
 
