@@ -1,9 +1,9 @@
 # %% [markdown]
 # # Constrained learning: few false alarms
 #
-# A detector of the digit 8 should miss as few eights as it can, but at most 1 % of its alarms may be false: of the other digits, at most
-# 1 in 100 may be called an 8. A weight on the two kinds of error would have to be tuned until the rate comes out right. A
-# Lagrange multiplier finds that weight during training.
+# A linear detector of the digit 8 should miss few eights, but raise few false alarms: at most 1 in 100 of the other digits may be
+# called an 8. Weights on the two kinds of error would have to be tuned until that rate comes out right. A Lagrange multiplier finds
+# the weight during training.
 
 # %%
 import jax
@@ -13,7 +13,7 @@ import numpy as np
 import optax
 import onesided_jax as osj
 
-STEPS = 3_000  # small: 20
+STEPS = 4_000  # small: 20
 SEEDS = 3  # small: 1
 ALLOWED = 0.01
 
@@ -32,17 +32,11 @@ train, test = slice(0, 4_000), slice(4_000, 5_000)
 
 # %%
 def logits(params, images):
-    hidden = jax.nn.relu(images @ params["hidden"] + params["bias"])
-    return hidden @ params["out"]
+    return images @ params["weight"] + params["bias"]
 
 
 def init(key):
-    first, second = jax.random.split(key)
-    return {
-        "hidden": jax.random.normal(first, (784, 64)) / 28,
-        "bias": jnp.zeros(64),
-        "out": jax.random.normal(second, (64,)) / 8,
-    }
+    return {"weight": jax.random.normal(key, (784,)) / 28, "bias": jnp.zeros(())}
 
 
 def missed(params, batch):
@@ -140,8 +134,15 @@ figure, axes = plt.subplots(1, 2, figsize=(8, 3), sharey=True)
 for axis, rate in zip(axes, np.unique(runs.hyperparameters["dual_learning_rate"])):
     run = int(np.argmax(runs.hyperparameters["dual_learning_rate"] == rate))
     for name, result in results.items():
-        axis.plot(result.record_steps, result.metrics["multiplier"][run], label=name)
+        axis.plot(np.arange(STEPS), result.metrics["multiplier"][run], label=name)
     axis.set(title=f"dual rate {rate:g}", xlabel="step")
 axes[0].set_ylabel("multiplier")
 axes[0].legend()
 figure.suptitle("The multiplier finds the weight of a false alarm", y=1.02)
+
+# %% [markdown]
+# ## What the min-max structure changed
+#
+# Nobody chose the weight of a false alarm: the multiplier found 16. At a dual rate of 1 at most 1 % of the training digits raise a
+# false alarm, as asked. At 0.1 the multiplier is still on its way after 4,000 steps. Extragradient uses the whole allowance, and so it
+# misses the fewest eights. No method makes a promise about new digits: there, the rate is two to three times as high.

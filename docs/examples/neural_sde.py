@@ -17,10 +17,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import onesided_jax as osj
 
-STEPS = 2_000  # small: 2
+STEPS = 1_000  # small: 2
 PATHS = 4_096  # small: 32
 BATCH = 128  # small: 4
-SEEDS = 2  # small: 1
+SEEDS = 1
 HIDDEN = 8
 TIMES = jnp.arange(16.0)
 
@@ -216,7 +216,7 @@ def moments(paths):
     return np.stack([np.mean(paths, axis=-3), np.std(paths, axis=-3)])
 
 
-print(f"{'optimizer':18} {'critic rate':>11} {'error, by seed'}")
+print(f"{'optimizer':18} {'critic rate':>11} {'error':>6}")
 best = {}
 for name, result in results.items():
     drawn = np.asarray(generate(result.players.primal))

@@ -96,4 +96,5 @@ figure.suptitle("Where extragradient Adam learns the ring")
 # %% [markdown]
 # ## What the min-max structure changed
 #
-# There are two rates to search, and their ratio matters. A search over one shared rate would have missed most of this plane.
+# Each player has a rate of its own. Every setting that learns has a fast discriminator, and among those the generator's rate
+# decides. A search over one shared rate sees only the diagonal of this plane.

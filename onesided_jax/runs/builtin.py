@@ -37,7 +37,6 @@ _ADAM = {"b1": 0.5, "b2": 0.999}
 
 _DEMO = (
     ("amsgrad", {"b1": 0.0, **_THEORY}),
-    ("amsgrad_eg", _THEORY),
     ("amsgrad_xeg", _THEORY),
 )
 # For the short runs of the demo: fewer samples, an early window with enough of the 20 checkpoints,
