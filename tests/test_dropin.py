@@ -27,8 +27,7 @@ from optimizer_table import (
 )
 
 import onesided_jax as osj
-from onesided_jax import PrimalDual
-from onesided_jax.runs import checkpoints
+from onesided_jax import PrimalDual, runs
 
 RTOL = 1e-6
 ROW = pytest.mark.parametrize("name", EVERY)
@@ -244,9 +243,9 @@ def test_one_program_serves_scan_cond_and_donated_buffers(name):
 
 def test_the_state_of_each_round_trips_through_a_checkpoint(plain, tmp_path):
     like = {name.replace(",", ""): plain(name)[1] for name in EVERY}
-    store = checkpoints.CheckpointStore(tmp_path)
-    store.write(3, checkpoints.pack(like), {})
-    restored = checkpoints.unpack(store.read(3), jax.eval_shape(lambda: like))
+    store = runs.CheckpointStore(tmp_path)
+    store.write(3, runs.pack(like), {})
+    restored = runs.unpack(store.read(3), jax.eval_shape(lambda: like))
     for a, b in zip(jax.tree.leaves(restored), jax.tree.leaves(like), strict=True):
         assert a.dtype == b.dtype
         assert np.array_equal(a, b)

@@ -14,7 +14,7 @@ import pytest
 
 import onesided_jax as osj
 from onesided_jax.players import make_key
-from onesided_jax.runs.checkpoints import pack, unpack
+from onesided_jax.runs.packing import pack, unpack
 
 RATES = {"primal_learning_rate": 0.01, "dual_learning_rate": 0.2}
 

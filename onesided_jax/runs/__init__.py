@@ -3,13 +3,7 @@
 from onesided_jax.runs.build import build_game, numerics, shape_of_data
 from onesided_jax.runs.builtin import RECIPES
 from onesided_jax.runs.cells import Cell, Runs, cells, grid
-from onesided_jax.runs.checkpoints import (
-    CheckpointStore,
-    DamagedCheckpointError,
-    MissingCheckpointError,
-    pack,
-    unpack,
-)
+from onesided_jax.runs.checkpoints import CheckpointStore, MissingCheckpointError
 from onesided_jax.runs.criteria import Criteria
 from onesided_jax.runs.data_file import place_data, with_absolute_data
 from onesided_jax.runs.directory import (
@@ -23,6 +17,7 @@ from onesided_jax.runs.directory import (
 )
 from onesided_jax.runs.files import WriteError
 from onesided_jax.runs.lock import LockedError, lock
+from onesided_jax.runs.packing import DamagedCheckpointError, pack, unpack
 from onesided_jax.runs.reach import out_of_reach
 from onesided_jax.runs.recipe import Recipe
 from onesided_jax.runs.records import record, record_session

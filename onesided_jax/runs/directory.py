@@ -16,12 +16,14 @@ from typing import Any
 import numpy as np
 
 from onesided_jax import processes
-from onesided_jax.errors import nearest, short
+from onesided_jax.errors import nearest
 from onesided_jax.runs import manifest as manifests
-from onesided_jax.runs.checkpoints import CheckpointStore, DamagedCheckpointError, check_path
+from onesided_jax.runs.checkpoints import CheckpointStore, check_path
 from onesided_jax.runs.data_file import changed_since, data_sha256, place_data, placeless
+from onesided_jax.runs.differences import difference
 from onesided_jax.runs.files import DISK_ERRORS, errno_of, write_error
 from onesided_jax.runs.lock import lock
+from onesided_jax.runs.packing import DamagedCheckpointError
 from onesided_jax.runs.recipe import Recipe
 
 __all__ = [
@@ -34,7 +36,6 @@ __all__ = [
     "writing",
 ]
 
-_SHOWN = 4  # most differences in a message
 _LOCK = "lock"
 _UNBORN = re.compile(r"lock|\.manifest\..*json\..*")
 
@@ -237,7 +238,7 @@ def _existing(
         if begun != (plan, placeless(content)):
             resume = "" if run.recipe is None else ", or `onesided resume` that one"
             raise ValueError(
-                f"{str(path)!r} holds another run ({_difference(run.manifest, plan, content)}): "
+                f"{str(path)!r} holds another run ({difference(run.manifest, plan, content)}): "
                 f"choose another output folder{resume}; a run can only be extended by steps, "
                 "new seeds or settings need a new folder"
             )
@@ -314,61 +315,6 @@ def read_metrics(
             on_damage(f"{error}; its metrics are shown as NaN")
     missing = {name: np.full(shape, np.nan) for name in segments.get(last, {})}
     return [segments.get(step, missing) for step in range(every, last + 1, every)]
-
-
-def _difference(manifest: Mapping[str, Any], plan: Mapping[str, Any], recipe: Any) -> str:
-    """The fields in which two runs differ, and their values.
-
-    Plans are compared only if there is no recipe, because a recipe determines its plan.
-    """
-    theirs = placeless(manifest["recipe"]) or manifest["plan"]
-    ours = placeless(recipe) or plan
-    if (manifest["recipe"] is None) != (recipe is None):
-        return "it was made without a recipe" if recipe else "it was made by a recipe"
-    found = _differences(theirs, ours, "")
-    more = f"; {len(found) - _SHOWN} more differences" if len(found) > _SHOWN else ""
-    return "; ".join(found[:_SHOWN]) + more
-
-
-def _differences(there: Any, here: Any, name: str) -> list[str]:
-    """Describes every difference between two JSON values: the stored one and the requested one."""
-    if there == here:
-        return []
-    if isinstance(there, dict) and isinstance(here, dict):
-        found = []
-        for key in {**there, **here}:
-            inner = f"{name}.{key}" if name else str(key)
-            found += _differences(there.get(key, _NOTHING), here.get(key, _NOTHING), inner)
-        return found
-    if isinstance(there, list) and isinstance(here, list):
-        return [f"{name}: {_lists(there, here)}"]
-    return [f"{name} is {short(there)} there and {short(here)} here"]
-
-
-class _Nothing:
-    def __repr__(self) -> str:
-        return "missing"
-
-
-_NOTHING = _Nothing()
-
-
-def _lists(there: list[Any], here: list[Any]) -> str:
-    """Describes the values that only one of two lists has, or the place of a new order."""
-
-    def values(which: list[Any], other: list[Any]) -> str:
-        unique = list(dict.fromkeys(json.dumps(v) for v in which if v not in other))
-        return ", ".join(unique[:_SHOWN]) + (", ..." if len(unique) > _SHOWN else "")
-
-    only_there, only_here = values(there, here), values(here, there)
-    parts = [f"only there {only_there}"] * bool(only_there)
-    parts += [f"only here {only_here}"] * bool(only_here)
-    if len(there) != len(here):
-        parts.append(f"{len(there)} values there and {len(here)} here")
-    if not parts:
-        place = next(i for i, (a, b) in enumerate(zip(there, here, strict=True)) if a != b)
-        parts.append(f"in another order from place {place} on")
-    return "; ".join(parts)
 
 
 def _content(recipe: Recipe | None) -> Any:

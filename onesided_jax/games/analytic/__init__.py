@@ -21,13 +21,11 @@ from onesided_jax.games.analytic.two_sided import (
     dirac_gan,
     dirac_non_saturating,
     dirac_wgan,
-    forsaken,
     logarithmic,
-    polar,
     quadratic,
     quartic,
-    weak_minty,
 )
+from onesided_jax.games.analytic.weak import forsaken, polar, weak_minty
 from onesided_jax.games.game import Game
 
 __all__ = [
