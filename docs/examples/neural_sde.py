@@ -236,6 +236,6 @@ figure.suptitle("Paths of the data, and of each optimizer's best run", y=1.05)
 # %% [markdown]
 # ## What the min-max structure changed
 #
-# The critic's rate matters more than the optimizer: at 0.01 every method did best. There extragradient Adam came closest. Its steps cost
+# The critic's rate matters more than the optimizer: at 0.01 no method did worse than at lower ones. There extragradient Adam came closest. Its steps cost
 # two gradients, as those of alternating Adam do here. None of them learned the spread of the first point in so few steps; the example of
 # the authors trains that part ten times faster. One seed each: an illustration, not a comparison.
