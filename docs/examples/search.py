@@ -2,7 +2,7 @@
 # # Search hyperparameters with Optuna
 #
 # Optuna proposes settings one at a time, and a GAN that trains alone leaves most of a machine idle. Ask for a batch of trials
-# instead, train all of them in one sweep, and tell Optuna the scores. Sixteen trials then cost little more than a few.
+# instead, train all of them in one sweep, and tell Optuna the scores. Small GANs side by side keep every core busy, and compile once.
 
 # %%
 import warnings
