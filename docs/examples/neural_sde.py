@@ -68,57 +68,51 @@ class VectorField(eqx.Module):
         return self.mlp(jnp.append(y, t / TIMES[-1])).reshape(self.shape)
 
 
-def solve(drift, response, control, start, **when):
-    path = diffrax.LinearInterpolation(TIMES, control)
-    terms = diffrax.MultiTerm(diffrax.ODETerm(drift), diffrax.ControlTerm(response, path))
-    solution = diffrax.diffeqsolve(
-        terms,
-        diffrax.ReversibleHeun(),
-        t0=TIMES[0],
-        t1=TIMES[-1],
-        dt0=1.0,
-        y0=start,
-        saveat=diffrax.SaveAt(**when),
-        adjoint=diffrax.DirectAdjoint(),
-        max_steps=15,
-    )
-    return solution.ys
-
-
-class Generator(eqx.Module):
+class Equation(eqx.Module):
     start: eqx.nn.MLP
     drift: VectorField
-    diffusion: VectorField
+    response: VectorField  # to the control
     readout: eqx.nn.Linear
 
-    def __init__(self, key):
+    def __init__(self, inputs, controls, key):
         keys = jax.random.split(key, 4)
-        self.start = eqx.nn.MLP(4, HIDDEN, 16, 1, lipswish, key=keys[0])
+        self.start = eqx.nn.MLP(inputs, HIDDEN, 16, 1, lipswish, key=keys[0])
         self.drift = VectorField((HIDDEN,), keys[1])
-        self.diffusion = VectorField((HIDDEN, 3), keys[2])
+        self.response = VectorField((HIDDEN, controls), keys[2])
         self.readout = eqx.nn.Linear(HIDDEN, 1, key=keys[3])
+
+    def solve(self, start, control, **when):
+        path = diffrax.LinearInterpolation(TIMES, control)
+        solution = diffrax.diffeqsolve(
+            diffrax.MultiTerm(
+                diffrax.ODETerm(self.drift), diffrax.ControlTerm(self.response, path)
+            ),
+            diffrax.ReversibleHeun(),
+            t0=TIMES[0],
+            t1=TIMES[-1],
+            dt0=1.0,
+            y0=self.start(start),
+            saveat=diffrax.SaveAt(**when),
+            adjoint=diffrax.DirectAdjoint(),
+            max_steps=15,
+        )
+        return jax.vmap(self.readout)(solution.ys)
+
+
+class Generator(Equation):
+    def __init__(self, key):
+        super().__init__(4, 3, key)
 
     def __call__(self, start, motion):
-        states = solve(self.drift, self.diffusion, motion, self.start(start), ts=TIMES)
-        return jax.vmap(self.readout)(states)
+        return self.solve(start, motion, ts=TIMES)
 
 
-class Critic(eqx.Module):
-    start: eqx.nn.MLP
-    drift: VectorField
-    response: VectorField
-    readout: eqx.nn.Linear
-
+class Critic(Equation):
     def __init__(self, key):
-        keys = jax.random.split(key, 4)
-        self.start = eqx.nn.MLP(1, HIDDEN, 16, 1, lipswish, key=keys[0])
-        self.drift = VectorField((HIDDEN,), keys[1])
-        self.response = VectorField((HIDDEN, 1), keys[2])
-        self.readout = eqx.nn.Linear(HIDDEN, 1, key=keys[3])
+        super().__init__(1, 1, key)
 
     def __call__(self, path):  # sees the first point, and then the whole path
-        states = solve(self.drift, self.response, path, self.start(path[0]), t0=True, t1=True)
-        return jax.vmap(self.readout)(states).sum()
+        return self.solve(path[0], path, t0=True, t1=True).sum()
 
 
 # %% [markdown]

@@ -31,15 +31,15 @@ _RIGHT = {
     "alternating": "alternating(primal, dual), masks inside the players' transformations",
     "descent_ascent": "descent_ascent(primal, dual), masks inside the players' transformations",
 }
-_RATES = (
+_SCHEDULED_RATES = (
     "learning_rate",
     "primal_learning_rate",
     "dual_learning_rate",
     "dual_extrapolation_learning_rate",
-    "init_value",
 )
+_RATES = (*_SCHEDULED_RATES, "init_value")
 _MOMENTA = ("b1_update", "b1_extrapolation", "dual_b1")
-_SCHEDULED = (*_RATES[:4], *_MOMENTA)
+_SCHEDULED = (*_SCHEDULED_RATES, *_MOMENTA)
 _SIZES = ("eps", "dual_eps", "power", "update_scale", "initial_accumulator")
 _GAINS = ("gamma", "delta", "kp", "ki")
 _RANGES: dict[str, tuple[float, float, bool]] = {  # low, high, whether high is allowed

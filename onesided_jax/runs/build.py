@@ -14,7 +14,7 @@ import numpy as np
 
 from onesided_jax import datasets, games, networks
 from onesided_jax.datasets.folders import image_shape
-from onesided_jax.errors import nearest
+from onesided_jax.errors import check_choice, nearest
 from onesided_jax.games import Game
 from onesided_jax.games.losses import find_loss, find_penalty, find_weight, smoothed
 from onesided_jax.players import fixed_randomness
@@ -51,11 +51,7 @@ def build_game(
       >>> build_game(GameSpec("carousel", {"omega": 4.0})).facts.one_sided_mvi
       True
     """
-    if precision not in PRECISIONS:
-        raise ValueError(
-            f"precision={precision!r}: expected one of {list(PRECISIONS)}"
-            f"{nearest(precision, PRECISIONS)}"
-        )
+    check_choice("precision", precision, PRECISIONS)
     if jax.dtypes.canonicalize_dtype(precision) != precision:
         raise ValueError(
             f"precision={precision!r} needs JAX's float64: call "
@@ -76,11 +72,7 @@ def build_game(
             options["dataset"] = datasets.from_array(nothing, labels=np.zeros(1, np.int32))
         game = _build_gan(**options)
         return _in_float64(game) if precision == "float64" else game
-    if spec.name not in games.GAMES:
-        choices = ["gan", *sorted(games.GAMES)]
-        raise ValueError(
-            f"game={spec.name!r}: expected one of {choices}{nearest(spec.name, choices)}"
-        )
+    check_choice("game", spec.name, ["gan", *sorted(games.GAMES)])
     return games.make_game(spec.name, **spec.options)
 
 
@@ -124,10 +116,7 @@ def _build_gan(
         raise TypeError(
             f"dataset={dataset!r}: expected a name, e.g. 'mnist5k', or an onesided_jax.Dataset"
         )
-    if network not in makers:
-        raise ValueError(
-            f"network={network!r}: expected one of {sorted(makers)}{nearest(network, makers)}"
-        )
+    check_choice("network", network, sorted(makers))
     if normalization is not None and normalization not in _NORMALIZATIONS[network]:
         choices = _NORMALIZATIONS[network]
         raise ValueError(

@@ -9,7 +9,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from onesided_jax.errors import check_count, check_decay, check_divides, nearest, short
+from onesided_jax.errors import (
+    check_choice,
+    check_count,
+    check_decay,
+    check_divides,
+    nearest,
+    short,
+)
 from onesided_jax.runs._values import as_integer, check_text, is_unicode, tuples
 from onesided_jax.runs.criteria import RETIRED, Criteria
 from onesided_jax.runs.specs import (
@@ -176,8 +183,7 @@ def _check_recipe(recipe: Recipe) -> None:
     check_divides("checkpoint_every", recipe.checkpoint_every, "record_every", recipe.record_every)
     if not isinstance(recipe.independent_samples, bool):
         raise ValueError(f"independent_samples={recipe.independent_samples!r}: expected a bool")
-    if recipe.precision not in PRECISIONS:
-        raise ValueError(f"precision={recipe.precision!r}: expected one of {list(PRECISIONS)}")
+    check_choice("precision", recipe.precision, PRECISIONS)
     if not isinstance(recipe.criteria, Criteria):
         raise ValueError(f"criteria={recipe.criteria!r}: expected Criteria")
     check_game(recipe.game)

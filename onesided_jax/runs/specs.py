@@ -10,7 +10,7 @@ import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from onesided_jax.errors import MAX_STEPS, nearest, short
+from onesided_jax.errors import MAX_STEPS, check_choice, nearest, short
 from onesided_jax.optimizers import OPTIMIZERS
 from onesided_jax.runs._values import check_number, check_text, is_unicode, tuples
 
@@ -120,11 +120,7 @@ def check_label(spec: OptimizerSpec) -> None:
 
 def check_optimizer(spec: OptimizerSpec) -> None:
     """Raises ``ValueError`` for the first name or value that the factory does not accept."""
-    if spec.name not in OPTIMIZERS:
-        choices = sorted(OPTIMIZERS)
-        raise ValueError(
-            f"optimizer={spec.name!r}: expected one of {choices}{nearest(spec.name, choices)}"
-        )
+    check_choice("optimizer", spec.name, sorted(OPTIMIZERS))
     floats, static = hyperparameters_of(spec.name)
     for name, values in spec.axes.items():
         if name in static:

@@ -22,10 +22,12 @@ from onesided_jax.theory.moves import (
     read_settings,
 )
 
-__all__ = ["certificate"]
+__all__ = ["Observer", "certificate"]
 
 
-class _Observer(NamedTuple):
+class Observer(NamedTuple):
+    """What `sweep` takes as an observer; theory does not import sweeps."""
+
     init: Callable[[PrimalDual], Any]
     update: Callable[[Any, Any], Any]
 
@@ -113,4 +115,4 @@ def certificate(
         move = move._replace(exact=step_follows(game, here, move, view))
         return {"progress": advance(carried["progress"], move, here), "memory": memory}
 
-    return _Observer(init, update)
+    return Observer(init, update)

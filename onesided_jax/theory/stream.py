@@ -25,7 +25,6 @@ plain sums leave 3 %.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -35,6 +34,7 @@ import numpy as np
 from onesided_jax.players import ArrayTree, PrimalDual
 from onesided_jax.theory.field import check_solution
 from onesided_jax.theory.moves import Options, check_optimizer, find_method, read_settings
+from onesided_jax.theory.observer import Observer
 
 __all__ = ["MintyStream", "minty_stream", "minty_sum"]
 
@@ -58,14 +58,9 @@ class MintyStream(NamedTuple):
     negative: Any = ()
 
 
-class _Observer(NamedTuple):
-    init: Callable[[PrimalDual], MintyStream]
-    update: Callable[[MintyStream, Any], MintyStream]
-
-
 def minty_stream(
     method: str, options: Options = None, *, solution: ArrayTree | None = None
-) -> _Observer:
+) -> Observer:
     """An observer that streams the one-sided MVI's sum, with one fresh gradient per step.
 
     Give it to :func:`onesided_jax.sweep` as ``observers={"minty": minty_stream("amsgrad_xeg")}``,
@@ -131,7 +126,7 @@ def minty_stream(
         positive, negative = (_add(total, lost, part) for (total, lost), part in pairs)
         return stream._replace(positive=positive, negative=negative)
 
-    return _Observer(init, update)
+    return Observer(init, update)
 
 
 def minty_sum(stream: MintyStream, x_star: ArrayTree) -> np.ndarray:
