@@ -111,7 +111,7 @@ def test_a_lost_process_ends_the_others_and_any_number_goes_on(start, tmp_path):
     said = victims[0].output.read_text()
     assert code == 1, said
     assert time.monotonic() - began < 30
-    assert "another process of the 2 is gone" in said
+    assert "another of the 2 processes is gone" in said
     assert f"onesided resume {out}" in said
     assert "Traceback" not in said
     # The lock went with its holder; what is there is whole, and goes on with three processes,
