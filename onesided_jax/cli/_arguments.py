@@ -6,6 +6,7 @@ import dataclasses
 import math
 from pathlib import Path
 
+from onesided_jax.cli._counts import whole_number
 from onesided_jax.errors import check_count, nearest
 from onesided_jax.runs import (
     RECIPES,
@@ -36,12 +37,10 @@ def changed(
     recipe: Recipe,
     steps: int | None,
     checkpoint_every: int | None,
-    seeds: int | None,
+    seeds: str | None,
     settings: tuple[str, ...],
 ) -> Recipe:
     """The recipe with the command line's changes; cadences follow a changed number of steps."""
-    if seeds is not None and not 1 <= seeds <= MAX_RUNS:
-        raise ValueError(f"seeds={seeds}: expected an integer >= 1, at most {MAX_RUNS:,}")
     new_steps = recipe.steps if steps is None else steps
     if checkpoint_every is None and steps is not None and steps >= 1:
         check_count("steps", steps)
@@ -71,7 +70,7 @@ def changed(
         steps=new_steps,
         checkpoint_every=every,
         record_every=math.gcd(recipe.record_every, every) if every >= 1 else recipe.record_every,
-        seeds=recipe.seeds if seeds is None else tuple(range(seeds)),
+        seeds=recipe.seeds if seeds is None else _parse_seeds(seeds),
         optimizers=optimizers,
     )
 
@@ -91,6 +90,18 @@ def _parse_setting(setting: str) -> tuple[str, tuple[float, ...]]:
     if not equals or not values:
         raise ValueError(f"--set {setting}: expected NAME=V1,V2 with numbers, e.g. b2=0.9,0.99")
     return name.strip(), values
+
+
+def _parse_seeds(text: str) -> tuple[int, ...]:
+    """Seeds written as their number, or as FIRST:END without END."""
+    first, colon, end = text.rpartition(":")
+    try:
+        begin, stop = whole_number(first) if colon else 0, whole_number(end)
+    except ValueError:
+        raise ValueError(f"seeds={text}: expected a number, or FIRST:END such as 5:10") from None
+    if not 0 <= begin < stop <= 2**32 or stop - begin > MAX_RUNS:
+        raise ValueError(f"seeds={text}: expected 1 to {MAX_RUNS:,} seeds, all below 2**32")
+    return tuple(range(begin, stop))
 
 
 def run_count(recipe: Recipe) -> int:

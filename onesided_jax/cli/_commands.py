@@ -87,7 +87,7 @@ def sweep(
     processes: Processes,
     steps: OptionalCount = None,
     checkpoint_every: OptionalCount = None,
-    seeds: OptionalCount = None,
+    seeds: Annotated[str | None, arg(metavar="N|FIRST:END")] = None,
     set: Annotated[
         UseAppendAction[tuple[str, ...]],
         arg(
@@ -109,7 +109,7 @@ def sweep(
       out: The run directory: new or empty, or one with the same recipe, which is continued.
       steps: Training steps, a multiple of the checkpoint cadence.
       checkpoint_every: Steps between checkpoints.
-      seeds: Number of seeds (0, 1, ...).
+      seeds: Number of seeds (0, 1, ...), or FIRST:END without END, such as 5:10.
       ema: Decay of a moving average of the generators, such as 0.999; samples come from it.
       width: Runs at a time on each device. By default as many as fit in memory, and on a CPU as
         suit its caches. Rounding depends on it, so the run records it.
@@ -169,6 +169,33 @@ def resume(
     loggers = as_loggers(log)
     connect(processes)
     train_recipe(recipe, run, devices=first_devices(devices), loggers=loggers)
+
+
+def join(
+    runs: Annotated[
+        Positional[tuple[Path, ...]], arg(help="Finished run directories.", metavar="RUN")
+    ],
+    out: Path,
+) -> None:
+    """Write several finished runs into one new run directory: more seeds, settings or optimizers.
+
+    Example: onesided join runs/a runs/b --out runs/ab
+
+    The runs may differ in seeds, in values of hyperparameters and in optimizers, in nothing else.
+    The option --seeds 5:10 of `onesided sweep` trains seeds 5 to 9.
+
+    Args:
+      out: The new run directory. The others are only read.
+    """
+    from onesided_jax.runs import join as join_runs
+
+    def warn(message: str) -> None:
+        console.print(f"[yellow]{escape(message)}[/]", soft_wrap=True)
+
+    joined = join_runs(runs, out, on_damage=warn)
+    rows = sum(len(joined.seeds(cell)) for cell in joined.cells)
+    console.print(f"{rows} runs of {', '.join(joined.cells)}: {escape(str(out))}", soft_wrap=True)
+    console.print(f"Next: [bold]{command('analyze', out)}[/]", soft_wrap=True)
 
 
 def analyze(
@@ -275,5 +302,5 @@ def export(
 
 COMMANDS = {
     f.__name__: f
-    for f in (demo, sweep, resume, analyze, report, sample, export, compile, recipes, games)
+    for f in (demo, sweep, resume, join, analyze, report, sample, export, compile, recipes, games)
 }

@@ -16,6 +16,7 @@ from onesided_jax.runs.directory import (
     writing,
 )
 from onesided_jax.runs.files import WriteError
+from onesided_jax.runs.join import join
 from onesided_jax.runs.lock import LockedError, lock
 from onesided_jax.runs.packing import DamagedCheckpointError, pack, unpack
 from onesided_jax.runs.reach import out_of_reach
@@ -42,6 +43,7 @@ __all__ = [
     "create_or_open",
     "grid",
     "hyperparameters_of",
+    "join",
     "latest_valid",
     "lock",
     "numerics",

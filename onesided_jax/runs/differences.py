@@ -9,7 +9,7 @@ from typing import Any
 from onesided_jax.errors import short
 from onesided_jax.runs.data_file import placeless
 
-__all__ = ["difference"]
+__all__ = ["difference", "differences"]
 
 _SHOWN = 4  # most differences in a message
 
@@ -23,7 +23,12 @@ def difference(manifest: Mapping[str, Any], plan: Mapping[str, Any], recipe: Any
     ours = placeless(recipe) or plan
     if (manifest["recipe"] is None) != (recipe is None):
         return "it was made without a recipe" if recipe else "it was made by a recipe"
-    found = _differences(theirs, ours, "")
+    return differences(theirs, ours)
+
+
+def differences(there: Any, here: Any) -> str:
+    """Where two JSON values differ: the stored one and the requested one; ``""`` for nowhere."""
+    found = _differences(there, here, "")
     more = f"; {len(found) - _SHOWN} more differences" if len(found) > _SHOWN else ""
     return "; ".join(found[:_SHOWN]) + more
 

@@ -239,8 +239,8 @@ def _existing(
             resume = "" if run.recipe is None else ", or `onesided resume` that one"
             raise ValueError(
                 f"{str(path)!r} holds another run ({difference(run.manifest, plan, content)}): "
-                f"choose another output folder{resume}; a run can only be extended by steps, "
-                "new seeds or settings need a new folder"
+                f"choose another output folder{resume}. A run can be extended by steps; more "
+                "seeds or settings go into a new folder, and `onesided join` puts both together"
             )
         return run
     names = [p.name for p in path.iterdir()] if path.is_dir() else []
