@@ -105,12 +105,17 @@ def train_recipe(
         ended = Interrupted(number)
         ended.add_note(f"{_saved(finished)} {go_on}")
         raise ended
-    if console.quiet:
-        return finished
+    if not console.quiet:
+        console.print(_summary(finished, recipe, out, time.perf_counter() - began))
+    return finished
+
+
+def _summary(run: Run, recipe: Recipe, out: Path, seconds: float) -> Table:
+    """A line per optimizer: its runs, how many diverged, and its last gradient norms."""
     columns = ("optimizer", "runs", "diverged", "primal |g|", "dual |g|")
     table = Table(*columns, title=escape(str(out)))
-    for label in finished.cells:
-        last = finished.store(label).read(recipe.steps)
+    for label in run.cells:
+        last = run.store(label).read(recipe.steps)
         table.add_row(
             label,
             str(len(last["diverged_at"])),
@@ -119,11 +124,10 @@ def train_recipe(
             _quartiles(last["metrics"]["gradient_norm_dual"][:, -1]),
         )
     table.caption = (
-        f"{run_count(recipe)} runs x {recipe.steps} steps in {time.perf_counter() - began:.0f} s; "
+        f"{run_count(recipe)} runs x {recipe.steps} steps in {seconds:.0f} s; "
         "last minibatch gradient norms, median \\[quartiles] over runs"
     )
-    console.print(table)
-    return finished
+    return table
 
 
 def _saved(run: Run) -> str:
