@@ -126,7 +126,7 @@ def _plane(norms: Tables, runs: Tables, data: str, scale: Scale) -> Figure:
         every = np.concatenate([*points.values()])
         limits = min(0.1, every.min() / 1.5), max(3.0, 1.5 * every.max())
         plane_axes(ax, boundaries, NAMES._asdict(), limits)
-        gate = _gate(runs.columns(ARM, data), data, rules).passes
+        gate = _gate(runs.columns(ARM, data), rules).passes
         filled = np.zeros(len(points[ARM]), bool) if gate is None else gate
         look: dict[str, Any] = {"ls": "", "color": COLOURS["primal"]}
         ax.plot(*points[ARM][filled].T, marker="o", label="passes the quality gate", **look)
