@@ -2,8 +2,8 @@
 
 python -m benchmarks [SUITE ...] [--scale small|full] [--rounds N] [--out benchmarks/results]
 
-Without names all suites run, in the order of ``--help``. ``--scale small`` shows in two or three
-minutes that everything works; its ratios mean nothing and go to ``benchmarks/results/small``.
+Without names, all suites run, in the order of ``--help``. ``--scale small`` shows in two or three
+minutes that everything works. Its ratios mean nothing; they go to ``benchmarks/results/small``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
         description=(__doc__ or "").splitlines()[0],
     )
     parser.add_argument(
-        "suites", nargs="*", metavar="SUITE", help=f"of {', '.join(SUITES)}; default: all"
+        "suites", nargs="*", metavar="SUITE", help=f"any of {', '.join(SUITES)}; default: all"
     )
     parser.add_argument("--scale", choices=tuple(ROUNDS), default="full")
     parser.add_argument("--rounds", type=int, help=f"interleaved repeats, default {ROUNDS}")
@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     unknown = [name for name in options.suites if name not in SUITES]
     if unknown:
-        parser.error(f"unknown suite {unknown[0]!r}; there are {', '.join(SUITES)}")
+        parser.error(f"unknown suite {unknown[0]!r}: expected some of {', '.join(SUITES)}")
     rounds = ROUNDS[options.scale] if options.rounds is None else options.rounds
     if rounds < 1:
         parser.error(f"--rounds {rounds}: expected at least 1")

@@ -1,7 +1,7 @@
 """Rows, statistics and timing shared by all suites.
 
-A ratio is formed within a round, from chunks that ran one after the other, and a row is the median
-of the rounds: whatever else the machine does, and however it drifts, hits both sides alike.
+A ratio compares chunks that ran one after the other in the same round. Other load and drift of the
+machine therefore hit both sides alike. A row is the median of the rounds.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MISSING_TORCH = "this suite needs PyTorch and cooper-optim: pip install -e '.[be
 GEMM_SIZE = 1024
 ROOT = Path(__file__).parents[1]
 SHOWN_SIDES = 8  # in a progress line
-SETTLE_SECONDS = 0.05  # an OpenMP team spins on after its work; do not let it disturb the next side
+SETTLE_SECONDS = 0.05  # OpenMP threads spin after their work; do not let them slow the next side
 
 ScaleName = Literal["small", "full"]
 
@@ -55,10 +55,10 @@ class Row(NamedTuple):
 
     Attributes:
       what: the side of this package.
-      against: what it is compared with.
+      against: the side that it is compared with.
       ratio: median over the rounds.
       quartiles: of the ratio over the rounds.
-      goal: what the ratio should reach, or ``None``.
+      goal: the ratio to reach, or ``None``.
       better: whether a ``"higher"`` or a ``"lower"`` ratio is better.
       note: one sentence on how it was measured.
     """
@@ -80,7 +80,7 @@ class Row(NamedTuple):
 
 
 class SuiteResult(NamedTuple):
-    """What a suite returns: its rows, and everything else worth keeping as JSON."""
+    """The result of a suite: rows, and further details to keep as JSON."""
 
     rows: list[Row]
     details: dict[str, Any]
@@ -112,9 +112,9 @@ def ratio_row(
 def interleave(
     sides: Mapping[str, Callable[[], float]], rounds: int, label: str = ""
 ) -> dict[str, list[float]]:
-    """Calls every side once a round, forwards and backwards in turn, and keeps what it returns.
+    """Calls every side once per round, in alternating order, and returns the measured values.
 
-    A side measures itself, so that it can leave out what does not belong to it.
+    Each side times itself, so that it can leave out other work.
     """
     measured: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds):
@@ -129,7 +129,7 @@ def interleave(
 
 
 def repeat(side: Callable[[], float], wall: float, least: int = 3) -> list[float]:
-    """What a side returns, call after call, until the wall time is used; the first is dropped."""
+    """Calls a side until the wall time is used; returns all values except the first."""
     side()
     start, measured = time.perf_counter(), []
     while len(measured) < least or time.perf_counter() < start + wall:
@@ -138,20 +138,20 @@ def repeat(side: Callable[[], float], wall: float, least: int = 3) -> list[float
 
 
 def seconds(work: Callable[[], Any]) -> float:
-    """Wall time of a call, until its JAX arrays are there."""
+    """Wall time of a call, until its JAX arrays are ready."""
     start = time.perf_counter()
     jax.block_until_ready(work())
     return time.perf_counter() - start
 
 
 def spread(values: Sequence[float], digits: int = 6) -> dict[str, float]:
-    """Median and quartiles as they are written into a result."""
+    """Median and quartiles, rounded for a result file."""
     low, median, high = (float(f"{v:.{digits}g}") for v in quantiles(values))
     return {"median": median, "lower_quartile": low, "upper_quartile": high}
 
 
 def in_fresh_process(module: str, *arguments: Any) -> Any:
-    """Runs a module of ours in a process of its own; its last line of output, read as JSON."""
+    """Runs one of our modules in a new process; parses the last line of output as JSON."""
     command = [sys.executable, "-m", module, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     if done.returncode:
@@ -172,7 +172,7 @@ def jax_gemm(size: int = GEMM_SIZE, dtype: str = "float32") -> Callable[[], floa
 
 
 def gemm_peak(repeats: int = 20) -> dict[str, float | None]:
-    """The best of some matrix products, GFLOP/s, in JAX and (where installed) in PyTorch."""
+    """The fastest of ``repeats`` matrix products, GFLOP/s, in JAX and (if installed) PyTorch."""
     measure = jax_gemm()
     peak: dict[str, float | None] = {"jax": max(measure() for _ in range(repeats)), "torch": None}
     try:
@@ -185,7 +185,7 @@ def gemm_peak(repeats: int = 20) -> dict[str, float | None]:
 
 
 def machine() -> dict[str, Any]:
-    """What the figures depend on."""
+    """Hardware and versions that the figures depend on."""
     return {
         "cpu": cpu_name(),
         "cores": os.cpu_count(),
@@ -220,7 +220,7 @@ def version(distribution: str) -> str | None:
 def to_json(
     suite: str, scale: Scale, result: SuiteResult, machine: Mapping[str, Any], wall: float
 ) -> dict[str, Any]:
-    """A suite's result as it is stored."""
+    """A suite's result in its stored form."""
     return {
         "suite": suite,
         "scale": scale.name,
@@ -246,7 +246,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """NumPy's numbers and arrays as Python's."""
+    """Converts NumPy's numbers and arrays to Python's."""
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     raise TypeError(f"{type(value).__name__} cannot be written as JSON")

@@ -1,7 +1,7 @@
-"""Analysis and report of many runs against few: the cost of a run must not grow with their number.
+"""Analysis and report of many runs against few: the cost per run must not grow with their number.
 
-The runs are those of the carousel over a square grid of learning rates, 30 steps with a checkpoint
-after each, four seeds per setting.
+The runs train the carousel on a square grid of learning rates, for 30 steps with a checkpoint
+after each, with four seeds per setting.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import onesided_jax as osj
 from benchmarks.harness import Row, Scale, interleave, progress, ratio_row, spread
 from onesided_jax.runs import GameSpec, OptimizerSpec, Recipe, Run
 
-GROWTH = 1.2  # time of ten times the runs, in ten times that of the few
+GROWTH = 1.2  # most growth of the time per run
 ROUNDS = 2  # at most: a round takes minutes
 SEEDS = 4
 
@@ -33,7 +33,7 @@ def rows(scale: Scale) -> tuple[list[Row], dict[str, Any]]:
             for name, work in (("analyze", osj.analyze), ("report", draw))
             for side, run in runs.items()
         }
-        first = {name: side() for name, side in sides.items()}  # compiles, and writes what is drawn
+        first = {name: side() for name, side in sides.items()}  # compiles; writes what `draw` reads
         measured = interleave(sides, min(scale.rounds, ROUNDS), "many runs")
         sizes = {
             name: (runs[many].path / name).stat().st_size

@@ -77,7 +77,7 @@ class DcganDiscriminator(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two hidden layers of ``osj.networks.mlp``; without ``leak`` ReLU, as in the generator."""
+    """``osj.networks.mlp``, two hidden layers; ``leak=0`` means ReLU, as in the generator."""
 
     def __init__(self, inputs: int, width: int, outputs: int, leak: float = 0.0):
         super().__init__()
@@ -96,7 +96,7 @@ class Mlp(nn.Module):
 
 
 def lecun_normal(module: nn.Module) -> None:
-    """Flax's default start: a truncated normal of variance 1 / fan-in, biases at zero."""
+    """Flax's default initialisation: a truncated normal of variance 1 / fan-in, biases at zero."""
     for layer in module.modules():
         weight: Any = getattr(layer, "weight", None)
         if weight is None:
@@ -114,11 +114,11 @@ def count(module: nn.Module) -> int:
 
 
 class Task(NamedTuple):
-    """A GAN: how its networks are made and its minibatches drawn.
+    """A GAN: functions that make networks and draw minibatches.
 
     Attributes:
       networks: ``() -> (generator, discriminator)``.
-      draw: ``(*shape) -> real samples``, with replacement where they are stored.
+      draw: ``(*shape) -> real samples``, with replacement from stored data.
       batch: samples per minibatch.
       latent: length of the generator's input.
       device: where networks, data and random numbers are.

@@ -28,7 +28,7 @@ RATE, B1 = 2e-4, 0.5  # Radford et al. 2016
 def images(count: int = 2048, size: int = 28, channels: int = 1) -> np.ndarray:
     """Stand-ins for digits, ``uint8[count, size, size, channels]``: two soft strokes, and noise.
 
-    Real images would be fetched or need another package, and no timing depends on what they show.
+    Real images need a download or another package, and no timing depends on the content.
     """
     rng = np.random.default_rng(0)
     ends = rng.uniform(0.2, 0.8, (count, 2, 2, 2, 1, 1)) * size  # image, stroke, end, coordinate
@@ -91,7 +91,7 @@ def mlp_game(width: int = 64, batch: int = 128) -> osj.Game:
 
 
 def optimizer(name: str = "adam", **options: Any) -> Callable[..., Any]:
-    """A maker of the named optimizer with one rate for both players, a fresh function each time."""
+    """Returns a new function that makes the named optimizer, one rate for both players."""
     options = {"b1": B1} | options
     return lambda rate: osj.OPTIMIZERS[name](rate, rate, **options)
 
@@ -100,7 +100,7 @@ def plan(
     game: osj.Game, make: Callable[..., Any], runs: int, steps: int, *, rate: float = RATE,
     record_every: int = 1,
 ) -> Plan:  # fmt: skip
-    """What ``osj.sweep`` trains: a chunk of so many steps of so many runs."""
+    """The plan of ``osj.sweep`` for one chunk: ``steps`` steps of ``runs`` runs."""
     columns = osj.Runs(np.arange(runs), {"rate": np.full(runs, rate)})
     return Plan(Training(game, make, record_every=record_every), columns, steps, steps)
 
@@ -113,11 +113,11 @@ def compiled(planned: Plan, width: int) -> None:
 class Sweep:
     """A sweep's compiled program, advanced chunk by chunk as `osj.sweep` advances it.
 
-    A chunk is ``steps`` steps of all runs. The layout is the one that a sweep chooses, unless
-    ``width`` and ``devices`` say otherwise.
+    A chunk is ``steps`` steps of all runs. A sweep's usual rules choose the layout, unless
+    ``width`` and ``devices`` set it.
 
     Attributes:
-      compile_seconds: to trace and compile the initialisation and the chunk.
+      compile_seconds: time to trace and compile the initialisation and the chunk.
       planned_bytes: memory that the compiled chunk needs on each device.
       steps: steps per chunk.
       done: steps done by every run.
@@ -184,11 +184,11 @@ def parameter_count(game: osj.Game) -> tuple[int, int]:
 
 
 def dcgan_step_flops(width: int, batch: int, shape: tuple[int, int, int] = (28, 28, 1)) -> float:
-    """What the matrix products of one simultaneous step of the DCGAN need, counted by hand.
+    """FLOPs of the matrix products in one simultaneous step of the DCGAN, counted by hand.
 
-    A product per layer forwards, one for the weight's gradient and one for the input's; the
-    discriminator sees real and generated images, the latents need no gradient. Multiplications
-    and additions count apart; elementwise passes, padding and the optimizer count as nothing.
+    Each layer has a product forwards, one for the weight's gradient and one for the input's. The
+    discriminator sees real and generated images; the latents need no gradient. Multiplications
+    and additions count separately. Elementwise passes, padding and the optimizer do not count.
     """
     height, columns, channels = shape
     fine, coarse, taps, convolutions = channels, width, 16, 0
@@ -202,7 +202,7 @@ def dcgan_step_flops(width: int, batch: int, shape: tuple[int, int, int] = (28, 
 
 
 def counted_flops(game: osj.Game, make: Callable[..., Any]) -> float | None:
-    """What XLA counts for one step of one run, or ``None`` if it does not tell."""
+    """FLOPs that XLA counts for one step of one run, or ``None`` if XLA gives no count."""
     init, step = osj.make_step(game, make)
     parameters = {"rate": jnp.float32(RATE)}
     state = jax.eval_shape(init, jax.random.key(0), parameters)

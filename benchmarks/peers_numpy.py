@@ -1,4 +1,4 @@
-"""NumPy's side: ExtraAdam over many runs at once, as one writes it without a framework."""
+"""NumPy's side: ExtraAdam over many runs at once, written without a framework."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def carousel(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     outside = s > 1
     inverse = 1 / np.where(outside, s, 1.0)
     weight = np.where(outside, inverse, 2 - s)
-    slope = np.where(outside, -inverse * inverse, -1.0)  # of the weight in s
+    slope = np.where(outside, -inverse * inverse, -1.0)  # derivative of the weight in s
     inner = c * s + (a * a - b * b) * cos + 2 * a * b * sin
     norm = np.sqrt(np.where(s > radius**2, s, radius**2))
     wall = mu * (norm - radius) / norm
@@ -39,9 +39,9 @@ def bilinear(matrix: np.ndarray) -> Field:
 
 
 class ExtraAdam:
-    """ExtraAdam of Gidel et al. on ``x[R, n]`` and ``y[R, m]``: one Adam state, both half-steps.
+    """ExtraAdam of Gidel et al. on ``x[R, n]`` and ``y[R, m]``: one Adam state for both half-steps.
 
-    ``eps`` stands outside the bias correction, as in Optax.
+    ``eps`` is added after the bias correction, as in Optax.
     """
 
     def __init__(

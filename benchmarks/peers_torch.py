@@ -1,7 +1,7 @@
-"""PyTorch's side: the same networks, losses and data, eager, written as a PyTorch user writes them.
+"""PyTorch's side, eager: the same networks, losses and data, as a PyTorch user writes them.
 
 Needs the extra ``bench``. Every contender trains the non-saturating GAN with simultaneous updates:
-both gradients are of the players before the step.
+both gradients are taken at the players before the step.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Setting(NamedTuple):
     """How PyTorch is run.
 
     Attributes:
-      threads: of its thread pool.
+      threads: size of PyTorch's thread pool.
       form: ``"three passes"``: D(real), D(fake) detached, then D(fake) again for the generator, as
         in most tutorials; ``"one pass"``: D of real and fake together, two backward passes.
       channels_last: memory format of images and kernels.
@@ -68,7 +68,7 @@ FORMS = ("one pass", "three passes")
 def timed(
     step: Callable[[], tuple[torch.Tensor, torch.Tensor]], steps: int, setting: Setting
 ) -> tuple[float, tuple[float, float]]:
-    """Seconds of ``steps`` steps, and both players' losses averaged over them and any runs."""
+    """Seconds for ``steps`` steps, and both players' mean losses over steps and runs."""
     losses = []
     with threads(setting.threads):
         synchronise()
@@ -82,16 +82,16 @@ def timed(
 
 
 def synchronise() -> None:
-    """Waits for the GPU, where PyTorch uses one."""
+    """Waits for the GPU, if PyTorch uses one."""
     if torch.cuda.is_initialized():
         torch.cuda.synchronize()
 
 
 class Sequential:
-    """One run after the other: a step of a run costs the same however many there are.
+    """One run after the other: the cost of a run's step does not depend on the number of runs.
 
-    ``optimizer`` is ``"adam"``, or ``"extra_adam"`` for cooper-optim's ExtraAdam, whose second
-    evaluation draws a minibatch of its own.
+    ``optimizer`` is ``"adam"``, or ``"extra_adam"`` for cooper-optim's ExtraAdam, which draws a
+    new minibatch for the second evaluation.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class Sequential:
         return losses
 
     def differentiate(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Both players' gradients on a fresh minibatch, into ``.grad``; both losses."""
+        """Writes both gradients on a fresh minibatch into ``.grad``; returns both losses."""
         real = self.task.draw(self.task.batch)
         if self.setting.channels_last:
             real = real.contiguous(memory_format=torch.channels_last)
@@ -229,9 +229,9 @@ class Ensemble:
 def best_setting(
     make: Callable[[Setting], Any], steps: int, rounds: int, options: dict[str, tuple[Any, ...]]
 ) -> tuple[Setting, dict[str, float]]:
-    """Tries every combination of ``options`` and keeps the fastest; seconds per (run-)step of each.
+    """The fastest combination of ``options``, and seconds per (run-)step of each.
 
-    The median of ``rounds`` interleaved rounds after one that warms up.
+    Seconds are the median of ``rounds`` interleaved rounds, after one warm-up round.
     """
     settings = [
         Setting(**dict(zip(options, chosen, strict=True)))
@@ -251,12 +251,12 @@ def best_setting(
 
 
 def thread_counts() -> tuple[int, ...]:
-    """One thread, and as many as PyTorch would take."""
+    """One thread, and PyTorch's default number of threads."""
     return tuple(sorted({1, torch.get_num_threads()}))
 
 
 class threads:  # noqa: N801 - a context manager
-    """Runs a block with so many threads."""
+    """Runs a block with ``number`` threads."""
 
     def __init__(self, number: int):
         self.number = number
@@ -312,7 +312,7 @@ def extra_adam_path(
 
 
 def carousel(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """``osj.games.carousel()``'s objective of one run."""
+    """The objective of ``osj.games.carousel()`` for one run."""
     c, omega, mu, radius = 1.25, 3.0, 0.5, 2.0
     s = x @ x
     turned = (x[0] ** 2 - x[1] ** 2) * torch.cos(y[0]) + 2 * x[0] * x[1] * torch.sin(y[0])

@@ -1,13 +1,13 @@
 """Cost of one step of each optimizer on the DCGAN game, in units of a simultaneous Adam step.
 
 Every contender runs the same game (28x28 images, width 32, batch 64), in chunks of jitted, scanned
-steps; chunks of all contenders are interleaved, so that whatever else the machine does hits them
-alike. Printed and written: medians of the ratio to the ``adam`` chunk of the same round, the
-state's size in copies of the players, and the temporary memory of the compiled chunk.
+steps. Chunks of all contenders are interleaved, so other load on the machine hits them alike. The
+results are the median ratio to the ``adam`` chunks of the same round, the state's size in copies
+of the players, and the temporary memory of the compiled chunk.
 
     python -m benchmarks.step_ratio [--rounds 15] [--out benchmarks/results/step_ratio.json]
 
-``python -m benchmarks steps`` is the same as a suite.
+``python -m benchmarks steps`` runs the same as a suite.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def make_optimizer(name: str) -> Callable[..., Any]:
 
 
 def compiled_chunk(game: osj.Game, name: str, steps: int) -> tuple[Any, Any, float]:
-    """The compiled scan of ``steps`` steps, its first state, and its state in copies of z."""
+    """Compiled scan of ``steps`` steps, first state, and size of the state in copies of z."""
     init, step = osj.make_step(game, make_optimizer(name))
     hyperparameters = {"lr": jnp.float32(1e-4)}
     state = jax.jit(init)(jax.random.key(0), hyperparameters)
@@ -88,7 +88,7 @@ def measure(
     Args:
       rounds: interleaved repeats.
       steps: steps per chunk.
-      game: what is played; by default 28 x 28 images, width 32, batch 64.
+      game: by default the DCGAN of 28 x 28 images, width 32, batch 64.
       names: keys of ``GOALS``.
     """
     game = dcgan_game() if game is None else game
@@ -105,7 +105,7 @@ def measure(
 
     for name in programs:
         seconds(name)
-    # Each contender between two chunks of the baseline: a drift of the machine cancels.
+    # Each contender runs between two chunks of the baseline, so drift of the machine cancels.
     ratios_of: dict[str, list[float]] = {name: [] for name in names}
     baseline = []
     for _ in range(rounds):

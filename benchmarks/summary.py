@@ -15,7 +15,7 @@ INK = "#24292f"
 
 
 def load(folder: Path, suites: Sequence[str]) -> list[dict[str, Any]]:
-    """The results that are there, in the order of ``suites``."""
+    """The existing results, in the order of ``suites``."""
     paths = [folder / f"{suite}.json" for suite in suites]
     return [json.loads(path.read_text()) for path in paths if path.exists()]
 
@@ -35,7 +35,7 @@ def write(folder: Path, suites: Sequence[str]) -> list[Path]:
     figures = {"benchmarks.svg": draw(results), "scaling.svg": draw_scaling(results)}
     for name, figure in figures.items():
         if figure is not None:
-            with mpl.rc_context({"svg.hashsalt": name}):  # the same figure, the same bytes
+            with mpl.rc_context({"svg.hashsalt": name}):  # equal figures give equal bytes
                 figure.savefig(folder / name, metadata={"Date": None})
             written.append(folder / name)
     return written
@@ -55,7 +55,7 @@ def markdown(results: Sequence[dict[str, Any]]) -> str:
         "# Benchmarks",
         "",
         "Written by `python -m benchmarks`. A ratio is the median over interleaved rounds, with",
-        "its quartiles; compilation and warm-up are timed apart. The rest is in the JSON files.",
+        "its quartiles. Compilation and warm-up are timed separately. The JSON files have details.",
         "",
     ]
     if any(result["scale"] == "small" for result in results):
@@ -161,7 +161,7 @@ def draw(results: Sequence[dict[str, Any]]) -> Any:
 
 
 def draw_scaling(results: Sequence[dict[str, Any]]) -> Any:
-    """Time per run-step along every axis of the suite ``scaling``; the base is hollow.
+    """Time per run-step along every axis of the suite ``scaling``; the base point is hollow.
 
     Returns:
       A matplotlib ``Figure``; ``None`` without that suite.
@@ -207,7 +207,7 @@ def draw_scaling(results: Sequence[dict[str, Any]]) -> Any:
             axes.grid(axis="y", color="0.9", linewidth=0.6)
             axes.set_axisbelow(True)
             axes.spines[["top", "right"]].set_visible(False)
-        y_axis = row[0].yaxis  # all of the row share its scale
+        y_axis = row[0].yaxis  # all axes of a row share one scale
         y_axis.set_major_locator(LogLocator(10, (1.0, 2.0, 5.0)))
         y_axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         y_axis.set_minor_locator(NullLocator())

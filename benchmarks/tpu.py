@@ -1,8 +1,8 @@
-"""What the TPU's compiler says of our programs; no TPU is needed, only libtpu (the extra ``tpu``).
+"""Figures of the TPU's compiler for our programs; needs libtpu (extra ``tpu``), but no TPU.
 
     python -m benchmarks.tpu [capacity] [scaling] [convolutions] [batch] [--out FOLDER]
 
-``capacity``: the built-in GAN recipes, their first optimizer, on one v5e chip. ``scaling``: one
+``capacity``: the built-in GAN recipes with their first optimizer, on one v5e chip. ``scaling``: one
 program for 1 to 256 chips. ``convolutions``: a DCGAN's step with each form of convolution.
 ``batch``: one large run on the four chips of a v5e:2x2. Each writes one CSV file, row by
 row. Compiling takes an hour on two cores.
@@ -50,7 +50,7 @@ def _row(recipe: str, found: CompiledCell) -> Row:
 
 
 def capacity(write: Callable[[Row], None]) -> None:
-    # The most runs of a DCGAN would take many minutes of compiling.
+    # Finding the most runs of a DCGAN would take many minutes of compiling.
     for name, largest in (("ring", True), ("mnist-dcgan", False)):
         tell = functools.partial(lambda name, found: write(_row(name, found)), name)
         compile_for(_first_cell(name), CHIP, largest=largest, on_cell=tell)
@@ -112,7 +112,7 @@ TABLES = {f.__name__: f for f in (capacity, scaling, convolutions, batch)}
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tpu")
-    parser.add_argument("tables", nargs="*", metavar="TABLE", help=f"of {', '.join(TABLES)}")
+    parser.add_argument("tables", nargs="*", metavar="TABLE", help=f"any of {', '.join(TABLES)}")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
     jax.config.update("jax_platforms", "cpu")

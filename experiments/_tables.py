@@ -1,4 +1,4 @@
-"""Tables of results: CSV files that are there complete or not at all."""
+"""Tables of results as CSV files; writes are atomic, so no file is half written."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""What the dual's optimizer changes in constrained learning, on the problem of Cooper's tutorial.
+"""Effect of the dual's optimizer in constrained learning, on the problem of Cooper's tutorial.
 
-Logistic regression on 300 points of three classes, squared parameter norm at most 1, all points in
-every step, SGD of rate 0.1 for the parameters, float64. Each method meets five dual rates.
-*Settled* is the first step from which the violation stays below 1e-3 and the multiplier within 1 %
-of its solution; *overshoot* is the largest multiplier over the solution.
+Logistic regression on 300 points of three classes; the squared parameter norm is at most 1. Every
+step uses all points. The parameters train with SGD of rate 0.1, in float64. Each method runs with
+five dual rates. *Settled* is the first step from which the violation stays below 1e-3 and the
+multiplier within 1 % of its solution. *Overshoot* is the largest multiplier over the solution.
 
     python experiments/constrained.py            # experiments/results/constrained.csv
     python experiments/constrained.py --steps 200 --out /tmp/c.csv
@@ -69,7 +69,7 @@ def solution(inputs: Any, labels: Any, steps: int) -> float:
 
 
 def measured(name: str, inputs: Any, labels: Any, target: float, steps: int) -> dict[str, Any]:
-    """A row: at each dual rate the step of settling, the overshoot and the last violation."""
+    """A row: settling step, overshoot and last violation at each dual rate."""
     make, penalty, evaluations = METHODS[name]
     game = osj.games.norm_constrained_logistic(inputs, labels, classes=3, penalty=penalty)
     runs = osj.grid(seeds=1, primal_learning_rate=PRIMAL_RATE, dual_learning_rate=DUAL_RATES)

@@ -1,7 +1,7 @@
-"""The earlier, smaller round on image data, judged once more by the rules of today.
+"""Judges the earlier, smaller round on image data again, by the current rules.
 
-Reads the gradient norms that were measured then (a DCGAN, 2,000 steps, 41 checkpoints) and writes a
-table of verdicts. Nothing is trained.
+Reads the gradient norms of that round (a DCGAN, 2,000 steps, 41 checkpoints) and writes a table of
+verdicts. Nothing is trained.
 
     python experiments/earlier_round.py
 """

@@ -1,6 +1,6 @@
-"""The obvious test of the one-sided MVI, passing where the inequality is false.
+"""The obvious test of the one-sided MVI passes on fields where the inequality is false.
 
-Plain descent with step 0.01 for 400 steps of 200 numbers; writes `results/naive_test.csv`.
+Runs plain descent with rate 0.01 on 200 numbers for 400 steps; writes `results/naive_test.csv`.
 
     python experiments/naive_test.py
 """
@@ -20,7 +20,7 @@ OUT = Path(__file__).parent / "results" / "naive_test.csv"
 
 
 def rows() -> list[dict[str, object]]:
-    """A row per field of gradients, with ``x*`` the run's own final iterate."""
+    """A row per gradient field; ``x*`` is the run's own final iterate."""
     steps, size, rate = 400, 200, 0.01
     rng = np.random.default_rng(0)
     fields = {

@@ -1,6 +1,6 @@
 """Executes colab.ipynb from top to bottom and keeps its outputs.
 
-`make notebook` calls it; the tests do, at size "tiny".
+`make notebook` calls it. The tests call it at size "tiny".
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from PIL import Image
 
 NOTEBOOK = Path(__file__).with_name("colab.ipynb")
 EXECUTED = "executed"
-"""Name of the metadata that says which source the outputs belong to."""
+"""Key of the metadata that identifies the source of the outputs."""
 
 
 def source_digest(notebook: nbformat.NotebookNode) -> str:
-    """SHA-256 of what is executed: the code cells, in order."""
+    """SHA-256 of the code cells, in order."""
     code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     return hashlib.sha256("\0".join(code).encode()).hexdigest()
 
 
 def shrink_figures(notebook: nbformat.NotebookNode) -> None:
-    """Figures with a palette: a third of the bytes, and no difference to the eye."""
+    """Saves figures with a palette: a third of the bytes, no visible difference."""
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             data = output.get("data", {})
@@ -43,7 +43,7 @@ def shrink_figures(notebook: nbformat.NotebookNode) -> None:
 
 
 def execute(notebook: nbformat.NotebookNode, size: str) -> None:
-    """Runs every cell in a folder of its own and puts the outputs in place of the old ones."""
+    """Runs all cells in a temporary folder and replaces the old outputs."""
     os.environ["ONESIDED_NOTEBOOK_SIZE"] = size
     metadata = dict(notebook.metadata)
     with tempfile.TemporaryDirectory() as folder:
@@ -55,7 +55,7 @@ def execute(notebook: nbformat.NotebookNode, size: str) -> None:
             resources={"metadata": {"path": folder}},
         )
         client.execute()
-    # The kernel's own metadata names its version; who reads a diff wants to see results.
+    # Drop the kernel's metadata: it names a version, and a diff should show only results.
     notebook.metadata = nbformat.from_dict(
         {**metadata, EXECUTED: {"size": size, "sha256": source_digest(notebook)}}
     )

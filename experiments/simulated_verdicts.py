@@ -1,8 +1,8 @@
-"""How often the verdicts err, and how often they decide, on simulated seeds with a known truth.
+"""Measures how often verdicts err, and how often they decide, on seeds with a known truth.
 
-Simulated logarithms of both players' ratios, and simulated negative masses, go through the same
-functions that judge real runs. At a boundary a claim is false, so that "supported" is an error: it
-must stay at 5 % or less. "Refuted" at a boundary is an error too.
+The functions that judge real runs judge simulated log ratios of both players and simulated negative
+masses. At a boundary the claim is false, so "supported" is an error there; at most 5 % are allowed.
+"Refuted" at a boundary is an error too.
 
     python experiments/simulated_verdicts.py              # under a minute
 """

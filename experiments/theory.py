@@ -1,10 +1,10 @@
 """The theory in numbers: bounds, separations, rates, controls and momentum, on small games.
 
-Every table of docs/theory is made here, from our own optimizers, games and certificates, in
+Makes every table of docs/theory-measured, with our own optimizers, games and certificates, in
 float64. Sections are independent; each writes its tables when it ends and is skipped next time.
 
     python experiments/theory.py                       # all sections: most of an hour, two cores
-    python experiments/theory.py carousel controls     # some of them
+    python experiments/theory.py carousel controls     # only these sections
     python experiments/theory.py --scale small --out x --figure x/theory.svg   # in minutes
     python experiments/theory.py --draw                # only the figure, from the tables
 """
@@ -59,7 +59,7 @@ def timed(task: Task) -> tuple[Tables, float]:
 
 
 def run_section(name: str, scale: str, pool: ProcessPoolExecutor) -> Tables:
-    """All arms of a section; their rows in the order of the arms, whichever ends first."""
+    """Runs all arms of a section; rows keep the order of the arms."""
     tasks = SECTIONS[name](lambda small, paper: small if scale == "small" else paper)
     futures = {pool.submit(timed, task): task for task in tasks}
     for future in as_completed(futures):
@@ -79,8 +79,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("experiments/results/theory"))
     parser.add_argument("--figure", type=Path, default=Path("docs/figures/theory.svg"))
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes")
-    parser.add_argument("--force", action="store_true", help="run what has been run already too")
-    parser.add_argument("--draw", action="store_true", help="only draw")
+    parser.add_argument("--force", action="store_true", help="also run finished sections")
+    parser.add_argument("--draw", action="store_true", help="only draw the figure")
     arguments = parser.parse_args()
     for name in arguments.sections:
         if name not in SECTIONS:

@@ -17,7 +17,7 @@ import onesided_jax as osj
 from benchmarks import harness, ours, peers_numpy, summary
 from benchmarks.__main__ import main
 from benchmarks.accelerator import __main__ as accelerator
-from benchmarks.accelerator import results, science, table, work
+from benchmarks.accelerator import results, table, work
 from benchmarks.harness import Row, Scale, SuiteResult
 from benchmarks.suites import SUITES, games, scaling
 
@@ -321,7 +321,6 @@ def made_up_results(out):
     kept.keep("fast", "peers", work.Outcome(rows, "cut off after 90 s", 1.0))
     note = {"side": "PyTorch", "game": "ring", "dtype": "bfloat16", "note": "left out: no CUDA"}
     kept.keep("fast", "other peers", work.Outcome([note], None, 1.0))
-    kept.note("science", science.DRAFT)
     return kept
 
 
@@ -354,7 +353,6 @@ def test_the_table_of_an_accelerator_judges_ratios_by_their_goals(tmp_path):
     assert figure == "20,000 run-steps/s, 40.0 % of the peak, 1.00 MiB a run"
     assert told["PyTorch, ring bfloat16"].figure == "left out: no CUDA"
     assert told["peers"].figure == "cut off after 90 s"
-    assert science.DRAFT in told
     written = table.write(tmp_path).read_text()
     assert "Made Up/9000 (80 GB)" in written
     assert table.NOT_YET not in written

@@ -1,1 +1,1 @@
-"""What an accelerator does with this package; see ``python -m benchmarks.accelerator --help``."""
+"""Measures this package on an accelerator; see ``python -m benchmarks.accelerator --help``."""

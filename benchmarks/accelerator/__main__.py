@@ -1,10 +1,10 @@
-"""Measures what an accelerator does with this package, and saves it job by job.
+"""Measures this package on an accelerator, and saves the results job by job.
 
 python -m benchmarks.accelerator [--minutes 12] [--out DIR] [--only facts,right,fast,science]
                                  [--data-dir DIR] [--tiny] [--summary]
 
-Runs on whatever ``jax.devices()`` shows. A second call with the same ``--out`` does what is left;
-``--tiny`` shows in two minutes, on a CPU as well, that everything works; ``--summary`` computes
+Runs on the devices of ``jax.devices()``. A second call with the same ``--out`` does the remaining
+jobs. ``--tiny`` shows in two minutes, also on a CPU, that everything works. ``--summary`` computes
 nothing and writes the table of the results in ``--out``.
 """
 
@@ -25,8 +25,8 @@ from benchmarks.harness import ROOT
 
 FOLDER = ROOT / "benchmarks" / "results"
 SECTIONS = {"facts": facts, "right": right, "fast": fast, "science": science}
-SHARES = {"facts": 1, "right": 3, "fast": 6, "science": 6}  # of the minutes; unused ones go on
-LEAST = 5.0  # seconds with which a job is still begun
+SHARES = {"facts": 1, "right": 3, "fast": 6, "science": 6}  # of the minutes; unused time passes on
+LEAST = 5.0  # seconds that must be left to start a job
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,29 +56,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(table.text(table.lines(kept.content)))
         print(kept.path)
     for sentence in results.too_much(out):
-        print(f"not all of it can be sent back: {sentence}", file=sys.stderr)
+        print(f"cannot send back all results: {sentence}", file=sys.stderr)
     if not options.tiny:
         print(table.write(out))
     return 0
 
 
 def measure(names: Sequence[str], context: work.Context, kept: results.Results, end: float) -> None:
-    """The sections in order, each with its share of the time that is left."""
+    """Runs the sections in order, each with a share of the remaining time."""
     for i, name in enumerate(names):
         jobs = SECTIONS[name].jobs(context)
-        if isinstance(jobs, str):
-            print(f"{name}: {jobs}", flush=True)
-            kept.note(name, jobs)
-            continue
-        later = [other for other in names[i + 1 :] if not _is_note(other, context)]
-        share = SHARES[name] / (SHARES[name] + sum(SHARES[other] for other in later))
+        share = SHARES[name] / sum(SHARES[other] for other in names[i:])
         now = time.monotonic()
         until = now + share * max(0.0, end - now)
         print(f"{name}: {max(0.0, until - now):.0f} s", flush=True)
         for job in jobs:
             left = until - time.monotonic()
             if kept.finished(name, job.name):
-                print(f"  {job.name}: done before", flush=True)
+                print(f"  {job.name}: already done", flush=True)
             elif left < LEAST:
                 print(f"  {job.name}: no time left; call again", flush=True)
             else:
@@ -89,27 +84,23 @@ def measure(names: Sequence[str], context: work.Context, kept: results.Results, 
                 print(f"  {job.name}: {told}", flush=True)
 
 
-def _is_note(name: str, context: work.Context) -> bool:
-    return isinstance(SECTIONS[name].jobs(context), str)
-
-
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.accelerator", description=(__doc__ or "").splitlines()[0]
     )
-    parser.add_argument("--minutes", type=float, default=12.0, help="for everything; default 12")
+    parser.add_argument("--minutes", type=float, default=12.0, help="total time; default 12")
     parser.add_argument("--out", type=Path, help="folder for the results")
-    parser.add_argument("--only", default=",".join(SECTIONS), help="sections, by commas")
+    parser.add_argument("--only", default=",".join(SECTIONS), help="comma-separated sections")
     parser.add_argument("--data-dir", type=Path, help="folder with MNIST's official files")
     parser.add_argument("--tiny", action="store_true", help="only show that everything works")
-    parser.add_argument("--summary", action="store_true", help="compute nothing, write the table")
+    parser.add_argument("--summary", action="store_true", help="only write the table of results")
     options = parser.parse_args(arguments)
     options.only = [name.strip() for name in options.only.split(",")]
     for name in options.only:
         if name not in SECTIONS:
             near = difflib.get_close_matches(name, SECTIONS, n=1, cutoff=0.0)[0]
             parser.error(
-                f"--only {name!r}: expected of {', '.join(SECTIONS)} (did you mean {near!r}?)"
+                f"--only {name!r}: expected some of {', '.join(SECTIONS)} (did you mean {near!r}?)"
             )
     if not options.minutes > 0:
         parser.error(f"--minutes {options.minutes:g}: expected a number above 0, such as 12")

@@ -1,4 +1,4 @@
-"""One job, in the process that `work.run` starts for it: its only argument is JSON."""
+"""Runs one job in the process that `work.run` starts; the only argument is JSON."""
 
 from __future__ import annotations
 

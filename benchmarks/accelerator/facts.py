@@ -69,7 +69,7 @@ def copied(numbers: int, wall: float) -> float:
 
 
 def _driver() -> str | None:
-    """The driver's version, where NVIDIA's tool is there to tell."""
+    """Version of the NVIDIA driver, or ``None`` if ``nvidia-smi`` does not report it."""
     if shutil.which("nvidia-smi") is None:
         return None
     query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]

@@ -13,7 +13,7 @@ RUNS |= {"ring": (64, 1024), "carousel": (100_000,)}
 ENSEMBLE = 64
 TINY_RUNS = 2
 
-# In order of worth: a run that is cut off keeps what it has.
+# Most important first, because a run may be cut off.
 PLAN = (
     "dcgan28 native float32",
     "dcgan28 gemm float32",
@@ -55,7 +55,7 @@ def work(name: str, context: Context, done: list[Row]) -> Iterator[Row]:
 
 
 def pytorch(case: Case, context: Context, done: list[Row]) -> Iterator[Row]:
-    """PyTorch's rows, or one that says why there are none."""
+    """PyTorch's rows, or one row that says why PyTorch was left out."""
     try:
         from benchmarks import networks_torch
         from benchmarks.accelerator import peers

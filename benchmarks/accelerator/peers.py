@@ -1,8 +1,8 @@
 """PyTorch on the GPU: eager, compiled, as a CUDA graph, and many runs in one ensemble.
 
-The networks, batch, data on the device, loss and fused Adam are those of this package's side, and
-TF32 is allowed on both. Each contender is warmed up before it is timed, and timed until the GPU is
-done; its peak memory is counted from after the warm-up.
+Networks, batch, data on the device, loss and Adam match this package's side; Adam is fused. TF32 is
+allowed on both sides. Each contender is timed after a warm-up, until the GPU is done; peak memory
+counts from after the warm-up.
 """
 
 # pyright: reportMissingImports=false
@@ -34,14 +34,14 @@ WARM_UP = 5
 
 
 class Compiled(Sequential):
-    """One run whose gradients are one compiled function, with CUDA graphs where there is CUDA."""
+    """One run with both gradients in one compiled function; uses CUDA graphs on CUDA devices."""
 
     def __init__(self, task: Task, setting: Setting, rate: float, b1: float):
         super().__init__(task, setting, rate, b1)
         self.named = [dict(m.named_parameters()) for m in (self.generator, self.discriminator)]
         for player in self.players:
             for parameter in player:
-                torch._dynamo.mark_static_address(parameter)  # a CUDA graph need not copy them
+                torch._dynamo.mark_static_address(parameter)  # so a CUDA graph does not copy them
         self.gradients = compiled(functional_gradients(self.generator, self.discriminator), task)
 
     def differentiate(self) -> tuple[Any, Any]:
@@ -57,14 +57,14 @@ class Compiled(Sequential):
 
 
 def compiled(function: Callable[..., Any], task: Task) -> Callable[..., Any]:
-    """``torch.compile`` with CUDA graphs; on a CPU only traced, which shows that it can be."""
+    """``torch.compile`` with CUDA graphs; on a CPU only traced, to show that tracing works."""
     if task.device == "cuda":
         return torch.compile(function, mode="reduce-overhead")
     return torch.compile(function, backend="aot_eager")
 
 
 def captured(contender: Any) -> Any:
-    """The contender with its whole step, random numbers and Adam included, as one CUDA graph."""
+    """Makes the contender's step one CUDA graph, including random numbers and Adam."""
     step = contender.step
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
@@ -78,14 +78,14 @@ def captured(contender: Any) -> Any:
 
     def replay() -> tuple[Any, Any]:
         graph.replay()
-        return losses  # those of the last step of a chunk stand for all of them
+        return losses  # overwritten by each step: a chunk reports the last step's
 
     contender.step = replay
     return contender
 
 
 def contenders(task: Task, runs: int, case: Case, tiny: bool) -> dict[str, Callable[[], Any]]:
-    """By name, in order of worth: functions that make one."""
+    """Functions that make the contenders, by name, most important first."""
     bfloat16, images = case.dtype == "bfloat16", case.game in DCGANS
     adam: Any = (ours.RATE, ours.B1)
     setting = Setting(torch.get_num_threads(), bfloat16=bfloat16)
@@ -117,8 +117,8 @@ def contenders(task: Task, runs: int, case: Case, tiny: bool) -> dict[str, Calla
 
 
 def speeds(case: Case, runs: int, context: Context, done: list[Row]) -> Iterator[Row]:
-    """A row for each contender that is not among those done."""
-    torch.set_float32_matmul_precision("high")  # TF32, as XLA's
+    """A row for each contender that has none in ``done``."""
+    torch.set_float32_matmul_precision("high")  # TF32, as in XLA
     torch.backends.cudnn.allow_tf32 = True
     torch.backends.cudnn.benchmark = True
     task = _task(case, context)
@@ -131,7 +131,7 @@ def speeds(case: Case, runs: int, context: Context, done: list[Row]) -> Iterator
         try:
             row |= _measure(make, number, context.tiny)
             told = f"{row['run_steps_per_second']['median']:,.0f} run-steps/s"
-        except Exception as error:  # a contender that fails must not take the others with it
+        except Exception as error:  # one failed contender must not stop the others
             row["problem"] = told = _reason(error)
         progress(f"PyTorch, {name}, {' '.join(case)}: {told}")
         yield row
@@ -164,7 +164,7 @@ def _reason(error: Exception) -> str:
 
 
 def _forget() -> None:
-    """Gives back what a contender held."""
+    """Frees the memory of a contender."""
     torch._dynamo.reset()
     gc.collect()
     if torch.cuda.is_initialized():

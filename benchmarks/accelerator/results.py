@@ -1,4 +1,4 @@
-"""The file of a device's results: what is done, and how it is kept."""
+"""Keeps the results of one device in a JSON file, and knows the finished jobs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Results:
 
     Attributes:
       path: of the JSON file, named after the device.
-      content: what is in it.
+      content: the content of that file.
     """
 
     def __init__(self, out: Path, device: dict[str, Any], tiny: bool):
@@ -45,7 +45,7 @@ class Results:
         return self._job(section, job).get("rows", [])
 
     def keep(self, section: str, job: str, outcome: Outcome) -> None:
-        """Adds what a job measured to what it had measured before, and saves."""
+        """Adds a job's new rows to the earlier ones, and saves."""
         before = self._job(section, job)
         self._section(section)["jobs"][job] = {
             "complete": outcome.problem is None,
@@ -53,11 +53,6 @@ class Results:
             "seconds": round(before.get("seconds", 0.0) + outcome.seconds, 1),
             "rows": before.get("rows", []) + outcome.rows,
         }
-        self.save()
-
-    def note(self, section: str, sentence: str) -> None:
-        """What a section that measured nothing says, and saves."""
-        self._section(section)["note"] = sentence
         self.save()
 
     def save(self) -> None:
@@ -80,7 +75,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def too_much(out: Path) -> list[str]:
-    """What a borrowed machine would not send back of a folder, a sentence each."""
+    """One sentence for each limit of a borrowed machine that a folder exceeds."""
     paths = [path for path in sorted(out.rglob("*")) if path.is_file()]
     told = [f"{len(paths)} files, {MOST_FILES} come back"] if len(paths) > MOST_FILES else []
     for path in paths:

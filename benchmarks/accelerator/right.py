@@ -1,8 +1,8 @@
-"""Whether the device computes what the CPU does, and the same bits every time.
+"""Checks that the device computes the same as the CPU, and the same bits every time.
 
-Products run at highest precision. A difference is that of the players after the last step, as a
-share of how far they moved: weights that hardly move would hide it. The reference of both forms of
-convolution is the CPU's matrix form; the native one takes minutes there.
+Products run at highest precision. Players are compared after the last step. A difference is a share
+of how far they moved, because weights that hardly move would hide it. The reference for both forms
+of convolution is the matrix form on the CPU, because the native form takes minutes there.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from benchmarks.accelerator.sweeps import (
 from benchmarks.accelerator.work import Context, Job, Row
 from benchmarks.harness import progress
 
-TOLERANCE = 1e-3  # another order of the same sums gives up to 1e-4, TF32 more than 1e-3
+TOLERANCE = 1e-3  # summing in another order gives up to 1e-4, TF32 more than 1e-3
 STEPS = 20
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 TINY_OPTIMIZERS = ("adam",)
-COMPILERS = 8  # optimizers that are compiled at a time
+COMPILERS = 8  # optimizers compiled at the same time
 
 
 def jobs(context: Context) -> list[Job]:
-    """Bits are asked for in two processes each, for XLA times its kernels anew in each."""
+    """Bits are compared between two processes, because XLA times its kernels anew in each."""
     flag = DETERMINISTIC if context.platform == "gpu" else ""
     ways = {"as it comes": ""} | ({"deterministic ops": flag} if flag else {})
     bits = [
@@ -43,7 +43,7 @@ def jobs(context: Context) -> list[Job]:
         for again in (("",) if context.tiny else ("", ", again"))
         for told, flags in ways.items()
     ]
-    # Resuming is judged with deterministic operations: else the operations would be.
+    # Resuming is judged with deterministic operations, because others can change the bits.
     return [Job("optimizers", 150.0), Job("dcgan"), Job("resume", 90.0, flag), *bits]
 
 
@@ -56,7 +56,7 @@ def work(name: str, context: Context, done: list[Row]) -> Iterator[Row]:
 
 
 def _plan(context: Context) -> dict[str, Any]:
-    """Of a sweep: one plan for all, so that a program is compiled once."""
+    """One plan for all sweeps, so that a program is compiled once."""
     return {"runs": 2 if context.tiny else 8, "steps": STEPS, "every": STEPS // 2}
 
 
@@ -105,7 +105,7 @@ def dcgan(context: Context, done: list[Row]) -> Iterator[Row]:
 
 
 def resume(context: Context, done: list[Row]) -> Iterator[Row]:
-    """Stopped and continued on the device; then on the other of device and CPU."""
+    """Stops and continues a sweep on the device, from device to CPU, and from CPU to device."""
     del done
     device, cpu = _devices()
     make, plan = optimizer("adam"), _plan(context)
@@ -141,7 +141,7 @@ def resume(context: Context, done: list[Row]) -> Iterator[Row]:
 
 
 def bits(context: Context, done: list[Row]) -> Iterator[Row]:
-    """The same sweep twice in this process; the digests are compared with those of another."""
+    """The same sweep twice in this process; the table compares the digests of all processes."""
     cases = (("ring", "auto"), ("dcgan28", "gemm"), ("dcgan28", "native"))
     known = {(row["game"], row["conv"]) for row in done}
     for name, conv in cases[: 1 if context.tiny else 3]:

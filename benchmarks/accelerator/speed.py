@@ -1,4 +1,4 @@
-"""How fast this package trains on this device, for several numbers of runs at once."""
+"""Speed of this package's training on this device, for several numbers of runs at once."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from benchmarks.harness import progress, repeat, spread
 from onesided_jax.sweeps.memory import is_out_of_memory
 
 WALL = 1.0  # seconds of chunks that are timed
-RUN_STEPS = 2_000  # in a chunk, at least STEPS of them steps
-STEPS = (10, 200)  # in a chunk, at least and at most
+RUN_STEPS = 2_000  # per chunk, if STEPS allows it
+STEPS = (10, 200)  # fewest and most steps per chunk
 ANALYTIC_STEPS = 1_000
 
 
 class Case(NamedTuple):
-    """What is trained.
+    """The game, and the form of its networks.
 
     Attributes:
       game: ``"dcgan28"`` (width 32), ``"dcgan32"`` (width 64), ``"ring"`` or ``"carousel"``.
@@ -47,10 +47,10 @@ class Case(NamedTuple):
 def speeds(
     case: Case, runs: Sequence[int], *, tiny: bool = False, data_dir: str | None = None
 ) -> Iterator[Row]:
-    """Run-steps per second for each number of runs, ascending; a row each.
+    """A row with run-steps per second for each number of runs, in ascending order.
 
-    A number of runs that does not fit says so in its row, and larger ones are not tried. Peaks of
-    memory are the process's so far: call it first thing in a process to know them.
+    If a number of runs does not fit, the row says so, and larger ones are not tried. Peak memory is
+    that of the whole process so far, so call this function first in a process.
 
     Example:
       >>> from benchmarks.accelerator.speed import Case, speeds
@@ -101,7 +101,7 @@ def _measure(case: Case, game: osj.Game, runs: int, tiny: bool) -> Row:
 
 
 def _gigaflop(game: str, tiny: bool) -> float | None:
-    """Of a DCGAN's matrix products."""
+    """GFLOP per run-step of a DCGAN's matrix products."""
     if game not in DCGANS:
         return None
     return ours.dcgan_step_flops(*sizes_of(game, tiny), shape_of(game, tiny)) / 1e9
@@ -110,8 +110,8 @@ def _gigaflop(game: str, tiny: bool) -> float | None:
 def busy(case: Case, runs: int, *, tiny: bool = False) -> Row:
     """The share of ``osj.sweep``'s time in which the device computes.
 
-    The same steps in one dispatch, which no host interrupts, over the wall time of chunks between
-    which checkpoints are fetched and kept in memory.
+    This is the wall time of one dispatch, without interruption by the host, over the wall time of
+    the same steps in chunks. Between chunks, checkpoints are fetched and kept in memory.
     """
     steps, chunks = (2, 3) if tiny else (100, 5)
     game, make = make_game(case.game, case.conv, case.dtype, tiny), ours.optimizer("adam")

@@ -1,4 +1,4 @@
-"""Every use that these sections make of sweeps: games, training on one device, and comparing."""
+"""Sweeps for these sections: games, training on one device, and comparing players."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ DCGANS = {"dcgan28": (32, 28, 1), "dcgan32": (64, 32, 3)}  # width, pixels, chan
 MakeOptimizer = Callable[[Mapping[str, Any]], Any]
 
 
-class Stopped(Exception):  # noqa: N818 - somebody presses Ctrl-C, nothing is wrong
+class Stopped(Exception):  # noqa: N818 - like Ctrl-C, not an error
     """A sweep was stopped on purpose."""
 
 
 def precision_of(name: str, platform: str) -> str | None:
-    """JAX's name of the precision of products: ``"float32"`` allows TF32 on a GPU."""
+    """JAX's name for the precision of products: ``"float32"`` allows TF32 on a GPU."""
     if name == "highest":
         return "highest"
     return "tensorfloat32" if platform == "gpu" else None
@@ -32,7 +32,7 @@ def precision_of(name: str, platform: str) -> str | None:
 
 @contextlib.contextmanager
 def products_in(name: str) -> Iterator[None]:
-    """Sets the precision of products for all threads, which a context of JAX's does not."""
+    """Sets the precision of products in all threads; JAX's context manager sets only one."""
     before = jax.config.values["jax_default_matmul_precision"]
     jax.config.update("jax_default_matmul_precision", precision_of(name, jax.devices()[0].platform))
     try:
@@ -42,7 +42,7 @@ def products_in(name: str) -> Iterator[None]:
 
 
 def shape_of(game: str, tiny: bool) -> tuple[int, int, int]:
-    """``(H, W, C)`` of a DCGAN's images; tiny ones are halved once instead of twice."""
+    """``(H, W, C)`` of a DCGAN's images; networks halve tiny ones once, not twice."""
     _, pixels, channels = DCGANS[game]
     pixels = pixels // 2 if tiny else pixels
     return pixels, pixels, channels
@@ -56,7 +56,7 @@ def sizes_of(game: str, tiny: bool) -> tuple[int, int]:
 
 
 def images_of(game: str, data_dir: str | None, tiny: bool) -> np.ndarray:
-    """``uint8[2048, H, W, C]``: MNIST's first digits where its files are given, or strokes."""
+    """``uint8[2048, H, W, C]``: MNIST's first digits if the files are given, else strokes."""
     pixels, _, channels = shape_of(game, tiny)
     if data_dir is None or channels != 1:
         return ours.images(2048, pixels, channels)
@@ -82,7 +82,7 @@ def make_game(
 
 
 def optimizer(name: str) -> MakeOptimizer:
-    """A maker of the named optimizer as it comes, one rate for both players."""
+    """Returns a maker of the named optimizer: default options, one rate for both players."""
     return lambda rate: osj.OPTIMIZERS[name](rate, rate)
 
 
@@ -97,7 +97,7 @@ def train(
     out: Path | None = None,
     stop: int | None = None,
 ) -> SweepResult:
-    """A sweep on one device; it continues what is in ``out``, and raises `Stopped` at ``stop``."""
+    """A sweep on one device; continues the run in ``out``, raises `Stopped` at step ``stop``."""
 
     def on_chunk(chunk: Any) -> None:
         if chunk.step == stop:
@@ -133,7 +133,7 @@ def chunk_seconds(game: osj.Game, make: MakeOptimizer, runs: int, steps: int, ch
 
 
 def difference(actual: SweepResult, expected: SweepResult) -> dict[str, float]:
-    """Per player: the largest difference of a run's, as a share of how far that run moved."""
+    """Per player: the largest difference of any run, as a share of how far that run moved."""
     start = expected.checkpoints[0].players
 
     def share(a: Any, b: Any, before: Any) -> float:

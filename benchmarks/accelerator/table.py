@@ -1,4 +1,4 @@
-"""What was measured, as a table of sentences and figures."""
+"""The results as a table of sentences and figures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GOALS = {"eager": 20.0, "graph": 5.0, "ensemble": 2.0, "memory": 1.0, "busy": 0.
 
 
 class Line(NamedTuple):
-    """A row of the table; ``goal`` and ``met`` are empty where there is none."""
+    """A row of the table; ``goal`` and ``met`` are empty without a goal."""
 
     section: str
     what: str
@@ -39,8 +39,6 @@ def lines(content: dict[str, Any]) -> list[Line]:
     made = [*_facts(rows.get("facts", {})), *_right(rows.get("right", {}))]
     made += _fast(rows.get("fast", {}), _all(rows.get("facts", {})))
     for name, section in sections.items():
-        if "note" in section:
-            made.append(Line(name, section["note"], ""))
         for job, kept in section["jobs"].items():
             if kept["problem"]:
                 made.append(Line(name, job, kept["problem"]))
@@ -128,7 +126,7 @@ def _speed(row: Row, peaks: dict[str, float]) -> str:
 
 
 def _against(what: str, rows: list[Row]) -> Iterable[Line]:
-    """Ratios of our best form to each of PyTorch's ways, where the sizes are the goal's."""
+    """Ratios of our best form to each of PyTorch's ways; judged only at the goals' sizes."""
     measured = [row for row in rows if "run_steps_per_second" in row]
     ours = [row for row in measured if row["side"] == "ours"]
     theirs = [row for row in measured if row["side"] != "ours"]
@@ -161,7 +159,7 @@ def _median(row: Row) -> float:
 
 
 def text(made: Sequence[Line]) -> str:
-    """The table as it is printed."""
+    """The table for printing."""
     widths = [max([len(line[i]) for line in made], default=0) for i in range(len(Line._fields))]
     padded = ("  ".join(c.ljust(w) for c, w in zip(line, widths)).rstrip() for line in made)
     return "\n".join(padded)

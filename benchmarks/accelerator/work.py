@@ -1,9 +1,9 @@
-"""Jobs in processes of their own, which end with their time, and rows that come back one by one.
+"""Runs each job in its own process with a time limit, and receives the rows one by one.
 
-Each job has its own process because XLA and PyTorch both keep the device memory that they once
-took: in one process the second would be starved by the first. ``XLA_PYTHON_CLIENT_PREALLOCATE`` is
-off, so XLA takes what a program needs instead of three quarters of the device at once. The process
-that starts the jobs computes nothing; a TPU, for one, belongs to a single process.
+Each job has its own process, because XLA and PyTorch never return device memory. In one process,
+the first would starve the second. ``XLA_PYTHON_CLIENT_PREALLOCATE`` is off, so XLA takes only the
+memory that a program needs, not three quarters of the device at once. The process that starts the
+jobs computes nothing, because a TPU, for example, belongs to a single process.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from benchmarks.harness import ROOT, progress
 
 Row = dict[str, Any]
 QUICK = " --xla_backend_optimization_level=0"
-MARK = "row "  # what a line of a child's output begins with if it holds a row
+MARK = "row "  # prefix of a line of a child's output that holds a row
 PROBE = """
 import json, jax
 d = jax.devices()
@@ -35,14 +35,14 @@ print(json.dumps({"platform": d[0].platform, "kind": d[0].device_kind, "count": 
 
 
 class Context(NamedTuple):
-    """What every job is told.
+    """Settings that every job gets.
 
     Attributes:
       tiny: only show that everything works.
       platform: ``"gpu"``, ``"tpu"`` or ``"cpu"``.
       data_dir: folder with MNIST's official files, or ``None``.
       out: folder of the results.
-      cache: folder of compiled programs that tiny jobs share; the others time compiling too.
+      cache: folder of compiled programs that tiny jobs share; ``None`` if compiling is timed.
     """
 
     tiny: bool
@@ -57,9 +57,9 @@ class Job(NamedTuple):
 
     Attributes:
       name: of the job, unique in its section.
-      seconds: after which its process is ended; tiny jobs may take all there are.
+      seconds: time limit of the process; tiny jobs may use all the time left.
       flags: for XLA.
-      command: another program than this package's; ``{minutes}`` stands for the minutes left.
+      command: another program to run instead; ``{minutes}`` stands for the minutes left.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Job(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What came of a job.
+    """The outcome of a job.
 
     Attributes:
       rows: measured before it ended.
@@ -83,7 +83,7 @@ class Outcome(NamedTuple):
 
 
 def probe() -> dict[str, Any]:
-    """Platform, kind and number of the devices, as a process of its own sees them."""
+    """Platform, kind and number of the devices, read in a separate process."""
     done = subprocess.run(
         [sys.executable, "-c", PROBE], capture_output=True, text=True, env=environment()
     )
@@ -93,7 +93,7 @@ def probe() -> dict[str, Any]:
 
 
 def run(section: str, job: Job, context: Context, done: list[Row], seconds: float) -> Outcome:
-    """Runs a job for at most so many seconds; ``done`` are rows that it need not measure again."""
+    """Runs a job for at most ``seconds``; it need not measure the rows in ``done`` again."""
     start = time.perf_counter()
     about = {"section": section, "job": job.name, "context": context._asdict(), "done": done}
     command = [sys.executable, "-m", "benchmarks.accelerator.child", json.dumps(about)]
@@ -109,7 +109,7 @@ def run(section: str, job: Job, context: Context, done: list[Row], seconds: floa
             text=True,
             cwd=ROOT,
             env=environment(job.flags, scratch, context),
-            start_new_session=True,  # PyTorch's compiler has processes of its own
+            start_new_session=True,  # PyTorch's compiler starts processes too
         ) as process:
             timer = threading.Timer(limit, _end, [process])
             timer.start()
@@ -182,9 +182,9 @@ def environment(
 
 
 def _as_if_installed(scratch: Path) -> str:
-    """A folder for Python's path that names this package's version where pip has not done so.
+    """A folder for Python's path that names this package's version, if pip does not.
 
-    A manifest records the version that pip knows, and on a borrowed machine nothing is installed.
+    A manifest records the installed version, and on a borrowed machine nothing is installed.
     """
     try:
         importlib.metadata.version("onesided-jax")

@@ -1,10 +1,10 @@
-"""The cross-evaluated MVI matrix of a DCGAN: cost per entry, and how it grows with the checkpoints.
+"""The cross-evaluated MVI matrix of a DCGAN: cost per entry, and its growth with the checkpoints.
 
 An entry is ``<x_s - x*, grad_x f(x_s, y_t)>`` over one minibatch, a directional derivative of every
-sample. Beside it stands what one would write first: the field at ``(x_s, y_t)`` on the same
-minibatch, jitted, one entry after the other, and an inner product.
+sample. It is compared with the obvious code, one entry after the other: the jitted field at
+``(x_s, y_t)`` on the same minibatch, then an inner product.
 
-Then analysis and report of 10,000 runs beside those of 1,000 (`benchmarks.many_runs`).
+Analysis and report of 10,000 runs are compared with those of 1,000 (`benchmarks.many_runs`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from benchmarks import many_runs, ours
 from benchmarks.harness import Row, Scale, SuiteResult, interleave, progress, ratio_row, spread
 from onesided_jax.analysis.measure import make_probe
 
-GROWTH = 1.1  # time per entry of the large matrix, in those of a small one: linear
+GROWTH = 1.1  # most time per entry of the large matrix over the small one: linear cost
 
 
 def run(scale: Scale, folder: Path) -> SuiteResult:
@@ -103,7 +103,7 @@ def run(scale: Scale, folder: Path) -> SuiteResult:
 
 
 class _Compilations:
-    """Counts what JAX compiles in a block."""
+    """Counts JAX's compilations in a block."""
 
     def __init__(self) -> None:
         self.count = 0

@@ -1,8 +1,8 @@
 """Compile time of a DCGAN sweep: many runs or images against few, a warm cache against a cold one.
 
-Timed is all that happens before the first step: tracing, lowering and compiling (or loading) the
-initialisation and a chunk of the training program. Cold and warm caches are met by fresh processes,
-whose start and imports are left out.
+The time covers everything before the first step: tracing, lowering and compiling (or loading) the
+initialisation and a chunk of the training program. Fresh processes use the cold and warm caches;
+their start and imports are not timed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ GAMES = {"MLP": ours.mlp_game, "DCGAN": ours.dcgan_game}
 
 
 def compile_seconds(game_name: str, runs: int, steps: int, data: Any = None) -> float:
-    """Builds a sweep's programs as if nothing had been compiled yet; allocates no runs."""
+    """Builds a sweep's programs with empty caches; allocates no runs."""
     jax.clear_caches()
     make = ours.optimizer()
     game = GAMES[game_name]() if data is None else ours.dcgan_game(data=data)
@@ -61,7 +61,7 @@ def run(scale: Scale, folder: Path) -> SuiteResult:
     few_images, many_images = scale.pick((32, 64), (5_000, 60_000))
     images = np.resize(ours.images(min(few_images, 2048)), (many_images, 28, 28, 1))
     with no_persistent_cache():
-        compile_seconds(game, 1, steps)  # what a process pays once: imports, first use
+        compile_seconds(game, 1, steps)  # imports and first use cost a process once
         measured = interleave(
             {
                 "few": lambda: compile_seconds(game, few, steps),

@@ -151,7 +151,7 @@ def run(scale: Scale, folder: Path) -> SuiteResult:
 
 
 def utilisation(measured: dict[str, list[float]], flops: float, what: str) -> Row:
-    """Share of the matrix product's speed, measured in the same round, that a step reaches."""
+    """Speed of a step as a share of the matrix product's speed in the same round."""
     shares = [
         1e-9 * flops / taken / peak
         for taken, peak in zip(measured["ours"], measured["gemm"], strict=True)
@@ -165,9 +165,9 @@ def utilisation(measured: dict[str, list[float]], flops: float, what: str) -> Ro
 
 
 def check_alike(ours_side: ours.Sweep, theirs: Any, steps: int) -> dict[str, Any]:
-    """Trains both sides for at least so many steps and compares their mean losses.
+    """Trains both sides for at least ``steps`` steps and compares their mean losses.
 
-    Starts and minibatches differ, so the losses agree in kind only: finite, and within a factor.
+    Starts and minibatches differ, so the losses only have to be finite and within a factor.
 
     Raises:
       AssertionError: if they are not.

@@ -1,7 +1,7 @@
 """Analytic games in float64: 4096 runs of ExtraAdam against cooper-optim's, and against NumPy.
 
 All three sides start from the same players with ``eps = 0`` and are compared before they are
-timed. A time is per run-step; cooper's loop does one run, ours and NumPy's all at once.
+timed. Times are per run-step: cooper's loop does one run, ours and NumPy's do all at once.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ COMPARED_STEPS = 50
 
 
 def bilinear_matrix() -> np.ndarray:
-    """The matrix of ``osj.games.bilinear()``, read off its field."""
+    """The matrix of ``osj.games.bilinear()``, computed from the field."""
     game = osj.games.bilinear()
     players, state = game.init(jax.random.key(0))
     size = len(players.primal)
@@ -42,7 +42,7 @@ def sweep_of(game: osj.Game, runs: int, steps: int) -> ours.Sweep:
 
 
 def numpy_peer(sweep: ours.Sweep, field: peers_numpy.Field) -> peers_numpy.ExtraAdam:
-    """NumPy's side, from where the sweep is now."""
+    """NumPy's side, starting from the sweep's current players."""
     return peers_numpy.ExtraAdam(field, *sweep.players(), RATE, B1)
 
 
@@ -58,7 +58,7 @@ def assert_equal(actual: Any, expected: Any, side: str) -> float:
 
 
 def torch_seconds(path: Any, steps: int) -> Callable[[], float]:
-    """Seconds per step of a path of players, on one thread: two would only wait for each other."""
+    """Seconds per step of a path of players, on one thread, as two would wait for each other."""
     from benchmarks.peers_torch import threads
 
     def measure() -> float:

@@ -1,10 +1,10 @@
 """Memory per run of a DCGAN sweep beside a torch.func ensemble, and growth over many steps.
 
-Each side runs in a fresh process. Its *peak* is the high-water mark of the resident memory after
-some steps minus the resident memory after imports and a first small operation: it includes what
-compiling needs. Its *running* memory leaves that out: the mark is reset after the first step. The
-mark is Linux's ``VmHWM``; ``getrusage``'s ``ru_maxrss`` will not do there, for a child inherits it
-from its parent across ``exec``. Elsewhere ``ru_maxrss`` is what there is, and nothing resets it.
+Each side runs in a fresh process. *Peak* memory is the high-water mark of the resident memory after
+some steps, minus the resident memory after imports and a first small operation. It includes memory
+for compiling. *Running* memory does not, because the mark is reset after the first step. On Linux
+the mark is ``VmHWM``: ``getrusage``'s ``ru_maxrss`` is wrong there, because a child inherits it
+from its parent across ``exec``. Other systems have only ``ru_maxrss``, which cannot be reset.
 Growth is read from the resident memory after each chunk of a long sweep of a small MLP game.
 """
 
@@ -46,7 +46,7 @@ def peak_bytes() -> int:
 
 
 def resident_bytes() -> int | None:
-    """Resident memory now, where the system tells."""
+    """Resident memory now, or ``None`` if the system does not report it."""
     statm = Path("/proc/self/statm")
     if not statm.exists():
         return None
@@ -54,7 +54,7 @@ def resident_bytes() -> int | None:
 
 
 def reset_peak() -> bool:
-    """Lets the high-water mark start again from the memory in use, if the kernel can."""
+    """Resets the high-water mark to the memory in use, if the kernel can."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -63,7 +63,7 @@ def reset_peak() -> bool:
 
 
 def measure(build: Callable[[], Callable[[], Any]], steps: int) -> dict[str, float | None]:
-    """Bytes that ``build`` and calls of what it returns add to the process."""
+    """Bytes that ``build`` and calls of the returned function add to the process."""
     resident = resident_bytes()
     before = peak_bytes() if resident is None else resident
     step = build()
@@ -129,7 +129,7 @@ SIDES = {"ours": ours_side, "ensemble": ensemble_side, "growth": growth_side}
 
 def run(scale: Scale, folder: Path) -> SuiteResult:
     del folder
-    from benchmarks import peers_torch  # noqa: F401 - say at once that it is missing
+    from benchmarks import peers_torch  # noqa: F401 - fail at once if PyTorch is missing
 
     sizes = scale.pick((8, 16, 2, 3), (32, 64, 8, 10))
     runs = sizes[2]

@@ -1,8 +1,8 @@
 """Time per run-step against runs, batch, width of the networks, steps per dispatch and devices.
 
-All runs of a device are one vmapped program here; `osj.sweep` may find fewer at a time faster. One
-axis varies, the others stay at the base; all configurations are interleaved. ``scaling.csv``
-has a line for each.
+All runs of a device are one vmapped program here; `osj.sweep` may run fewer at a time, if that is
+faster. One axis varies, the others stay at the base. All configurations are interleaved.
+``scaling.csv`` has a line for each configuration.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The cost of a step of each optimizer in simultaneous Adam steps: ``benchmarks.step_ratio``."""
+"""Cost of a step of each optimizer, in simultaneous Adam steps: ``benchmarks.step_ratio``."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def carousel_arm(arm: str, stops: Sequence[int]) -> Tables:
     method, options, dual_rate = CAROUSEL[arm]
     game = at(osj.games.carousel(), *RING)
     rates = {"primal_learning_rate": theory_rate(game), "dual_learning_rate": dual_rate}
-    theorem = "T5" if method == "amsgrad" else "T1"  # the same left side
+    theorem = "T5" if method == "amsgrad" else "T1"  # both have the same left side
     result, found = play(game, method, options, rates, steps=stops[-1], every=stops[0], record=10)
     bound, places = found[theorem], np.searchsorted(found.steps, stops)
     row = {"arm": arm, "dual_rate": dual_rate}

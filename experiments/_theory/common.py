@@ -1,4 +1,4 @@
-"""What the sections share."""
+"""Helpers that the sections share."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from onesided_jax import PrimalDual
 
 Row = dict[str, Any]
 Tables = dict[str, list[Row]]
-Scaled = Callable[[Any, Any], Any]  # (small, paper) -> the one to use
+Scaled = Callable[[Any, Any], Any]  # (small, paper) -> the value for this scale
 
 DELTA, DUAL_RATE = 0.5, 2.0
 PLAIN: Row = {"eps": DELTA, "b2": 0.99, "convention": "classic"}
 ADAPTIVE: Row = PLAIN | {"dual_eps": 1e-3}
-RING = ([[1.5, 0.9]], [[0.3]])  # the carousel's start: on its ring
+RING = ([[1.5, 0.9]], [[0.3]])  # a start on the carousel's ring
 STATUSES = ("holds", "violated", "not covered")
-EARLY = 500  # a curve whose first snapshot is later than this has its beginning from a short run
+EARLY = 500  # a curve with a later first snapshot gets its beginning from a short run
 
 
 class Task(NamedTuple):
-    """One arm of a section: ``run(**arguments)`` in a process of its own gives rows of tables."""
+    """One arm of a section: ``run(**arguments)`` returns rows of tables, in its own process."""
 
     label: str
     run: Callable[..., Tables]
@@ -39,7 +39,7 @@ class Task(NamedTuple):
 def play(
     game, method, options, rates, *, steps, every=None, record=None, seeds=None, solution=None
 ) -> tuple[Any, Any]:
-    """A sweep and its certificate; a snapshot every ``every`` steps.
+    """Runs a sweep with a snapshot every ``every`` steps; returns result and certificate.
 
     ``rates`` are ``osj.Runs``, or columns to zip with the seeds.
     """
@@ -87,7 +87,7 @@ def _bits(key):
 
 @functools.cache
 def _marks(seeds: int) -> np.ndarray:
-    """What the key that a sweep hands to ``init`` draws for each seed: it tells them apart."""
+    """Random bits that each seed's key for ``init`` draws; they identify the seed."""
 
     def init(key):
         bits = _bits(key).astype(float)  # float64 holds 32 bits
@@ -133,7 +133,7 @@ def thinned(steps: np.ndarray, count: int = 60) -> np.ndarray:
 
 
 def curve(bound, steps: np.ndarray, **labels: Any) -> list[Row]:
-    """Both sides of the first run against the number of steps."""
+    """Both sides of the bound for the first run, against the number of steps."""
     return [
         {**labels, "T": steps[i], "lhs": bound.lhs[0, i], "rhs": bound.rhs[0, i]}
         for i in thinned(steps)

@@ -59,7 +59,7 @@ def controls(scaled: Scaled) -> list[Task]:
 
 
 def control_arm(arm: str, steps: int, starts: int) -> Tables:
-    """The first start is the carousel's of section 1, the others are standard normal."""
+    """The first start is that of the carousel section; the others are standard normal."""
     name, method, options = CONTROLS[arm]
     game: Any = osj.games.make_game(name)
     shapes = jax.tree.map(lambda a: a.size, game.init(jax.random.key(0))[0])
@@ -67,7 +67,7 @@ def control_arm(arm: str, steps: int, starts: int) -> Tables:
     xs, ys = (rng.normal(size=(starts, size)) for size in shapes)
     xs[0], ys[0] = np.resize(RING[0], shapes.primal), np.resize(RING[1], shapes.dual)
     game = at(game, xs, ys)
-    if name == "bilinear":  # L_xx = 0: the joint constant's step, for both players
+    if name == "bilinear":  # L_xx = 0, so both players take the step of the joint constant
         rate = dual_rate = DELTA / (math.sqrt(2) * game.facts.lipschitz)
     else:
         rate, dual_rate = theory_rate(game), DUAL_RATE

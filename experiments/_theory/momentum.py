@@ -42,7 +42,7 @@ def momentum_arm(b1: float, steps: int) -> Tables:
 
 
 def bilinear_momentum(steps: int, rate: float = 1e-2) -> Tables:
-    """Where ``f(x, y) = x y`` turns unstable, from the linear map and from runs on either side."""
+    """Momentum at which ``f(x, y) = x y`` turns unstable: linear map, and runs on both sides."""
     rows = []
     for who, one in (("both players", False), ("the primal only", True)):
         low, high = 0.0, 0.99
@@ -51,7 +51,7 @@ def bilinear_momentum(steps: int, rate: float = 1e-2) -> Tables:
             low, high = (low, middle) if spectral_radius(middle, rate, one) > 1 else (middle, high)
         rows.append({"momentum of": who, "momentum": low, "spectral radius": 1.0, "what": "limit"})
     for b1 in (0.25, 0.45):
-        # A metric of 100 that the gradients do not move: the map above.
+        # The gradients do not move a metric of 100, so the run follows the linear map.
         options = {"b1_update": b1, "dual_b1": b1, "eps": 100.0}
         result, _ = play(
             osj.games.dirac_wgan(),
@@ -75,7 +75,10 @@ def bilinear_momentum(steps: int, rate: float = 1e-2) -> Tables:
 
 
 def spectral_radius(b1: float, rate: float, primal_only: bool) -> float:
-    """Of extragradient with a running mean in its update, ``z = (x, y)``, state ``(z, m)``."""
+    """Spectral radius of extragradient with a running mean in its update.
+
+    ``z = (x, y)``, state ``(z, m)``.
+    """
     J, eye = np.array([[0.0, 1.0], [-1.0, 0.0]]), np.eye(2)
     keep = np.diag([b1, 0.0 if primal_only else b1])
     update = (eye - keep) @ J @ (eye - rate * J)  # m = (1 - b1) J (z - rate J z) + b1 m

@@ -36,7 +36,7 @@ def noise_arm(name: str, std: float, arm: str, steps: int, seeds: int) -> Tables
     calm = osj.games.make_game(name)
     game: Any = osj.games.with_noise(calm, std)
     method, options, dual_rate = NOISE_ARMS[arm]
-    step = theory_rate(game) / math.sqrt(2)  # of Theorem 3: delta / (2 L_x)
+    step = theory_rate(game) / math.sqrt(2)  # Theorem 3's step: delta / (2 L_x)
     result, found = play(
         game,
         method,

@@ -57,7 +57,7 @@ def one_sided(scaled: Scaled) -> list[Task]:
 
 def one_sided_arm(name: str, size: Row, arm: str, draws: int, steps: int) -> Tables:
     game = osj.games.make_game(name, **size)
-    if name == "strong_wind":  # its constants hold in a box
+    if name == "strong_wind":  # the constants hold only in a box, so halve the starts
         whole = game.init
         game = dataclasses.replace(
             game, init=lambda key: (jax.tree.map(lambda a: a / 2, whole(key)[0]), ())

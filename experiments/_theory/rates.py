@@ -54,7 +54,7 @@ def rates_game(name: str, steps: int, seeds: int) -> Tables:
     """All powers at once; medians, minima and maxima over the seeds."""
     game: Any = osj.games.make_game(name)
     solution = None
-    if game.facts.primal_solution is None:  # a point to measure from; it proves nothing
+    if game.facts.primal_solution is None:  # a reference point; it proves nothing
         solution = PrimalDual(np.zeros(game.init(jax.random.key(0))[0].primal.size), None)
     grid = osj.grid(
         seeds=seeds,

@@ -1,4 +1,4 @@
-"""Which optimizers the carousel separates."""
+"""Optimizers that stall on the carousel, and optimizers that converge."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from .controls import DRD
 
 
 def sweep(scaled: Scaled) -> list[Task]:
-    """Two halves of one grid, so that two processes share it."""
+    """Splits one grid into halves, so that two processes share the work."""
     side, steps = scaled(8, 64), scaled(500, 100_000)
     halves = np.array_split(np.geomspace(1e-3, 1e-1, side), 2)
     return [

@@ -81,7 +81,9 @@ def claims(section: Section) -> list[dict[str, Any]]:
             shown["each"] = EXTREMES
         elif len(verdicts) > MAX_VERDICTS:
             shown["grid"] = _verdict_grid(verdicts, cells)
-        out.append(shown | {"rows": [_verdict_row(v) for v in verdicts]})
+        varying = {name: _varying(mine) for name, mine in cells.items()}
+        rows = [_verdict_row(v, varying[str(v["cell"])]) for v in verdicts]
+        out.append(shown | {"rows": rows})
     return out
 
 
@@ -112,8 +114,7 @@ def _verdict_grid(
     """A grid of verdicts: one row per optimizer, one column per varying setting."""
     names: list[str] = []
     for mine in cells.values():
-        varying = (n for n in mine[0]["setting"] if len({v["setting"].get(n) for v in mine}) > 1)
-        names += [name for name in varying if name not in names]
+        names += [name for name in _varying(mine) if name not in names]
 
     def place(verdict: Mapping[str, Any]) -> tuple[Any, ...]:
         return tuple(verdict["setting"].get(name) for name in names)
@@ -134,21 +135,31 @@ def _verdict_grid(
     return {"heads": heads, "rows": rows}
 
 
+def _varying(verdicts: list[dict[str, Any]]) -> list[str]:
+    """Names of the hyperparameters that differ between an optimizer's settings."""
+    first = verdicts[0]["setting"]
+    return [name for name in first if len({v["setting"].get(name) for v in verdicts}) > 1]
+
+
 def _measure(verdict: Mapping[str, Any]) -> str:
     return str(verdict["numbers"].get("measure", ""))
 
 
-def _verdict_row(verdict: Mapping[str, Any]) -> dict[str, Any]:
+def _verdict_row(verdict: Mapping[str, Any], varying: list[str]) -> dict[str, Any]:
+    """A verdict; of several settings only what differs is shown, and the rest is folded."""
+    whole = verdict["setting"]
+    shown = {name: whole[name] for name in varying if name in whole} or whole
+    folded = {} if shown == whole else {"Settings": settings(whole)}
     numbers = {k: v for k, v in verdict["numbers"].items() if k != "measure" and v != ""}
     runs = numbers.pop("runs", None)
     return {
         "optimizer": str(verdict["cell"]),
-        "settings": settings(verdict["setting"]),
+        "settings": settings(shown),
         "badge": badge(verdict["status"]),
         "sentence": str(verdict["sentence"]),
         "effect": spread(verdict["effect"], *verdict["interval"]),
         "runs": NOTHING if runs is None else count(int(runs), "run"),
-        "numbers": {label(str(k)): _words(v) for k, v in numbers.items()},
+        "numbers": folded | {label(str(k)): _words(v) for k, v in numbers.items()},
     }
 
 
