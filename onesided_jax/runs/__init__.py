@@ -16,7 +16,7 @@ from onesided_jax.runs.directory import (
     writing,
 )
 from onesided_jax.runs.files import WriteError
-from onesided_jax.runs.join import join
+from onesided_jax.runs.joining import join
 from onesided_jax.runs.lock import LockedError, lock
 from onesided_jax.runs.packing import DamagedCheckpointError, pack, unpack
 from onesided_jax.runs.reach import out_of_reach
