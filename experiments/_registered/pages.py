@@ -76,6 +76,7 @@ def draw(results: Path, pages: Path, scale: Scale) -> None:
         "claim1": {
             "verdicts": _verdicts(own[0]),
             "pictures": _pictures(figures),
+            "seeds": _per_seed(results, sets, scale),
             "sensitivity": _sensitivity(results / "sensitivity.csv"),
             "cost": _cost(results / "ledger.jsonl"),
         },
@@ -213,6 +214,27 @@ def _pictures(figures: dict[str, dict[str, str]]) -> str:
         for data, found in figures.items()
         for name, file in found.items()
     )
+
+
+def _per_seed(results: Path, sets: list[str], scale: Scale) -> str:
+    """A table with a row per seed: both ratios, and the quality of the samples at the end."""
+    lines = [
+        "| data | seed | generator | discriminator | Fréchet distance | gate |",
+        "| --- " * 6 + "|",
+    ]
+    norms, runs = Tables(results, "norms"), Tables(results, "runs")
+    for data in sets:
+        own, ends = norms.columns(ARM, data), runs.columns(ARM, data)
+        if not own:
+            continue
+        ratios = [change_of(own, scale, player).ratio for player in COLOURS]
+        passes = _gate(ends, criteria(data, scale, 0)).passes
+        told = ["-"] * len(ends["seed"]) if passes is None else ["failed", "passed"]
+        for i, seed in enumerate(ends["seed"].astype(int)):
+            gate = told[i] if passes is None else told[int(passes[i])]
+            values = *(f"{ratio[i]:.2f}" for ratio in ratios), f"{ends['frechet'][i]:.4f}"
+            lines.append(f"| {TITLES[data]} | {' | '.join([str(seed), *values, gate])} |")
+    return "\n".join(lines) if len(lines) > 2 else ""
 
 
 def _sensitivity(path: Path) -> str:
