@@ -56,8 +56,8 @@ def join(
 
     Example:
       >>> import dataclasses, tempfile
-      >>> from onesided_jax import RECIPES, run
-      >>> from onesided_jax.runs import join
+      >>> from onesided_jax import run
+      >>> from onesided_jax.runs import RECIPES, join
       >>> few = dataclasses.replace(RECIPES["demo-carousel"], steps=20, checkpoint_every=10)
       >>> few = dataclasses.replace(few, record_every=10, seeds=(0, 1))
       >>> more = dataclasses.replace(few, seeds=(2,))
