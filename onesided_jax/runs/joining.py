@@ -58,8 +58,9 @@ def join(
       >>> import dataclasses, tempfile
       >>> from onesided_jax import run
       >>> from onesided_jax.runs import RECIPES, join
-      >>> few = dataclasses.replace(RECIPES["demo-carousel"], steps=20, checkpoint_every=10)
-      >>> few = dataclasses.replace(few, record_every=10, seeds=(0, 1))
+      >>> demo = RECIPES["demo-carousel"]
+      >>> short = {"steps": 20, "checkpoint_every": 10, "record_every": 10}
+      >>> few = dataclasses.replace(demo, optimizers=demo.optimizers[:1], seeds=(0, 1), **short)
       >>> more = dataclasses.replace(few, seeds=(2,))
       >>> with tempfile.TemporaryDirectory() as folder:
       ...     a, b = run(few, folder + "/a"), run(more, folder + "/b")
