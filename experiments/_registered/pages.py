@@ -45,6 +45,7 @@ WORDS = {
     "not run": "not run yet",
 }
 DECIDED = ("supported", "refuted")
+NEXT = "**Next.** Claim 3, Fashion-MNIST, claim 2, then eight more seeds each."
 
 
 def draw(results: Path, pages: Path, scale: Scale) -> None:
@@ -74,6 +75,7 @@ def draw(results: Path, pages: Path, scale: Scale) -> None:
             "answers": _answers(main),
             "plane": _pictures(dict(list(planes.items())[:1])),
             "table": _table(main),
+            "next": "" if all(_has_run(r) for of in main.values() for r in of) else NEXT,
         },
         "claim1": {
             "verdicts": _verdicts(own[0]),
