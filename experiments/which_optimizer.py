@@ -1,9 +1,9 @@
 """Which optimizer converges where: every optimizer on five games with known answers.
 
-Each optimizer meets each game under 16 pairs of learning rates from 4 starts. A player *converges*
+Each optimizer plays each game with 16 pairs of learning rates, from 4 starts. A player *converges*
 if the median of its gradient norm over the last tenth of the steps is below 1e-3 (all games are of
-order one). The figure shows the share of runs in which both players converge, only the primal,
-only the dual, neither, or which diverge: a picture that needs no tuning of rates.
+order one). The figure shows the share of runs with each outcome: both players converge, only the
+primal, only the dual, neither, or the run diverges. This needs no tuning of rates.
 
     python experiments/which_optimizer.py            # docs/figures/which-optimizer.svg and .csv
     python experiments/which_optimizer.py --steps 200 --out /tmp/w
@@ -30,7 +30,7 @@ DUAL_RATES = (0.003, 0.03, 0.3, 3.0)
 STARTS = 4
 THRESHOLD, LOST = 1e-3, 1e3
 
-ADAPTIVE = {"b2": 0.99, "eps": 0.5}  # a real eps: the theory's delta, of the gradients' order
+ADAPTIVE = {"b2": 0.99, "eps": 0.5}  # large eps: the theory's delta, of the gradients' order
 ADAM = ADAPTIVE | {"b1": 0.0}
 OPTIMIZERS = {
     "sgda": {},
@@ -58,7 +58,7 @@ GAMES = {
     "carousel": "one-sided MVI only",
     "moving_target": "no condition holds",
 }
-OUTCOMES = {  # colours of Okabe and Ito, clear of each other in print and for the colour-blind
+OUTCOMES = {  # colours of Okabe and Ito: distinct in print and for colour-blind readers
     "both converge": "#0072b2",
     "only the primal": "#56b4e9",
     "only the dual": "#e69f00",
