@@ -68,6 +68,11 @@ class Runs:
         """Selects runs by indices or by a boolean mask."""
         return Runs(self.seeds[rows], {k: v[rows] for k, v in self.hyperparameters.items()})
 
+    def to_json(self) -> dict[str, Any]:
+        """Seeds and hyperparameters as lists of numbers, as a manifest stores them."""
+        columns = {name: values.tolist() for name, values in self.hyperparameters.items()}
+        return {"seeds": self.seeds.tolist(), "hyperparameters": columns}
+
 
 class Cell(NamedTuple):
     """The unit of training: one optimizer, many runs, one compiled program.

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from onesided_jax.errors import short
-from onesided_jax.runs.cells import Runs, cells
+from onesided_jax.runs.cells import Cell, Runs, cells
 from onesided_jax.runs.data_file import placeless
 from onesided_jax.runs.differences import differences
 from onesided_jax.runs.directory import Run, open_run, writing
@@ -72,17 +72,19 @@ def join(
         raise ValueError(f"runs={[str(path) for path in runs]}: expected two or more to join")
     _check(opened)
     parts = {label: _Part.of(label, opened) for label in _labels(opened)}
-    plan = {**opened[0].manifest["plan"], "cells": {k: part.planned for k, part in parts.items()}}
+    planned = {label: part.runs.to_json() for label, part in parts.items()}
+    plan = {**opened[0].manifest["plan"], "cells": planned}
     recipe = _recipe(opened)
-    for label, part in parts.items():
-        _check_complete(label, part, recipe)
+    for cell in [] if recipe is None else cells(recipe):
+        _check_complete(cell, parts[cell.label].runs)
     with writing(Path(out).absolute(), plan=plan, recipe=recipe) as joined:
-        for label, part in parts.items():
-            part.copy(joined, label, on_damage)
         manifests = [run.manifest for run in reversed(opened)]
         widths = {k: width for m in manifests for k, width in m["widths"].items()}
         shape = {k: m[k] for m in manifests for k in ("sample_shape",) if k in m}
-        return record(joined, widths=widths, joined=[_origin(run) for run in opened], **shape)
+        joined = record(joined, widths=widths, joined=[_origin(run) for run in opened], **shape)
+        for label, part in parts.items():
+            part.copy(joined, label, on_damage)
+        return joined
 
 
 class _Part(NamedTuple):
@@ -91,14 +93,12 @@ class _Part(NamedTuple):
     Attributes:
       holders: the runs that have it.
       order: for each row of the new cell, its place in the rows of all holders one after another.
-      seeds: of the rows.
-      hyperparameters: of the rows.
+      runs: the rows.
     """
 
     holders: list[Run]
     order: np.ndarray
-    seeds: np.ndarray
-    hyperparameters: dict[str, np.ndarray]
+    runs: Runs
 
     @classmethod
     def of(cls, label: str, runs: Sequence[Run]) -> _Part:
@@ -115,20 +115,7 @@ class _Part(NamedTuple):
         rows = np.stack([_ranks(values) for values in joined.values()], axis=1)
         # In the order of `grid`: seeds vary fastest. A run that occurs twice is taken once.
         order = np.unique(rows, axis=0, return_index=True)[1]
-        kept = {name: values[order] for name, values in joined.items()}
-        return cls(holders, order, kept.pop(""), kept)
-
-    @property
-    def planned(self) -> dict[str, Any]:
-        runs = Runs(self.seeds, self.hyperparameters)
-        return {
-            "seeds": runs.seeds.tolist(),
-            "hyperparameters": {k: v.tolist() for k, v in runs.hyperparameters.items()},
-        }
-
-    def settings(self) -> set[tuple[float, ...]]:
-        """Every row as its hyperparameters and its seed."""
-        return set(zip(*(v.tolist() for v in (*self.hyperparameters.values(), self.seeds))))
+        return cls(holders, order, Runs(joined.pop(""), joined).take(order))
 
     def copy(self, joined: Run, label: str, on_damage: Callable[[str], None]) -> None:
         """Writes the checkpoints that all holders have."""
@@ -171,8 +158,9 @@ def _check(runs: Sequence[Run]) -> None:
                 f"`onesided resume {run.path}` or the same call of `sweep`"
             )
     first, *others = runs
+    expected = _common(first)
     for other in others:
-        if found := differences(_common(first), _common(other)):
+        if found := differences(expected, _common(other)):
             raise ValueError(
                 f"{str(other.path)!r} cannot be joined to {str(first.path)!r}: {found}; expected "
                 "runs that differ only in seeds, in values of hyperparameters and in optimizers"
@@ -212,22 +200,23 @@ def _recipe(runs: Sequence[Run]) -> Recipe | None:
     return dataclasses.replace(recipes[0], seeds=seeds, optimizers=tuple(specs.values()))
 
 
-def _check_complete(label: str, part: _Part, recipe: Recipe | None) -> None:
-    """Raises ``ValueError`` unless the rows are every combination, as in a recipe."""
-    for cell in [] if recipe is None else cells(recipe):
-        if cell.label != label:
-            continue
-        columns = (*cell.runs.hyperparameters.values(), cell.runs.seeds)
-        wanted = zip(*(column.tolist() for column in columns), strict=True)
-        found = part.settings()
-        missing = [row for row in wanted if row not in found]
-        if missing:
-            names = [*cell.runs.hyperparameters, "seed"]
-            row = ", ".join(f"{k}={v:g}" for k, v in zip(names, missing[0], strict=True))
-            raise ValueError(
-                f"{label}: {len(missing)} of {len(cell.runs)} combinations are in none of the "
-                f"runs, such as {short(row)}: train these too"
-            )
+def _check_complete(cell: Cell, runs: Runs) -> None:
+    """Raises ``ValueError`` unless the runs are every combination, as in a recipe."""
+    found = set(_rows(runs))
+    missing = [row for row in _rows(cell.runs) if row not in found]
+    if missing:
+        names = [*cell.runs.hyperparameters, "seed"]
+        row = ", ".join(f"{k}={v:g}" for k, v in zip(names, missing[0], strict=True))
+        raise ValueError(
+            f"{cell.label}: {len(missing)} of {len(cell.runs)} combinations are in none of the "
+            f"runs, such as {short(row)}: train these too"
+        )
+
+
+def _rows(runs: Runs) -> list[tuple[float, ...]]:
+    """Every run as its hyperparameters and its seed."""
+    columns = (*runs.hyperparameters.values(), runs.seeds)
+    return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
 def _origin(run: Run) -> dict[str, Any]:

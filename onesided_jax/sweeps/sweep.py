@@ -273,11 +273,5 @@ def plan_of(cells: Sequence[Cell], plan: Plan) -> dict[str, Any]:
         "checkpoint_every": plan.checkpoint_every,
         "record_every": training.record_every,
         "independent_samples": training.independent_samples,
-        "cells": {
-            cell.label: {
-                "seeds": cell.runs.seeds.tolist(),
-                "hyperparameters": {k: v.tolist() for k, v in cell.runs.hyperparameters.items()},
-            }
-            for cell in cells
-        },
+        "cells": {cell.label: cell.runs.to_json() for cell in cells},
     }
