@@ -11,7 +11,7 @@ from rich.markup import escape
 from tyro.conf import Positional, UseAppendAction, arg
 
 from onesided_jax.cli._catalog import compile, games, recipes
-from onesided_jax.cli._console import command, console
+from onesided_jax.cli._console import command, console, warn
 from onesided_jax.cli._counts import Count, OptionalCount
 from onesided_jax.extras import need
 
@@ -134,7 +134,7 @@ def sweep(
     loggers = as_loggers(log)
     connect(processes)
     for sentence in out_of_reach(wanted):
-        console.print(f"[yellow]{escape(sentence)}[/]", soft_wrap=True)
+        warn(sentence)
     train_recipe(wanted, out, width, first_devices(devices), loggers=loggers)
     console.print(f"Next: [bold]{command('analyze', out)}[/]", soft_wrap=True)
 
@@ -188,9 +188,6 @@ def join(
       out: The new run directory. The others are only read.
     """
     from onesided_jax.runs import join as join_runs
-
-    def warn(message: str) -> None:
-        console.print(f"[yellow]{escape(message)}[/]", soft_wrap=True)
 
     joined = join_runs(runs, out, on_damage=warn)
     rows = sum(len(joined.seeds(cell)) for cell in joined.cells)

@@ -18,7 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-__all__ = ["command", "console", "errors", "progress_bars", "say"]
+__all__ = ["command", "console", "errors", "progress_bars", "say", "warn"]
 
 console = Console()
 errors = Console(stderr=True)
@@ -27,6 +27,11 @@ errors = Console(stderr=True)
 def say(text: str, style: str | None = None) -> None:
     """Prints one message to standard error, without interpreting markup."""
     errors.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def warn(text: str) -> None:
+    """Prints a warning among the results."""
+    console.print(f"[yellow]{escape(text)}[/]", soft_wrap=True)
 
 
 def command(name: str, path: Path) -> str:

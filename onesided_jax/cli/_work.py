@@ -15,7 +15,7 @@ from rich.table import Table
 
 from onesided_jax import processes
 from onesided_jax.cli._arguments import run_count
-from onesided_jax.cli._console import console, errors, progress_bars, say
+from onesided_jax.cli._console import console, errors, progress_bars, say, warn
 from onesided_jax.cli._interrupt import Interrupted, stopping
 from onesided_jax.runs import DamagedCheckpointError, Recipe, Run, WriteError, open_run
 
@@ -90,9 +90,7 @@ def train_recipe(
                 recipe,
                 out,
                 on_chunk=on_chunk,
-                on_damage=lambda message: progress.console.print(
-                    f"[yellow]{escape(message)}[/]", soft_wrap=True
-                ),
+                on_damage=warn,
                 loggers=loggers,
                 width=width,
                 devices=devices,
@@ -160,7 +158,7 @@ def analyze_run(run: Run, quality: bool = True, inception: Path | None = None) -
                 error.add_note(f"The run is not complete. To complete it: {command}")
             raise
     for note in found.notes:
-        console.print(f"[yellow]{escape(note)}[/]", soft_wrap=True)
+        warn(note)
     console.print(verdict_table(found, f"{run.path}: verdicts"))
     *legend, details = explanations(found, run.path / "verdict.json")
     console.print(escape("\n".join(legend)), highlight=False)
@@ -199,7 +197,7 @@ def _gone_on(run: Run, dataset: Any) -> tuple[str, ...]:
                 f"{cell}: the analysis ends at step {seen:,}, but the run has continued to "
                 f"{newest:,}; analyze it again: {again}"
             )
-            console.print(f"[yellow]{escape(note)}[/]", soft_wrap=True)
+            warn(note)
             return (note,)
     return ()
 
