@@ -12,6 +12,7 @@ import numpy as np
 from _tables import read_table
 from matplotlib.figure import Figure
 
+import onesided_jax as osj
 from _registered.design import DATA, Scale, criteria
 from _registered.judging import NAMES, NOT_RUN, Row, Tables, _gate, by_checkpoint, change_of
 from onesided_jax.report import plane_axes, style, svg_bytes
@@ -45,7 +46,6 @@ WORDS = {
     "not run": "not run yet",
 }
 DECIDED = ("supported", "refuted")
-NEXT = "**Next.** Claim 3, Fashion-MNIST, claim 2, then eight more seeds each."
 
 
 def draw(results: Path, pages: Path, scale: Scale) -> None:
@@ -68,14 +68,15 @@ def draw(results: Path, pages: Path, scale: Scale) -> None:
             strict=True,
         )
     )
+    planned = [row for rows_of_claim in main.values() for row in rows_of_claim]
     planes = {data: {"plane": f["plane"]} for data, f in figures.items() if f}
     texts = {
         "index": {
-            "progress": _progress(main),
+            "progress": _progress(planned),
             "answers": _answers(main),
             "plane": _pictures(dict(list(planes.items())[:1])),
             "table": _table(main),
-            "next": "" if all(_has_run(r) for of in main.values() for r in of) else NEXT,
+            "next": _next(planned),
         },
         "claim1": {
             "verdicts": _verdicts(own[0]),
@@ -131,8 +132,7 @@ def _plane(norms: Tables, runs: Tables, data: str, scale: Scale) -> Figure:
         every = np.concatenate([*points.values()])
         limits = min(0.1, every.min() / 1.5), max(3.0, 1.5 * every.max())
         plane_axes(ax, boundaries, NAMES._asdict(), limits)
-        gate = _gate(runs.columns(ARM, data), rules).passes
-        filled = np.zeros(len(points[ARM]), bool) if gate is None else gate
+        filled = _passes(runs.columns(ARM, data), rules)
         look: dict[str, Any] = {"ls": "", "color": COLOURS["primal"]}
         ax.plot(*points[ARM][filled].T, marker="o", label="passes the quality gate", **look)
         ax.plot(*points[ARM][~filled].T, marker="o", mfc="none", label="does not", **look)
@@ -145,6 +145,13 @@ def _plane(norms: Tables, runs: Tables, data: str, scale: Scale) -> Figure:
         ax.set_ylabel("discriminator: late / early norm")
         figure.legend(loc="outside lower left", ncols=2)
         return figure
+
+
+def _passes(runs: dict[str, np.ndarray], rules: osj.Criteria) -> np.ndarray:
+    """``bool[R]``, which seeds pass the quality gate."""
+    passes = _gate(runs, rules).passes
+    assert passes is not None  # every data set has limits
+    return passes
 
 
 def _curves(norms: dict[str, np.ndarray]) -> Figure:
@@ -176,9 +183,8 @@ def _fill(page: str, **parts: str) -> str:
     return re.sub(r"\n{3,}", "\n\n", text)
 
 
-def _progress(claims: dict[str, list[Row]]) -> str:
+def _progress(rows: list[Row]) -> str:
     """How many of the planned tests have run, as the title of the box of answers."""
-    rows = [row for of_claim in claims.values() for row in of_claim]
     run = sum(map(_has_run, rows))
     decided = sum(row["status"] in DECIDED for row in rows)
     return f'!!! abstract "{run} of {len(rows)} planned tests have run; {decided} decided"'
@@ -191,6 +197,12 @@ def _answers(claims: dict[str, list[Row]]) -> str:
         told = " ".join(f"*{_title(row)}*: {_answer(row)}" for row in rows if _has_run(row))
         lines.append(f"    **{title}.** {told or NOT_RUN}")
     return "\n\n".join(lines)
+
+
+def _next(rows: list[Row]) -> str:
+    """The planned tests that have not run; no text if all have."""
+    left = ", ".join(f"{r['claim']} on {_title(r)}" for r in rows if not _has_run(r))
+    return left and f"**Next.** Claims {left}; then eight more seeds each."
 
 
 def _answer(row: Row) -> str:
@@ -255,10 +267,9 @@ def _per_seed(results: Path, sets: list[str], scale: Scale) -> str:
         if not own:
             continue
         ratios = [change_of(own, scale, player).ratio for player in COLOURS]
-        passes = _gate(ends, criteria(data, scale, 0)).passes
-        told = ["-"] * len(ends["seed"]) if passes is None else ["failed", "passed"]
+        passes = _passes(ends, criteria(data, scale, 0))
         for i, seed in enumerate(ends["seed"].astype(int)):
-            gate = told[i] if passes is None else told[int(passes[i])]
+            gate = "passed" if passes[i] else "failed"
             values = *(f"{ratio[i]:.2f}" for ratio in ratios), f"{ends['frechet'][i]:.4f}"
             lines.append(f"| {TITLES[data]} | {' | '.join([str(seed), *values, gate])} |")
     return "\n".join(lines) if len(lines) > 2 else ""
