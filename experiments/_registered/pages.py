@@ -20,6 +20,7 @@ from onesided_jax.report import plane_axes, style, svg_bytes
 TEMPLATES = Path(__file__).parent / "templates"
 COLOURS = {"primal": "#0072b2", "dual": "#d55e00"}
 TITLES = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "bars": "bars, small size"}
+DATA_COLOURS = {"mnist": "#cc79a7", "fashion_mnist": "#009e73", "bars": "#009e73"}
 ARM = "alternating_adam"
 ARMS = {  # in words
     ARM: "",
@@ -28,24 +29,35 @@ ARMS = {  # in words
     "amsgrad": "plain AMSGrad",
     "amsgrad_xeg": "looking ahead on x",
 }
-CLAIMS = {  # and what would change the result
-    "1. Only the generator converges": "other architectures",
-    "2. Looking ahead on x calms the generator": "steps that our theorem allows",
-    "3. The one-sided MVI holds after training": "another $x^*$",
+CLAIMS = {  # what is measured, and what would change the result
+    "1. Only the generator converges": ("Late over early gradient norms.", "other architectures"),
+    "2. Looking ahead on x calms the generator": ("", "steps that our theorem allows"),
+    "3. The one-sided MVI holds after training": (
+        "Share of gradients on x, by size, that lead away from $x^*$.",
+        "another $x^*$",
+    ),
 }
+FORMS = {  # of claim 3, in words: for the table, and for the figure
+    "after trained": ("before a twin run's end", "before a\ntwin run's end"),
+    "before": ("before half time", "before\nhalf time"),
+    "after": ("past half time", "past\nhalf time"),
+}
+CONTROLS = {"x* = start": "control:\nx* = start", "flipped critic": "control:\nflipped critic"}
 PICTURES = {
     "plane": "Late over early gradient norms, a dot per seed",
+    "mvi": "Share of negative entries, a dot per seed",
     "norms": "Both players' gradient norms along the runs",
     "samples": "Samples at the end, a row per seed",
 }
 WORDS = {
-    "supported": "decided: yes",
-    "refuted": "decided: no",
-    "undecided": "not decided",
+    "supported": "yes",
+    "refuted": "no",
+    "undecided": "undecided",
     "reported": "reported, not judged",
     "not run": "not run yet",
 }
 DECIDED = ("supported", "refuted")
+Forms = dict[tuple[str, str | None], Row]  # claim 3's rows, by data set and form
 
 
 def draw(results: Path, pages: Path, scale: Scale) -> None:
@@ -55,7 +67,8 @@ def draw(results: Path, pages: Path, scale: Scale) -> None:
     path = results / "verdicts.csv"
     rows: list[Row] = list(read_table(path)) if path.exists() else []
     sets = sorted({row["data"] for row in rows}) or list(DATA)
-    figures = {data: _figures(results, pages / "figures", data, scale) for data in sets}
+    plane, mvi = _of_all(results, pages / "figures", sets, scale)
+    figures = {data: _figures(results, pages / "figures", data) for data in sets}
     own = [[row for row in rows if row["claim"] == claim] for claim in "123"]
     main = dict(
         zip(
@@ -69,24 +82,25 @@ def draw(results: Path, pages: Path, scale: Scale) -> None:
         )
     )
     planned = [row for rows_of_claim in main.values() for row in rows_of_claim]
-    planes = {data: {"plane": f["plane"]} for data, f in figures.items() if f}
+    forms = {(row["data"], row.get("what")): row for row in own[2]}
     texts = {
         "index": {
             "progress": _progress(planned),
-            "answers": _answers(main),
-            "plane": _pictures(dict(list(planes.items())[:1])),
+            "answers": _answers(main, forms),
+            "plane": plane,
             "table": _table(main),
             "next": _next(planned),
         },
         "claim1": {
             "verdicts": _verdicts(own[0]),
+            "plane": plane,
             "pictures": _pictures(figures),
             "seeds": _per_seed(results, sets, scale),
             "sensitivity": _sensitivity(results / "sensitivity.csv"),
             "cost": _cost(results / "ledger.jsonl"),
         },
         "claim2": {"verdicts": _verdicts(own[1])},
-        "claim3": {"verdicts": _verdicts(own[2])},
+        "claim3": {"answers": _claim_3(main, forms), "picture": mvi, "table": _forms(own[2])},
     }
     for page, parts in texts.items():
         target = pages / "results" / f"{page}.md"
@@ -96,19 +110,27 @@ def draw(results: Path, pages: Path, scale: Scale) -> None:
 # ---- figures ----
 
 
-def _figures(results: Path, out: Path, data: str, scale: Scale) -> dict[str, str]:
-    """Plane, norm curves and sample sheet of claim 1 on a data set, by what they show."""
-    norms, runs = Tables(results, "norms"), Tables(results, "runs")
-    own = norms.columns(ARM, data)
+def _of_all(results: Path, out: Path, sets: list[str], scale: Scale) -> tuple[str, str]:
+    """Draws the plane of claim 1 and the entries of claim 3: their lines of Markdown."""
+    lines = []
+    for name, figure in (
+        ("plane", _plane(Tables(results, "norms"), Tables(results, "runs"), sets, scale)),
+        ("mvi", _entries(Tables(results, "mvi"), sets, scale)),
+    ):
+        file = f"registered-{name}.svg"
+        if figure:
+            (out / file).write_bytes(svg_bytes(figure))
+        lines.append(f"![{PICTURES[name]}](../figures/{file})" if figure else "")
+    return lines[0], lines[1]
+
+
+def _figures(results: Path, out: Path, data: str) -> dict[str, str]:
+    """Norm curves and sample sheet of claim 1 on a data set, by what they show."""
+    own = Tables(results, "norms").columns(ARM, data)
     if not own:
         return {}
-    made = {}
-    for name, figure in (
-        ("plane", _plane(norms, runs, data, scale)),
-        ("norms", _curves(own)),
-    ):
-        made[name] = f"registered-{name}-{data}.svg"
-        (out / made[name]).write_bytes(svg_bytes(figure))
+    made = {"norms": f"registered-norms-{data}.svg"}
+    (out / made["norms"]).write_bytes(svg_bytes(_curves(own)))
     sheets = sorted(results.glob(f"{ARM}-{data}-*/samples.png"))
     if sheets:
         made["samples"] = f"registered-samples-{data}.png"
@@ -116,34 +138,63 @@ def _figures(results: Path, out: Path, data: str, scale: Scale) -> dict[str, str
     return made
 
 
-def _plane(norms: Tables, runs: Tables, data: str, scale: Scale) -> Figure:
+def _plane(norms: Tables, runs: Tables, sets: list[str], scale: Scale) -> Figure | None:
     """A dot per seed, filled if it passes the gate; the frozen control as stars."""
-    rules = criteria(data, scale, 0)
+    points = {
+        (data, arm): np.stack([change_of(columns, scale, player).ratio for player in COLOURS])
+        for data in sets
+        for arm in (ARM, "frozen")
+        if (columns := norms.columns(arm, data))
+    }
+    if not points:
+        return None
+    rules = criteria(sets[0], scale, 0)
     names = ("generator_falls", "discriminator_stays", "parting")
     boundaries = {name: getattr(rules, name) for name in names}
     with style():
         figure = Figure(figsize=(4.6, 4.4), layout="constrained")
         ax = figure.subplots()
-        points = {
-            arm: np.stack([change_of(columns, scale, player).ratio for player in COLOURS], 1)
-            for arm in (ARM, "frozen")
-            if (columns := norms.columns(arm, data))
-        }
-        every = np.concatenate([*points.values()])
+        every = np.concatenate([*points.values()], axis=1)
         limits = min(0.1, every.min() / 1.5), max(3.0, 1.5 * every.max())
         plane_axes(ax, boundaries, NAMES._asdict(), limits)
-        filled = _passes(runs.columns(ARM, data), rules)
-        look: dict[str, Any] = {"ls": "", "color": COLOURS["primal"]}
-        ax.plot(*points[ARM][filled].T, marker="o", label="passes the quality gate", **look)
-        ax.plot(*points[ARM][~filled].T, marker="o", mfc="none", label="does not", **look)
-        if "frozen" in points:
-            label = "discriminator frozen half way"
-            ax.plot(
-                *points["frozen"].T, **{**look, "color": COLOURS["dual"]}, marker="*", label=label
-            )
+        for (data, arm), (across, up) in points.items():
+            look: dict[str, Any] = {"ls": "", "color": DATA_COLOURS[data]}
+            if arm == ARM:
+                filled = _passes(runs.columns(ARM, data), criteria(data, scale, 0))
+                ax.plot(across[filled], up[filled], marker="o", label=TITLES[data], **look)
+                ax.plot(across[~filled], up[~filled], marker="o", mfc="none", **look)
+            else:
+                label = f"{TITLES[data]}, {ARMS[arm]}"
+                ax.plot(across, up, marker="*", markersize=9, label=label, **look)
         ax.set_xlabel("generator: late / early norm")
         ax.set_ylabel("discriminator: late / early norm")
         figure.legend(loc="outside lower left", ncols=2)
+        return figure
+
+
+def _entries(tables: Tables, sets: list[str], scale: Scale) -> Figure | None:
+    """Claim 3's share of negative entries in each form, and in the controls of all forms."""
+    found = {data: columns for data in sets if (columns := tables.columns(ARM, data))}
+    if not found:
+        return None
+    with style():
+        figure = Figure(figsize=(5.6, 3.2), layout="constrained")
+        ax = figure.subplots()
+        for i, (data, columns) in enumerate(found.items()):
+            shares = [columns["negative_mass"][columns["form"] == form] for form in FORMS]
+            shares += [columns[name] for name in CONTROLS]
+            middle = (i + 0.5) / len(found) - 0.5
+            for place, values in enumerate(shares):
+                across = place + 0.6 * (middle + np.linspace(-0.3, 0.3, len(values)) / len(found))
+                label = "" if place else TITLES[data]
+                ax.plot(across, values, "o", ms=4, color=DATA_COLOURS[data], label=label)
+        boundary = criteria(next(iter(found)), scale, 0).negative_mass
+        ax.axhline(boundary, color="0.4", linestyle="--", linewidth=0.8, label="boundary")
+        words = [*(figure_words for _, figure_words in FORMS.values()), *CONTROLS.values()]
+        ax.set_xticks(range(len(words)), words)
+        ax.set_ylim(-0.03, 1.03)
+        ax.set_ylabel("share of negative entries")
+        figure.legend(loc="outside lower left", ncols=3)
         return figure
 
 
@@ -190,12 +241,14 @@ def _progress(rows: list[Row]) -> str:
     return f'!!! abstract "{run} of {len(rows)} planned tests have run; {decided} decided"'
 
 
-def _answers(claims: dict[str, list[Row]]) -> str:
+def _answers(claims: dict[str, list[Row]], forms: Forms) -> str:
     """An indented paragraph per claim."""
     lines = []
     for title, rows in claims.items():
-        told = " ".join(f"*{_title(row)}*: {_answer(row)}" for row in rows if _has_run(row))
-        lines.append(f"    **{title}.** {told or NOT_RUN}")
+        told = [f"*{_title(row)}*: {_answer(row, forms)}" for row in rows if _has_run(row)]
+        measured, _ = CLAIMS[title]
+        text = " ".join([measured, *told] if told else [NOT_RUN]).strip()
+        lines.append(f"    **{title}.** {text}")
     return "\n\n".join(lines)
 
 
@@ -205,15 +258,29 @@ def _next(rows: list[Row]) -> str:
     return left and f"**Next.** Claims {left}; then eight more seeds each."
 
 
-def _answer(row: Row) -> str:
-    """Claim 1's three effects, or the first sentence of another verdict."""
+def _answer(row: Row, forms: Forms) -> str:
+    """The three effects of claim 1 or 3, or the first sentence of another verdict."""
+    if row["claim"] == "3":
+        shares = [_percent(forms[row["data"], form]).split()[0] for form in FORMS]
+        parts = [f"{share} {words}" for share, (words, _) in zip(shares, FORMS.values())]
+        return f"{WORDS[row['status']]}; {', '.join(parts)}."
     if not row.get("dual"):
         return f"{row['sentence'].split('. ')[0].rstrip('.')}."
     return (
-        f"{WORDS[row['status']]}. Late over early gradient norm: generator {row['effect']}, "
-        f"discriminator {row['dual']}, their ratio {row['parting']}. "
-        f"{row['passing']} of {row['seeds']} seeds train well."
+        f"{WORDS[row['status']]}; generator {row['effect']}, discriminator {row['dual']}, "
+        f"ratio {row['parting']}; {row['passing']} of {row['seeds']} seeds train well."
     )
+
+
+def _percent(row: Row) -> str:
+    """An effect of claim 3, ``0.82 [0.63, 1]``, as ``82% [63%, 100%]``."""
+    return re.sub(r"[\d.e+-]+", lambda found: _share(found[0]), row["effect"])
+
+
+def _share(number: str) -> str:
+    """A share in percent, with two digits."""
+    percent = 100 * float(number)
+    return f"{percent:.0f}%" if percent >= 10 else f"{percent:.2g}%"
 
 
 def _has_run(row: Row) -> bool:
@@ -225,8 +292,10 @@ def _table(claims: dict[str, list[Row]]) -> str:
     for title, rows in claims.items():
         for row in rows:
             effect, sure = row.get("effect") or "-", WORDS[row["status"]] + _seeds(row)
+            if row["claim"] == "3" and _has_run(row):
+                effect = _percent(row)
             claim = f"[{title[:1]}](claim{title[:1]}.md)"
-            lines.append(f"| {claim} | {_title(row)} | {effect} | {sure} | {CLAIMS[title]} |")
+            lines.append(f"| {claim} | {_title(row)} | {effect} | {sure} | {CLAIMS[title][1]} |")
     return "\n".join(lines)
 
 
@@ -245,6 +314,26 @@ def _verdicts(rows: list[Row]) -> str:
         name = ", ".join(n for n in (_title(row), ARMS[row["arm"]], row.get("what")) if n)
         out.append(f"**{name}.** {row['sentence']}")
     return "\n\n".join(out) or f"**{NOT_RUN}**"
+
+
+def _claim_3(claims: dict[str, list[Row]], forms: Forms) -> str:
+    """A paragraph per data set."""
+    rows = list(claims.values())[2]
+    told = (f"**{_title(r)}**: {_answer(r, forms) if _has_run(r) else NOT_RUN}" for r in rows)
+    return "\n\n".join(told)
+
+
+def _forms(rows: list[Row]) -> str:
+    """A table with a row per data set and form of claim 3."""
+    heads = ("data", "form", "negative entries", "cosine", "gradient at x*", *CONTROLS, "holds?")
+    lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
+    for row in rows:
+        if row.get("what") in FORMS:
+            controls = [_share(row[name]) for name in CONTROLS]
+            cells = [_title(row), FORMS[row["what"]][0], _percent(row), row["cosine"]]
+            cells += [row["necessary"], *controls, WORDS[row["status"]]]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) if len(lines) > 2 else ""
 
 
 def _pictures(figures: dict[str, dict[str, str]]) -> str:
