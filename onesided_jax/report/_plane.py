@@ -107,11 +107,11 @@ def plane_axes(
         (0, 0): "both",
         (1, 0): f"only the\n{names['dual']}\nfalls",
     }
-    for (x, y), words in quadrants.items():
+    for (x, y), words in quadrants.items():  # below the diagonals, which meet two corners
         ax.annotate(
             words,
             (x, y),
-            xytext=(4 - 8 * x, 4 - 8 * y),
+            xytext={(0, 0): (16, 4), (1, 1): (-4, -34)}.get((x, y), (4 - 8 * x, 4 - 8 * y)),
             xycoords="axes fraction",
             textcoords="offset points",
             ha="right" if x else "left",
