@@ -311,11 +311,16 @@ def test_on_disk_and_in_memory_agree_and_a_second_call_continues(tmp_path):
     again = osj.sweep(game, make_eg, **arguments, out=tmp_path / "run", on_chunk=chunks.append)
     assert len(chunks) == 2  # nothing left to do
     assert_same_bits((again.players, again.metrics), (disk.players, disk.metrics))
-    # More steps go on from the last checkpoint, to the bits of one long sweep.
-    longer = {**arguments, "steps": 12, "width": 8}
-    went_on = osj.sweep(game, make_eg, **longer, out=tmp_path / "run", on_chunk=chunks.append)
+    # More steps go on from the last checkpoint, to the bits of one long sweep of the same width:
+    # a run directory keeps the width of its first chunk.
+    width = osj.open_run(tmp_path / "run").manifest["widths"]["sweep"]
+    longer = {**arguments, "steps": 12}
+    went_on = osj.sweep(
+        game, make_eg, **longer, width=2 * width, out=tmp_path / "run", on_chunk=chunks.append
+    )
     assert [c.step for c in chunks] == [4, 8, 12]
-    whole = osj.sweep(game, make_eg, **longer)
+    assert osj.open_run(tmp_path / "run").manifest["widths"]["sweep"] == width
+    whole = osj.sweep(game, make_eg, **longer, width=width)
     assert_same_bits((went_on.players, went_on.metrics), (whole.players, whole.metrics))
     message = r"\(steps is 12 there and 8 here\).*can be extended by steps"
     with pytest.raises(ValueError, match=message):

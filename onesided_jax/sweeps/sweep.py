@@ -87,8 +87,8 @@ def sweep(
         samples of the average. It changes no trajectory.
       independent_samples: see :func:`make_step`.
       width: runs at a time on each device; ``None`` takes as many as fit in memory, and on a CPU
-        no more than suit its caches. The manifest records it, because another width rounds
-        slightly differently.
+        no more than suit its caches. A run directory keeps the width of its first chunk,
+        because another width rounds slightly differently.
       devices: the devices to use; ``None`` takes all, see `configure_cpu`.
 
     Returns:
