@@ -217,6 +217,8 @@ def test_table_of_negative_masses(name):
             assert (found.effect, *found.interval) == pytest.approx(expected)
         assert found.numbers["cosine"][0] == pytest.approx(0.1)
         assert ("The gradient at x* is 0.7" in found.sentence) == ("x_star" not in options)
+        drifts = status == "supported" and "x_star" not in options
+        assert ("generator passes too if it only drifts towards x*" in found.sentence) == drifts
 
 
 @pytest.mark.parametrize(("mean", "error"), [(1.0, 1.0), (1.0, 2.0), (0.5, 0.1)])

@@ -173,6 +173,8 @@ def minty_verdict(
             f"The gradient at x* is {span(*necessary)} of that on the path;"
             " the inequality at every x near x* asks for 0."
         )
+    if x_star != "known" and status == "supported":
+        sentences.append(f"The {runs.players.primal} passes too if it only drifts towards x*.")
     return Verdict(
         claim="the one-sided MVI holds late in the run",
         cell=runs.cell,
