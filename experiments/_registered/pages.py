@@ -294,6 +294,8 @@ def _table(claims: dict[str, list[Row]]) -> str:
             effect, sure = row.get("effect") or "-", WORDS[row["status"]] + _seeds(row)
             if row["claim"] == "3" and _has_run(row):
                 effect = _percent(row)
+            if row.get("dual"):
+                effect = f"generator {effect}"
             claim = f"[{title[:1]}](claim{title[:1]}.md)"
             lines.append(f"| {claim} | {_title(row)} | {effect} | {sure} | {CLAIMS[title][1]} |")
     return "\n".join(lines)
